@@ -1,0 +1,1 @@
+"""Learners, in PyTorch only: no HTTP, no database, no queue."""

@@ -1,0 +1,219 @@
+"""The words everything else speaks: a support set becomes weights, weights answer queries.
+
+Every method of the field is a `Servable`. Meta-learners make weights with the pure function `adapt`;
+stream learners make them by registering data into a version. Shapes are named in the signatures;
+`tasks`, `support`, `query`, `way` are padded to the largest of a batch and masked, so way and shot are ragged.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from models.noise import Noise
+from models.predictive import Predictive
+
+FOREIGN = -1
+"""Query target of an example whose class is not in the support set."""
+
+
+class LearnerError(Exception):
+    """A learner was asked for something it cannot do."""
+
+
+class UnsupportedSupportError(LearnerError):
+    """The support set has a way, shot or kind that the learner does not take."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Closed range of whole numbers; `high=None` is unbounded."""
+
+    low: int
+    high: int | None = None
+
+    def __contains__(self, value: int) -> bool:
+        return value >= self.low and (self.high is None or value <= self.high)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a method is and takes. The last three are the axes of the survey (2004.05439)."""
+
+    ways: Span = Span(2)
+    shots: Span = Span(1)
+    transductive: bool = False
+    stochastic: bool = False
+    incremental: bool = False
+    order_dependent: bool = False
+    label_equivariant: bool = True
+    zero_shot: bool = False
+    representation: str = "embedding"
+    optimiser: str = "gradient"
+    objective: str = "episodic"
+
+
+@dataclass(frozen=True)
+class Support:
+    """A batch of support sets as features, order kept. `targets` holds class indices, values, or nothing."""
+
+    features: Float[Tensor, "tasks support *feature"]
+    targets: Int[Tensor, "tasks support"] | Float[Tensor, "tasks support target"] | None
+    mask: Bool[Tensor, "tasks support"]
+    n_way: Int[Tensor, "tasks"]
+    class_key: Int[Tensor, "tasks way"]
+    """64-bit digests of the class labels: what noise is keyed by. Padding is 0."""
+    seed: Int[Tensor, "tasks"]
+
+    @property
+    def class_mask(self) -> Bool[Tensor, "tasks way"]:
+        return torch.arange(self.class_key.shape[1], device=self.n_way.device) < self.n_way[:, None]
+
+    @classmethod
+    def of(
+        cls,
+        features: Float[Tensor, "tasks support *feature"],
+        targets: Tensor | None,
+        n_way: Int[Tensor, "tasks"] | None = None,
+        mask: Bool[Tensor, "tasks support"] | None = None,
+        class_key: Int[Tensor, "tasks way"] | None = None,
+        seed: Int[Tensor, "tasks"] | None = None,
+    ) -> Support:
+        """Fills what a caller without labels need not care about: full masks, class keys 0..way-1, seed 0."""
+        tasks, device = features.shape[0], features.device
+        if n_way is None:
+            n_way = torch.zeros(tasks, dtype=torch.long, device=device)
+            if targets is not None and not targets.is_floating_point():
+                n_way = targets.amax(1) + 1
+        if mask is None:
+            mask = torch.ones(features.shape[:2], dtype=torch.bool, device=device)
+        if class_key is None:
+            way = int(n_way.max()) if tasks else 0
+            keys = torch.arange(1, way + 1, device=device).expand(tasks, way)
+            class_key = keys * (keys <= n_way[:, None])
+        if seed is None:
+            seed = torch.zeros(tasks, dtype=torch.long, device=device)
+        return cls(features, targets, mask, n_way, class_key, seed)
+
+
+@dataclass(frozen=True)
+class TaskWeights:
+    """Generated weights of a batch of tasks: tensors per task and tensors per class row.
+
+    The arena pages `rows`, so a 5-way task never costs the slot of a 150-way one.
+    """
+
+    task: Mapping[str, Float[Tensor, "tasks ..."]]
+    rows: Mapping[str, Float[Tensor, "tasks way ..."]]
+    n_way: Int[Tensor, "tasks"]
+    class_key: Int[Tensor, "tasks way"]
+    seed: Int[Tensor, "tasks"]
+
+    @property
+    def class_mask(self) -> Bool[Tensor, "tasks way"]:
+        return torch.arange(self.class_key.shape[1], device=self.n_way.device) < self.n_way[:, None]
+
+    def select(self, index: int) -> TaskWeights:
+        """The weights of one task of the batch, without padding rows."""
+        way = int(self.n_way[index])
+        one = slice(index, index + 1)
+        return replace(
+            self,
+            task={name: value[one] for name, value in self.task.items()},
+            rows={name: value[one, :way] for name, value in self.rows.items()},
+            n_way=self.n_way[one],
+            class_key=self.class_key[one, :way],
+            seed=self.seed[one],
+        )
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A batch of training or evaluation tasks with raw inputs. Query target `FOREIGN` marks an unknown class."""
+
+    support_x: Float[Tensor, "tasks support *input"]
+    support_y: Tensor
+    support_mask: Bool[Tensor, "tasks support"]
+    query_x: Float[Tensor, "tasks query *input"]
+    query_y: Tensor
+    query_mask: Bool[Tensor, "tasks query"]
+    n_way: Int[Tensor, "tasks"]
+    unseen: Bool[Tensor, "tasks"]
+    """Tasks of classes that the encoder must not be trained on: the head learns there what new classes look like."""
+
+    def to(self, device: torch.device | str) -> Episodes:
+        return Episodes(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per task, unreduced: the trainer decides how tasks are weighed."""
+
+    total: Float[Tensor, "tasks"]
+    parts: Mapping[str, Float[Tensor, "tasks"]] = field(default_factory=dict)
+
+
+class Servable(ABC):
+    """All that cache, batcher and API ever see of a learner."""
+
+    traits: Traits
+
+    @abstractmethod
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
+        """Task-independent features, shared by all tasks; the identity where everything adapts."""
+
+    @abstractmethod
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query *feature"], noise: Noise | None = None
+    ) -> Predictive:
+        """Answers of each task to its own queries. `noise` asks a stochastic learner to sample."""
+
+
+class MetaLearner(Servable, nn.Module):
+    """Few-shot, regression, fields, density: weights come from one pure call."""
+
+    @abstractmethod
+    def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        """Where `traits.incremental`, adapt(a + b) equals adapt(b, prior=adapt(a))."""
+
+    @abstractmethod
+    def loss(self, episodes: Episodes, progress: float) -> Losses:
+        """`progress` in [0, 1] is the share of training done; it drives schedules."""
+
+
+@dataclass(frozen=True)
+class StreamVersion:
+    """One immutable state of a stream: the shared tensors and the names of the registered stream tasks."""
+
+    number: int
+    tasks: tuple[str, ...]
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TaskPosterior:
+    """Which stream task a query belongs to. Probabilities sum to 1 over `tasks`."""
+
+    tasks: tuple[str, ...]
+    probabilities: Float[Tensor, "query stream_tasks"]
+
+
+class StreamLearner(Servable, nn.Module):
+    """Continual: registration changes the shared network itself, so it makes a new version. Versions are values."""
+
+    @abstractmethod
+    def register(
+        self, version: StreamVersion | None, task: str, x: Float[Tensor, "n *input"], y: Int[Tensor, "n"]
+    ) -> StreamVersion:
+        """`version=None` starts a stream. Raises `LearnerError` when the task is already registered."""
+
+    @abstractmethod
+    def weights(self, version: StreamVersion, task: str) -> TaskWeights: ...
+
+    @abstractmethod
+    def infer(self, version: StreamVersion, features: Float[Tensor, "query *feature"]) -> TaskPosterior: ...
