@@ -1,0 +1,54 @@
+"""Conv-4 (Vinyals et al. 2016, 1606.04080): four blocks of 3×3 convolution, BatchNorm, ReLU, 2×2 max-pool.
+
+28×28 grey input becomes a feature of `width` numbers. In evaluation mode BatchNorm uses its running
+statistics, so a feature never depends on its neighbours in a batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.encoders.base import Encoder, EncoderConfig
+
+_INPUT_SIDE = 28
+_BLOCKS = 4
+
+
+class Conv4Config(EncoderConfig):
+    width: int = 64
+    """Channels of every block, and the length of a feature."""
+
+
+class Conv4(Encoder):
+    Config = Conv4Config
+
+    def __init__(self, config: Conv4Config) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.width * (_INPUT_SIDE >> _BLOCKS) ** 2
+        widths = [1, *[config.width] * _BLOCKS]
+        self.blocks = nn.Sequential(*(_block(i, o) for i, o in zip(widths, widths[1:], strict=False)))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n dim"]:
+        features: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last))
+        return features.flatten(1).float()
+
+    def fold(self) -> nn.Module:
+        """The same function with BatchNorm folded into the convolutions: what serving runs."""
+        layers: list[nn.Module] = []
+        for block in self.eval().blocks:
+            conv, norm, *rest = block.children()
+            layers += [fuse_conv_bn_eval(conv, norm), *rest]
+        return nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.channels_last)
+
+
+def _block(channels_in: int, channels_out: int) -> nn.Sequential:
+    conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+    nn.init.normal_(conv.weight, std=math.sqrt(2 / (9 * channels_out)))
+    return nn.Sequential(conv, nn.BatchNorm2d(channels_out), nn.ReLU(), nn.MaxPool2d(2))

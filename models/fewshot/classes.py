@@ -1,0 +1,95 @@
+"""What every few-shot classifier shares: sums per class, and the reading of episodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from models.protocol import FOREIGN, Episodes, Support
+
+
+def class_sums(
+    support: Support, values: Float[Tensor, "tasks support d"]
+) -> tuple[Float[Tensor, "tasks way d"], Float[Tensor, "tasks way"]]:
+    """Sum of `values` over the examples of each class, and the number of examples (0 on padding)."""
+    assert support.targets is not None
+    member = class_members(support)
+    return member.transpose(1, 2) @ values, member.sum(1)
+
+
+def class_members(support: Support) -> Float[Tensor, "tasks support way"]:
+    """1 where an example belongs to a class."""
+    assert support.targets is not None
+    way = support.class_key.shape[1]
+    index = torch.arange(way, device=support.mask.device)
+    return ((support.targets[..., None] == index) & support.mask[..., None]).to(support.features.dtype)
+
+
+@dataclass(frozen=True)
+class EmbeddedEpisodes:
+    """Episodes after the encoder: a support set, and query features with targets."""
+
+    support: Support
+    query: Float[Tensor, "tasks query d"]
+    target: Int[Tensor, "tasks query"]
+    known: Bool[Tensor, "tasks query"]
+    foreign: Bool[Tensor, "tasks query"]
+
+
+def embed_episodes(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> EmbeddedEpisodes:
+    """One pass of the encoder over all real images of all tasks; padding is never embedded.
+
+    Tasks marked `unseen` give no gradient to the encoder.
+    """
+    flat = torch.cat((episodes.support_x[episodes.support_mask], episodes.query_x[episodes.query_mask]))
+    features = embed(flat)
+    n_support = int(episodes.support_mask.sum())
+    support = _unflatten(features[:n_support], episodes.support_mask)
+    query = _unflatten(features[n_support:], episodes.query_mask)
+    frozen = episodes.unseen[:, None, None]
+    support = torch.where(frozen, support.detach(), support)
+    query = torch.where(frozen, query.detach(), query)
+    real = episodes.query_mask
+    return EmbeddedEpisodes(
+        Support.of(support, episodes.support_y, episodes.n_way, episodes.support_mask),
+        query,
+        episodes.query_y,
+        real & (episodes.query_y != FOREIGN),
+        real & (episodes.query_y == FOREIGN),
+    )
+
+
+def _unflatten(flat: Float[Tensor, "n d"], mask: Bool[Tensor, "tasks m"]) -> Float[Tensor, "tasks m d"]:
+    out = flat.new_zeros((*mask.shape, flat.shape[-1]))
+    out[mask] = flat
+    return out
+
+
+def cross_entropy(
+    log_probs: Float[Tensor, "tasks query way"],
+    target: Int[Tensor, "tasks query"],
+    known: Bool[Tensor, "tasks query"],
+) -> Float[Tensor, "tasks"]:
+    """Mean over the known queries of each task, in nats."""
+    picked = log_probs.gather(-1, target.clamp_min(0)[..., None])[..., 0]
+    return -(torch.where(known, picked, 0.0).sum(1) / known.sum(1).clamp_min(1))
+
+
+def per_log_way(loss: Float[Tensor, "tasks"], n_way: Int[Tensor, "tasks"]) -> Float[Tensor, "tasks"]:
+    """A loss in units of chance level, so that tasks of many classes do not drown those of few."""
+    return loss / n_way.to(loss).log().clamp_min(math.log(2))
+
+
+def squared_distances(
+    query: Float[Tensor, "tasks query d"], rows: Float[Tensor, "tasks way d"]
+) -> Float[Tensor, "tasks query way"]:
+    """‖q − r‖² by one batched product, about the mean row: cancellation would cost digits far from 0."""
+    centre = rows.mean(1, keepdim=True)
+    query, rows = query - centre, rows - centre
+    cross = query @ rows.transpose(1, 2)
+    return (query.square().sum(-1, keepdim=True) - 2 * cross + rows.square().sum(-1)[:, None]).clamp_min(0)

@@ -1,0 +1,163 @@
+"""Prototypical networks (Snell, Swersky, Zemel 2017, 1703.05175).
+
+Prototype c_k = mean of f(x) over the shots of class k; logits = −‖f(q) − c_k‖² (squared Euclidean), here
+divided by a calibrated temperature. Task weights: a prototype and a number of shots per class row.
+Any way, any shot, and adding examples is a running sum. Deterministic: there is no epistemic part.
+
+`metric="auto"` is for vectors of unknown origin: each support set chooses between Euclidean and cosine
+distance by leave-one-out likelihood, and distances are measured in units of its own prototypes' distances.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.bayes.calibration import Calibration, task_terms
+from models.encoders.base import Encoder
+from models.fewshot.classes import (
+    class_members,
+    class_sums,
+    cross_entropy,
+    embed_episodes,
+    per_log_way,
+    squared_distances,
+)
+from models.noise import Noise
+from models.predictive import Categorical
+from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits
+
+_LEAVE_ONE_OUT_SCALE = 10.0
+"""Inverse temperature, in units of the mean distance between prototypes, at which metrics are compared."""
+_EVEN_NORMS = 0.1
+"""Vectors whose norms vary less than this (standard deviation over mean) were normalised by their maker."""
+
+
+class ProtoNetConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: Literal["euclidean", "cosine", "auto"] = "euclidean"
+
+
+class ProtoNet(MetaLearner):
+    Config = ProtoNetConfig
+
+    def __init__(self, encoder: Encoder, config: ProtoNetConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = config
+        self.calibration = Calibration()
+        self.traits = Traits(incremental=config.metric != "auto", representation="embedding")
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
+        features: Tensor = self.encoder(x)
+        return features
+
+    def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        sums, shots = class_sums(support, support.features)
+        if prior is not None:
+            old_way = prior.class_key.shape[1]
+            sums[:, :old_way] += prior.rows["prototype"] * prior.rows["shots"][..., None]
+            shots[:, :old_way] += prior.rows["shots"]
+        prototypes = sums / shots.clamp_min(1)[..., None]
+        if self.config.metric == "auto":
+            cosine = self._prefers_cosine(support, prototypes, shots)
+        else:
+            cosine = torch.full_like(shots[:, 0], self.config.metric == "cosine", dtype=torch.bool)
+        scale, evenness = self._separation(prototypes, cosine, support.class_mask)
+        terms = task_terms(support.n_way, shots, F.pad(evenness[:, None], (0, 1)))
+        return TaskWeights(
+            task={"cosine": cosine.to(shots), "scale": scale, "terms": terms},
+            rows={"prototype": prototypes, "shots": shots},
+            n_way=support.n_way,
+            class_key=support.class_key,
+            seed=support.seed,
+        )
+
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Categorical:
+        cosine, terms = weights.task["cosine"] > 0, weights.task["terms"]
+        query, rows = _in_metric(features, cosine), _in_metric(weights.rows["prototype"], cosine)
+        sharpness = weights.task["scale"] * self.calibration.inverse_temperature(terms)
+        logits = -squared_distances(query, rows) * sharpness[:, None, None]
+        logits = logits.masked_fill(~weights.class_mask[:, None], -torch.inf)
+        return Categorical(
+            logits.log_softmax(-1),
+            unknown=self.calibration.unknown(-logits.amax(-1), terms),
+            set_level=lambda coverage: self.calibration.set_level(coverage, terms),
+        )
+
+    def loss(self, episodes: Episodes, progress: float) -> Losses:
+        """Cross-entropy of the known queries over log way; foreign queries take no part."""
+        embedded = embed_episodes(self.embed, episodes)
+        answer = self.predict(self.adapt(embedded.support), embedded.query)
+        nll = cross_entropy(answer.log_probs, embedded.target, embedded.known)
+        return Losses(per_log_way(nll, episodes.n_way), {"nll": nll.detach()})
+
+    def _separation(
+        self,
+        prototypes: Float[Tensor, "tasks way d"],
+        cosine: Bool[Tensor, "tasks"],
+        present: Bool[Tensor, "tasks way"],
+    ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
+        """Unit of distance of each task, and how uneven its distances are. (1, 0) for a trained embedding."""
+        if self.config.metric != "auto":
+            one = prototypes.new_ones(len(prototypes))
+            return one, one - 1
+        rows = _in_metric(prototypes, cosine)
+        pairs = present[:, :, None] & present[:, None] & ~torch.eye(present.shape[1], dtype=torch.bool)
+        count = pairs.sum((1, 2)).clamp_min(1)
+        distances = squared_distances(rows, rows) * pairs
+        mean = distances.sum((1, 2)) / count
+        variance = ((distances - mean[:, None, None]).square() * pairs).sum((1, 2)) / count
+        return 1 / mean.clamp_min(1e-12), (variance.sqrt() / mean.clamp_min(1e-12)).clamp(0.05, 2).log()
+
+    def _prefers_cosine(
+        self,
+        support: Support,
+        prototypes: Float[Tensor, "tasks way d"],
+        shots: Float[Tensor, "tasks way"],
+    ) -> Bool[Tensor, "tasks"]:
+        """Leave-one-out likelihood decides; where no class has two examples, evenness of the norms does."""
+        norms = torch.where(support.mask, support.features.norm(dim=-1), torch.nan)
+        mean = norms.nanmean(1)
+        deviation = (norms - mean[:, None]).square().nanmean(1).sqrt()
+        losses = [self._leave_one_out(support, prototypes, shots, cosine) for cosine in (False, True)]
+        even = deviation < _EVEN_NORMS * mean
+        testable = (shots > 1).any(1)
+        return torch.where(testable, losses[1] < losses[0], even)
+
+    def _leave_one_out(
+        self,
+        support: Support,
+        prototypes: Float[Tensor, "tasks way d"],
+        shots: Float[Tensor, "tasks way"],
+        cosine: bool,
+    ) -> Float[Tensor, "tasks"]:
+        """Mean loss of each example under prototypes without it, over classes of two examples or more."""
+        metric = torch.full_like(shots[:, 0], cosine, dtype=torch.bool)
+        scale, _ = self._separation(prototypes, metric, support.class_mask)
+        member = class_members(support)
+        own_shots, own_row = member @ shots[..., None], member @ prototypes
+        others = (own_row * own_shots - support.features) / (own_shots - 1).clamp_min(1)
+        x, rows = _in_metric(support.features, metric), _in_metric(prototypes, metric)
+        to_own = (x - _in_metric(others, metric)).square().sum(-1, keepdim=True)
+        distances = torch.where(member > 0, to_own, squared_distances(x, rows))
+        logits = -_LEAVE_ONE_OUT_SCALE * scale[:, None, None] * distances
+        logits = logits.masked_fill(~support.class_mask[:, None], -torch.inf)
+        tested = support.mask & (own_shots[..., 0] > 1)
+        assert support.targets is not None
+        return cross_entropy(logits.log_softmax(-1), support.targets, tested)
+
+
+def _in_metric(x: Float[Tensor, "tasks m d"], cosine: Bool[Tensor, "tasks"]) -> Float[Tensor, "tasks m d"]:
+    """Unit vectors where the task's metric is cosine: squared distance is then 2(1 − cos)."""
+    if not bool(cosine.any()):
+        return x
+    return torch.where(cosine[:, None, None], F.normalize(x, dim=-1), x)

@@ -1,0 +1,65 @@
+"""From pictures of any size, colour and polarity to 28×28 grey glyphs with high ink: one function for all.
+
+Training, evaluation and serving call it, so that they see the same numbers for the same bytes.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+MIN_CONTRAST = 16
+"""A picture whose strongest deviation from its background is smaller (of 255) is blank."""
+
+
+def ink(
+    images: UInt8[Tensor, "n height width channels"], size: int = 28
+) -> Float[Tensor, "n 1 size size"]:
+    """Ink in [0, 1] on a square of `size`: background 0, the strongest stroke 1, blank pictures all 0.
+
+    The background is the median of the border per channel; ink is the largest deviation from it over the
+    channels, so dark on white, white on dark and colour on colour become the same. Strokes are scaled to 1
+    before the picture is padded to a square with background and averaged over areas.
+    """
+    pixels = images.permute(0, 3, 1, 2).float()
+    border = torch.cat(
+        (pixels[:, :, 0], pixels[:, :, -1], pixels[:, :, :, 0], pixels[:, :, :, -1]), dim=2
+    )
+    background = border.median(dim=2).values[:, :, None, None]
+    deviation = (pixels - background).abs().amax(dim=1, keepdim=True)
+    contrast = deviation.amax(dim=(1, 2, 3), keepdim=True)
+    strokes = torch.where(contrast < MIN_CONTRAST, 0.0, deviation / contrast.clamp_min(1))
+    return area_resize(_square(strokes), size)
+
+
+def area_resize(x: Float[Tensor, "n 1 side side"], size: int) -> Float[Tensor, "n 1 size size"]:
+    """Exact area average where the picture is larger than `size`, bilinear where it is smaller.
+
+    `F.interpolate(mode="area")` rounds its windows to whole pixels (105 → 28 would weigh pixels unevenly),
+    so the average is a product with two matrices of overlaps.
+    """
+    side = x.shape[-1]
+    if side == size:
+        return x
+    if side < size:
+        return F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
+    weights = _overlaps(side, size).to(x)
+    return weights @ x @ weights.T
+
+
+def _overlaps(side: int, size: int) -> Float[Tensor, "size side"]:
+    """Share of each source pixel in each target pixel; rows sum to 1."""
+    edges = torch.arange(size + 1, dtype=torch.float64) * side / size
+    pixels = torch.arange(side, dtype=torch.float64)
+    low = torch.maximum(edges[:-1, None], pixels)
+    high = torch.minimum(edges[1:, None], pixels + 1)
+    return ((high - low).clamp_min(0) * size / side).float()
+
+
+def _square(x: Float[Tensor, "n 1 height width"]) -> Float[Tensor, "n 1 side side"]:
+    height, width = x.shape[-2:]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return F.pad(x, (left, side - width - left, top, side - height - top))
