@@ -1,0 +1,53 @@
+"""What goes into the engine and what comes out. Times are milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from models.predictive import Predictive
+from models.protocol import MetaLearner, TaskWeights
+
+Timing = dict[str, float]
+
+
+class Servant(Protocol):
+    """The part of a loaded artifact that serving needs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def learner(self) -> MetaLearner: ...
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """One task's decoded examples, in order. `y` indexes `classes`; each class has at least one example."""
+
+    x: Float32[np.ndarray, "n *input"]
+    y: Int64[np.ndarray, "n"]
+    classes: tuple[str, ...]
+    seed: int
+    """Key of the noise: the same support set under the same seed gives the same answers."""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The weights of one task (on the CPU) and the features they came from. Timing: queue, embed, adapt."""
+
+    weights: TaskWeights
+    features: Float32[np.ndarray, "n *feature"]
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to one request as a batch of one task, on the CPU. Timing: queue, embed, predict."""
+
+    predictive: Predictive
+    timing: Timing
