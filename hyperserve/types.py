@@ -47,9 +47,12 @@ class Prediction(Answer):
     id: str | None = None
     label: str
     confidence: float = Field(description="Probability of `label`.")
-    probabilities: dict[str, float] = Field(description="Sums to 1 over the task's classes unless cut by `top`.")
+    probabilities: dict[str, float] = Field(
+        description="Sums to 1 over the task's classes unless cut by `top`."
+    )
     unknown: float | None = Field(
-        description="Probability that the query belongs to none of the classes; null where the learner has none."
+        description="Probability that the query belongs to none of the classes; null where the learner has "
+        "none."
     )
     entropy: float = Field(description="Predictive entropy in nats.")
     epistemic: float | None = Field(
@@ -80,7 +83,9 @@ class Learner(Answer):
 
     name: str
     digest: str
-    input: dict[str, Any] = Field(description='Kind and shape of the input, such as {"kind": "image", "size": 28}.')
+    input: dict[str, Any] = Field(
+        description='Kind and shape of the input, such as {"kind": "image", "size": 28}.'
+    )
     default: bool = Field(description="Whether it serves requests of its input kind that name no learner.")
     method: str
     status: Literal["ready", "loading", "failed"]
