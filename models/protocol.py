@@ -145,9 +145,12 @@ class Episodes:
     n_way: Int[Tensor, "tasks"]
     unseen: Bool[Tensor, "tasks"]
     """Tasks of classes that the encoder must not be trained on: the head learns there what new classes look like."""
+    seed: Int[Tensor, "tasks"] | None = None
+    """Key of each task's noise in training; None is 0."""
 
     def to(self, device: torch.device | str) -> Episodes:
-        return Episodes(**{name: value.to(device) for name, value in vars(self).items()})
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return Episodes(**moved)
 
 
 @dataclass(frozen=True)

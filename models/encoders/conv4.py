@@ -35,9 +35,9 @@ class Conv4(Encoder):
         self.blocks = nn.Sequential(*(_block(i, o) for i, o in zip(widths, widths[1:], strict=False)))
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n dim"]:
+    def encode(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n dim"]:
         features: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last))
-        return features.flatten(1).float()
+        return features.flatten(1)
 
     def fold(self) -> nn.Module:
         """The same function with BatchNorm folded into the convolutions: what serving runs."""

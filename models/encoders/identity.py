@@ -14,5 +14,5 @@ class Identity(Encoder):
         self.config = config
         self.dim = None
 
-    def forward(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
+    def encode(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         return x

@@ -1,0 +1,94 @@
+"""A labelled set to draw tasks from: inputs grouped by class, classes grouped by domain."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from models.inputs.ink import ink
+
+GLYPH_SIDE = 56
+"""Side at which glyphs are kept for augmentation: twice that of the learner's input."""
+_CHUNK = 2048
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be read or used; the message names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class ClassDataset:
+    """Pictures are uint8 [n, side, side] (or [n, height, width, channels] before `glyphs`), vectors float32 [n, d]."""
+
+    source: str
+    inputs: Tensor
+    labels: Int[Tensor, "n"]
+    class_names: tuple[str, ...]
+    domains: Int[Tensor, "classes"]
+    """Index of the domain of each class: its alphabet, where a class is a character."""
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.labels):
+            raise DatasetError(f"{self.source}: {len(self.inputs)} inputs but {len(self.labels)} labels")
+        counts = torch.bincount(self.labels, minlength=len(self.class_names))
+        if len(counts) != len(self.class_names) or not bool((counts > 0).all()):
+            raise DatasetError(f"{self.source}: every class needs an example and every label a class name")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the sorted class names: what a model card proves its training classes by."""
+        return hashlib.sha256("\n".join(sorted(self.class_names)).encode()).hexdigest()
+
+    def members(self) -> list[Int[Tensor, "m"]]:
+        """Indices of the examples of each class."""
+        order = self.labels.argsort(stable=True)
+        counts = torch.bincount(self.labels, minlength=len(self.class_names))
+        return list(order.split(counts.tolist()))
+
+    def select(self, classes: Sequence[int]) -> ClassDataset:
+        """The data set of some classes, renumbered in the given order."""
+        index = torch.full((len(self.class_names),), -1)
+        index[list(classes)] = torch.arange(len(classes))
+        keep = index[self.labels] >= 0
+        return replace(
+            self,
+            inputs=self.inputs[keep],
+            labels=index[self.labels[keep]],
+            class_names=tuple(self.class_names[c] for c in classes),
+            domains=self.domains[list(classes)],
+        )
+
+    def glyphs(self, side: int = GLYPH_SIDE) -> ClassDataset:
+        """Pictures as uint8 ink [n, side, side], by the function that serves (`models.inputs.ink`)."""
+        pictures = self.inputs if self.inputs.ndim == 4 else self.inputs[..., None]
+        chunks = [ink(chunk, side)[:, 0].mul(255).round().byte() for chunk in pictures.split(_CHUNK)]
+        return replace(self, inputs=torch.cat(chunks))
+
+    def rotations(self) -> ClassDataset:
+        """Each class turned by 0, 90, 180 and 270 degrees as four classes (Santoro et al. 2016)."""
+        classes, turns = len(self.class_names), range(4)
+        domains = int(self.domains.max()) + 1
+        return replace(
+            self,
+            source=f"{self.source} with rotations",
+            inputs=torch.cat([self.inputs.rot90(turn, (1, 2)) for turn in turns]),
+            labels=torch.cat([self.labels + turn * classes for turn in turns]),
+            class_names=tuple(f"{name}@{90 * turn}" for turn in turns for name in self.class_names),
+            domains=torch.cat([self.domains + turn * domains for turn in turns]),
+        )
+
+
+def model_input(dataset: ClassDataset) -> Tensor:
+    """What a learner embeds, without augmentation: ink [n, 1, 28, 28] in [0, 1], or the vectors."""
+    if dataset.inputs.dtype != torch.uint8:
+        return dataset.inputs
+    pictures = dataset.inputs if dataset.inputs.ndim == 4 else dataset.inputs[..., None]
+    return torch.cat([ink(chunk) for chunk in pictures.split(_CHUNK)])

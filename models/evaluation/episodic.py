@@ -1,0 +1,127 @@
+"""Evaluation of a learner on tasks of fixed way and shot, over features embedded once.
+
+`predict` is inductive for every learner here, so embedding the whole set first gives the same answers as
+embedding each task, at a small part of the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from models.noise import Noise
+from models.predictive import Categorical
+from models.protocol import FOREIGN, MetaLearner, Support, TaskWeights
+
+SAMPLES = 32
+_TASKS_AT_ONCE = 50
+_EMBED_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Features:
+    """A data set after the encoder. `domains` is the domain of each class."""
+
+    values: Float[Tensor, "n d"]
+    members: list[np.ndarray]
+    domains: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One protocol: `way`-way `shot`-shot, `queries` per class, and as many foreign ones as `foreign` says."""
+
+    way: int
+    shot: int
+    queries: int = 15
+    foreign: int = 0
+    """Foreign queries per task, of classes drawn from the same pool."""
+    within_domain: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Answers to some tasks of a cell. Foreign queries have target `FOREIGN`."""
+
+    answer: Categorical
+    weights: TaskWeights
+    target: Int[Tensor, "tasks query"]
+    classes: Int[Tensor, "tasks way"]
+    query: Int[Tensor, "tasks query"]
+
+    @property
+    def known(self) -> Bool[Tensor, "tasks query"]:
+        return self.target != FOREIGN
+
+
+@torch.no_grad()
+def embed_all(learner: MetaLearner, inputs: Tensor, labels: Tensor, domains: Tensor) -> Features:
+    device = next(iter(learner.parameters()), torch.zeros(())).device
+    values = torch.cat([learner.embed(part.to(device)).cpu() for part in inputs.split(_EMBED_AT_ONCE)])
+    counts = torch.bincount(labels)
+    members = [m.numpy() for m in labels.argsort(stable=True).split(counts.tolist())]
+    return Features(values, members, domains.numpy())
+
+
+@torch.no_grad()
+def answers(learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int) -> Iterator[Batch]:
+    """Predictions on `tasks` random tasks, the same for every learner of the same data and seed."""
+    rng = np.random.default_rng((seed, cell.way, cell.shot, cell.foreign, cell.within_domain))
+    learner = learner.eval()
+    device = next(iter(learner.parameters()), torch.zeros(())).device
+    noise = Noise(SAMPLES) if learner.traits.stochastic else None
+    for start in range(0, tasks, _TASKS_AT_ONCE):
+        drawn = [draw(rng, features, cell) for _ in range(min(_TASKS_AT_ONCE, tasks - start))]
+        classes, support, query = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
+        count = len(drawn)
+        support_y = torch.arange(cell.way).repeat_interleave(cell.shot).expand(count, -1)
+        target = torch.arange(cell.way).repeat_interleave(cell.queries).expand(count, -1)
+        target = torch.cat((target, torch.full((count, cell.foreign), FOREIGN)), dim=1)
+        batch = Support.of(
+            features.values[support].to(device),
+            support_y.to(device),
+            seed=torch.arange(start, start + count, device=device) + 1_000_003 * seed,
+        )
+        weights = learner.adapt(batch)
+        answer = learner.predict(weights, features.values[query].to(device), noise)
+        if not isinstance(answer, Categorical):
+            raise TypeError(f"{type(learner).__name__} does not classify")
+        yield Batch(answer, weights, target.to(device), classes, query)
+
+
+def draw(
+    rng: np.random.Generator, features: Features, cell: Cell
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classes, positions of the support set (by class), positions of the queries (by class, foreign last)."""
+    candidates = np.arange(len(features.members))
+    if cell.within_domain:
+        sizes = np.bincount(features.domains)
+        large = np.flatnonzero(sizes > cell.way)
+        candidates = np.flatnonzero(features.domains == large[rng.integers(len(large))])
+    order = rng.permutation(candidates)
+    support, query = [], []
+    for label in order[: cell.way]:
+        picked = rng.choice(features.members[label], cell.shot + cell.queries, replace=False)
+        support.append(picked[: cell.shot])
+        query.append(picked[cell.shot :])
+    strangers = order[cell.way :]
+    for label in rng.choice(strangers, cell.foreign) if cell.foreign else ():
+        query.append(rng.choice(features.members[label], 1))
+    return order[: cell.way], np.concatenate(support), np.concatenate(query)
+
+
+def accuracy(batch: Batch) -> Float[Tensor, "tasks"]:
+    """Share of known queries answered right, per task."""
+    right = (batch.answer.log_probs.argmax(-1) == batch.target) & batch.known
+    return right.sum(1) / batch.known.sum(1)
+
+
+def nll(batch: Batch) -> Float[Tensor, "tasks"]:
+    """Mean negative log-likelihood of the known queries, in nats, per task."""
+    picked = batch.answer.log_probs.gather(-1, batch.target.clamp_min(0)[..., None])[..., 0]
+    return -(torch.where(batch.known, picked, 0.0).sum(1) / batch.known.sum(1))
