@@ -1,0 +1,111 @@
+"""Content-addressed blobs: raw inputs are the truth of a task, features a cache that can be made again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import ObjectStore, from_url
+
+_AT_ONCE = 64
+
+
+class BlobMissingError(Exception):
+    """A blob that the database names is not in the store."""
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Blobs:
+    """Raw inputs at `raw/<tenant>/<2 hex digits>/<sha256>`, features at `features/<learner digest>/<version>`."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def at(cls, url: str | None, data_dir: Path) -> Blobs:
+        """The store at a URL, or a folder in `data_dir`."""
+        if url is not None:
+            return cls(from_url(url))
+        folder = (data_dir / "blobs").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(from_url(folder.as_uri()))
+
+    async def put_missing(self, tenant: str, blobs: Mapping[str, bytes]) -> list[str]:
+        """Writes what is not there; returns the digests it wrote."""
+
+        async def one(name: str, data: bytes) -> str | None:
+            if await self._exists(_raw(tenant, name)):
+                return None
+            await obstore.put_async(self._store, _raw(tenant, name), data)
+            return name
+
+        written = await _gather([lambda n=name, d=data: one(n, d) for name, data in blobs.items()])
+        return [name for name in written if name is not None]
+
+    async def get(self, tenant: str, names: Sequence[str]) -> list[bytes]:
+        """In the order of the names. Raises `BlobMissingError`."""
+        return await _gather([lambda n=name: self._read(_raw(tenant, n)) for name in names])
+
+    async def delete(self, tenant: str, names: Collection[str]) -> None:
+        await self._delete([_raw(tenant, name) for name in names])
+
+    async def put_features(self, learner: str, version: str, data: bytes) -> None:
+        await obstore.put_async(self._store, _features(learner, version), data)
+
+    async def get_features(self, learner: str, version: str) -> bytes | None:
+        try:
+            return await self._read(_features(learner, version))
+        except BlobMissingError:
+            return None
+
+    async def delete_features(self, versions: Collection[tuple[str, str]]) -> None:
+        """Of pairs (learner digest, version id)."""
+        await self._delete([_features(*version) for version in versions])
+
+    async def _exists(self, path: str) -> bool:
+        try:
+            await obstore.head_async(self._store, path)
+        except (NotFoundError, FileNotFoundError):
+            return False
+        return True
+
+    async def _read(self, path: str) -> bytes:
+        try:
+            answer = await obstore.get_async(self._store, path)
+            return bytes(await answer.bytes_async())
+        except (NotFoundError, FileNotFoundError) as error:
+            raise BlobMissingError(path) from error
+
+    async def _delete(self, paths: Sequence[str]) -> None:
+        async def one(path: str) -> None:
+            try:
+                await obstore.delete_async(self._store, path)
+            except (NotFoundError, FileNotFoundError):
+                return
+
+        await _gather([lambda p=path: one(p) for path in paths])
+
+
+async def _gather(calls):  # type: ignore[no-untyped-def]
+    limit = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(call):  # type: ignore[no-untyped-def]
+        async with limit:
+            return await call()
+
+    return list(await asyncio.gather(*map(one, calls)))
+
+
+def _raw(tenant: str, name: str) -> str:
+    return f"raw/{tenant}/{name[:2]}/{name}"
+
+
+def _features(learner: str, version: str) -> str:
+    return f"features/{learner}/{version}"

@@ -1,0 +1,86 @@
+"""Reading a request body: media type, encoding, size and time are checked before anything looks inside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from fastapi import Request
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+
+from app.http.limits import LIMITS
+from app.http.problems import fail
+
+BodyKind = Literal["json", "multipart", "image"]
+
+MEDIA_TYPES: dict[str, BodyKind] = {
+    "application/json": "json",
+    "multipart/form-data": "multipart",
+    "image/png": "image",
+    "image/jpeg": "image",
+    "image/webp": "image",
+}
+BYTES: dict[BodyKind, int] = {
+    "json": LIMITS.json_bytes,
+    "multipart": LIMITS.multipart_bytes,
+    "image": LIMITS.image_bytes,
+}
+
+
+@dataclass(frozen=True)
+class Body:
+    """A whole body. `boundary` is set for multipart."""
+
+    kind: BodyKind
+    data: bytes
+    boundary: bytes = b""
+
+
+async def read_body(request: Request, takes: Collection[BodyKind], seconds: float) -> Body:
+    """Raises `ProblemError`: 400 when empty, 408 when slow, 413 when large, 415 when of another type."""
+    kind, boundary = _media_type(request, takes)
+    limit = BYTES[kind]
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise fail("body_timeout", f"The body did not arrive within {seconds:g} s.", limit=seconds) from None
+    except ClientDisconnect:
+        raise fail("incomplete_body", "The client left before its body had arrived.") from None
+    if size == 0:
+        raise fail("empty_body", "The body is empty.", "")
+    return Body(kind, b"".join(chunks), boundary)
+
+
+def _too_large(limit: int) -> Exception:
+    return fail("body_too_large", f"The body is larger than {limit} bytes.", "", limit)
+
+
+def _media_type(request: Request, takes: Collection[BodyKind]) -> tuple[BodyKind, bytes]:
+    header = request.headers.get("content-type")
+    if header is None and request.headers.get("content-length", "0") == "0":
+        if "transfer-encoding" not in request.headers:
+            raise fail("empty_body", "The body is empty.", "")
+    name, options = parse_options_header(header)
+    kind = MEDIA_TYPES.get(name.decode("latin-1"))
+    charset = options.get(b"charset", b"utf-8").lower()
+    boundary = options.get(b"boundary", b"")
+    if kind not in takes or (kind == "json" and charset not in (b"utf-8", b"utf8", b"us-ascii")):
+        types = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in takes)
+        raise fail("unsupported_media_type", f"Send one of {types} (JSON in UTF-8).")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise fail("unsupported_encoding", "Send the body without Content-Encoding.")
+    if kind == "multipart" and not 1 <= len(boundary) <= 70:
+        raise fail("invalid_multipart", "The Content-Type names no boundary of 1 to 70 characters.")
+    return kind, boundary

@@ -1,0 +1,121 @@
+"""Every problem the server can answer with: its code, status, title and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    status: int
+    title: str
+    text: str
+
+
+CATALOGUE: dict[str, Entry] = {
+    # The document cannot be read.
+    "empty_body": Entry(400, "Empty body", "Send a body; its form is in the OpenAPI document."),
+    "incomplete_body": Entry(
+        400, "Incomplete body", "The connection ended before the whole body had arrived."
+    ),
+    "invalid_json": Entry(
+        400, "Not JSON", "The body breaks the JSON grammar (RFC 8259) at the position given."
+    ),
+    "invalid_utf8": Entry(400, "Not UTF-8", "JSON travels in UTF-8, and so do names of multipart parts."),
+    "byte_order_mark": Entry(
+        400, "Byte order mark", "JSON must not start with a byte order mark (RFC 8259, 8.1)."
+    ),
+    "duplicate_key": Entry(
+        400, "Duplicate key", "A key stands twice in one object; which one counts is undefined."
+    ),
+    "not_json_number": Entry(
+        400, "Not a JSON number", "NaN and Infinity are not JSON; leave the field out instead."
+    ),
+    "number_out_of_range": Entry(
+        400, "Number out of range", "A number must fit into a 64-bit float or integer."
+    ),
+    "lone_surrogate": Entry(400, "Lone surrogate", "An escape \\ud800-\\udfff without its pair is not text."),
+    "control_character": Entry(400, "Control character", "Control characters are refused; NUL everywhere."),
+    "too_deep": Entry(400, "Nested too deep", "No request needs this many nested arrays and objects."),
+    "too_many_values": Entry(
+        400, "Too many values", "The document holds more values than any valid request."
+    ),
+    "invalid_multipart": Entry(400, "Broken multipart", "The body breaks the multipart grammar (RFC 7578)."),
+    "too_many_parts": Entry(413, "Too many parts", "Send fewer parts, or JSON; see /v1/limits."),
+    # The request is not one that a route takes.
+    "not_found": Entry(404, "Not found", "There is nothing at this address."),
+    "task_not_found": Entry(
+        404, "No such task", "The task never was, has been deleted, or is someone else's."
+    ),
+    "learner_not_found": Entry(404, "No such learner", "GET /v1/learners lists those that are served."),
+    "method_not_allowed": Entry(
+        405, "Method not allowed", "The header Allow names the methods of this address."
+    ),
+    "body_timeout": Entry(408, "Body too slow", "The body did not arrive in time; send it again."),
+    "body_too_large": Entry(413, "Body too large", "Send fewer or smaller inputs; see /v1/limits."),
+    "unsupported_media_type": Entry(
+        415, "Unsupported media type", "The detail names the types this address takes."
+    ),
+    "unsupported_encoding": Entry(415, "Unsupported encoding", "Send the body without Content-Encoding."),
+    # The request has no meaning.
+    "invalid_request": Entry(422, "Invalid request", "The errors name each field at fault."),
+    "missing": Entry(422, "Missing field", "A required field is absent."),
+    "unknown_field": Entry(422, "Unknown field", "The field is none of this request's; is it misspelt?"),
+    "given_twice": Entry(
+        422, "Given twice", "An option stands in the query string twice, or there and in the body."
+    ),
+    "wrong_type": Entry(422, "Wrong type", "The value has another type than the field."),
+    "out_of_range": Entry(422, "Out of range", "The value is beyond the limit given."),
+    "too_long": Entry(422, "Too long", "The text has more characters than the limit given."),
+    "too_short": Entry(422, "Too short", "The text has fewer characters than the limit given."),
+    "bad_format": Entry(422, "Bad format", "The text does not have the form of this field."),
+    "bad_cursor": Entry(422, "Bad cursor", "Use the next_cursor of the page before, unchanged."),
+    "invalid_label": Entry(
+        422, "Invalid label", "A label is 1 to 200 characters without control characters."
+    ),
+    "duplicate_label": Entry(422, "A label twice", "Two labels are equal after Unicode normalisation (NFC)."),
+    "reserved_name": Entry(
+        422, "Reserved name", "Parts named query are queries; use JSON for a class of that name."
+    ),
+    "empty_support": Entry(
+        422, "Empty support", "A support set needs at least one example of each of two classes."
+    ),
+    "too_few_classes": Entry(422, "Too few classes", "A support set needs at least two classes."),
+    "too_many_classes": Entry(422, "Too many classes", "See ways_max of /v1/limits."),
+    "empty_class": Entry(422, "A class without examples", "Each class needs at least one example."),
+    "too_many_examples": Entry(422, "Too many examples", "See support_examples of /v1/limits."),
+    "no_queries": Entry(422, "No queries", "Ask at least one query."),
+    "too_many_queries": Entry(422, "Too many queries", "See queries of /v1/limits; ask in several requests."),
+    "unknown_learner": Entry(422, "Unknown learner", "GET /v1/learners lists those that are served."),
+    "no_default_learner": Entry(422, "No default learner", "No learner takes this input unasked; name one."),
+    "ambiguous_input": Entry(422, "Ambiguous input", "Name a learner, or say {image: ...} or {text: ...}."),
+    "unsupported_way": Entry(422, "Way not taken", "The learner does not take this many classes."),
+    "unsupported_shot": Entry(
+        422, "Shot not taken", "The learner does not take this many examples of a class."
+    ),
+    "unsupported_support": Entry(
+        422, "Support set not taken", "The learner cannot adapt to this support set."
+    ),
+    "wrong_kind": Entry(422, "Wrong kind of input", "The learner takes another kind of input."),
+    "not_base64": Entry(422, "Not base64", "Images in JSON are standard base64 or data: URLs."),
+    "not_an_image": Entry(422, "Not an image", "The bytes are no PNG, JPEG, WebP, GIF or BMP."),
+    "truncated_image": Entry(422, "Truncated image", "The image ends early or is damaged."),
+    "unsupported_image_format": Entry(422, "Unsupported image format", "Send PNG, JPEG, WebP, GIF or BMP."),
+    "image_too_large": Entry(413, "Image too large", "See image_bytes and image_pixels of /v1/limits."),
+    "vector_empty": Entry(422, "Empty vector", "A vector needs at least one number."),
+    "vector_length": Entry(422, "Another vector length", "All vectors of a task have one length."),
+    "vector_too_long": Entry(422, "Vector too long", "See vector_length of /v1/limits."),
+    "not_finite": Entry(422, "Not finite", "Vectors hold finite 32-bit floats."),
+    "not_a_number": Entry(422, "Not a number", "A vector holds numbers only."),
+    "text_too_long": Entry(422, "Text too long", "See text_characters of /v1/limits."),
+    "numerical_overflow": Entry(
+        422, "Numerical overflow", "The values are too large for the learner; scale them."
+    ),
+    # The server's own.
+    "internal_error": Entry(500, "Internal error", "This is a fault of the server; report the request_id."),
+    "busy": Entry(503, "Busy", "Too much is waiting; try again after Retry-After seconds."),
+    "starting": Entry(503, "Starting", "Learners are being loaded; try again after Retry-After seconds."),
+    "learner_unavailable": Entry(
+        503, "Learner unavailable", "The learner of this task is not served any more."
+    ),
+}

@@ -1,0 +1,75 @@
+"""The one place where exceptions become problem documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+from app.http.problems import ProblemError, fail, response
+from app.http.validation import faults
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+Translation = Callable[[Any], ProblemError]
+
+
+def install(app: FastAPI, translations: Mapping[type[Exception], Translation]) -> None:
+    """`translations` are the exceptions of lower layers, and the problem each one is."""
+
+    async def problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ProblemError)
+        return response(error, request.scope)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return response(ProblemError(faults(error.errors(), skip=1)), request.scope)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return response(_http_problem(app, request.scope, error.status_code), request.scope)
+
+    async def internal(request: Request, _error: Exception) -> Response:
+        # Starlette re-raises after answering, so the server logs the traceback.
+        answer = response(fail("internal_error", "The server failed to answer."), request.scope)
+        answer.headers["X-Request-Id"] = request.scope.get("state", {}).get("request_id", "")
+        return answer
+
+    def translated(translate: Translation) -> Callable[[Request, Exception], Any]:
+        async def handle(request: Request, error: Exception) -> Response:
+            return response(translate(error), request.scope)
+
+        return handle
+
+    app.add_exception_handler(ProblemError, problem)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, internal)
+    for kind, translate in translations.items():
+        app.add_exception_handler(kind, translated(translate))
+
+
+def _http_problem(app: FastAPI, scope: Scope, status: int) -> ProblemError:
+    if status == 404:
+        return fail("not_found", "There is nothing at this address.")
+    if status == 405:
+        allow = ", ".join(allowed(app, scope))
+        problem = fail("method_not_allowed", f"This address takes {allow}.")
+        problem.headers["Allow"] = allow
+        return problem
+    # Nothing of ours raises the others.
+    return fail("internal_error", f"The server failed with status {status}.")
+
+
+def allowed(app: FastAPI, scope: Scope) -> list[str]:
+    """All methods of an address: each of its routes alone knows but its own."""
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]

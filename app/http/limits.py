@@ -1,0 +1,29 @@
+"""What the server accepts at most; served at `/v1/limits` and named in the problems it causes."""
+
+from __future__ import annotations
+
+from hyperserve.types import Limits
+from models.inputs.image import MAX_BYTES, MAX_PIXELS
+from models.inputs.raw import MAX_TEXT, MAX_VECTOR
+
+LIMITS = Limits(
+    json_bytes=32 << 20,
+    multipart_bytes=128 << 20,
+    multipart_parts=1_000,
+    ways_min=2,
+    ways_max=1_000,
+    support_examples=20_000,
+    queries=1_024,
+    samples=256,
+    label_characters=200,
+    vector_length=MAX_VECTOR,
+    text_characters=MAX_TEXT,
+    image_bytes=MAX_BYTES,
+    image_pixels=MAX_PIXELS,
+)
+SAMPLES_MIN, SAMPLES_DEFAULT = 2, 32
+TOP_MAX = 1_000
+COVERAGE_DEFAULT = 0.9
+NAME_CHARACTERS = 200
+ERRORS_MAX = 20
+PAGE_DEFAULT, PAGE_MAX = 50, 200

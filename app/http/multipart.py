@@ -1,0 +1,93 @@
+"""Multipart bodies (RFC 7578) in memory: named parts, in order, as views of the bytes that came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from app.http.body import Body
+from app.http.limits import LIMITS
+from app.http.problems import fail
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    media_type: str
+    data: bytes
+
+
+def parse(body: Body) -> list[Part]:
+    """Raises `ProblemError`: 400 for broken bodies and names, 413 for too many parts."""
+    reader = _Reader()
+    parser = MultipartParser(
+        body.boundary,
+        {
+            "on_part_begin": reader.part_begin,
+            "on_part_data": reader.part_data,
+            "on_part_end": reader.part_end,
+            "on_header_field": reader.header_field,
+            "on_header_value": reader.header_value,
+            "on_header_end": reader.header_end,
+            "on_end": reader.end,
+        },
+    )
+    try:
+        parser.write(body.data)
+        parser.finalize()
+    except FormParserError:
+        raise fail("invalid_multipart", "The body breaks the multipart grammar.", "") from None
+    if not reader.ended:
+        raise fail("invalid_multipart", "The closing boundary is missing.", "")
+    return reader.parts
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self.ended = False
+
+    def part_begin(self) -> None:
+        if len(self.parts) == LIMITS.multipart_parts:
+            limit = LIMITS.multipart_parts
+            raise fail("too_many_parts", f"The body has more than {limit} parts.", "", limit)
+        self.headers: dict[str, str] = {}
+        self.field = self.content = b""
+        self.chunks: list[bytes] = []
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self.field += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self.content += data[start:end]
+
+    def header_end(self) -> None:
+        name = self.field.decode("latin-1").lower()
+        if name in self.headers:
+            raise fail("invalid_multipart", f"Part {len(self.parts)} has a header twice.", "")
+        self.headers[name] = self.content.decode("latin-1")
+        self.field = self.content = b""
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        self.chunks.append(data[start:end])
+
+    def part_end(self) -> None:
+        disposition, options = parse_options_header(self.headers.get("content-disposition", ""))
+        if disposition != b"form-data" or b"name" not in options:
+            raise fail("invalid_multipart", f"Part {len(self.parts)} has no name.", "")
+        if "content-transfer-encoding" in self.headers:
+            raise fail(
+                "invalid_multipart", f"Part {len(self.parts)} has a transfer encoding (RFC 7578, 4.7).", ""
+            )
+        try:
+            # Browsers and httpx send a quote in a name as %22 (WHATWG HTML, multipart/form-data).
+            name = options[b"name"].decode().replace("%22", '"')
+        except UnicodeDecodeError:
+            raise fail("invalid_utf8", f"The name of part {len(self.parts)} is not UTF-8.", "") from None
+        media_type, _ = parse_options_header(self.headers.get("content-type", "application/octet-stream"))
+        self.parts.append(Part(name, media_type.decode("latin-1"), b"".join(self.chunks)))
+
+    def end(self) -> None:
+        self.ended = True

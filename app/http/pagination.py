@@ -1,0 +1,33 @@
+"""Opaque cursors: a page begins after the last item of the one before, whatever was added meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from app.http.problems import fail
+from app.ids import is_id
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """After which id the page begins."""
+
+    after: str
+
+    def encode(self) -> str:
+        return base64.urlsafe_b64encode(self.after.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str, prefix: str) -> Cursor:
+        """Raises `ProblemError` 422."""
+        try:
+            after = base64.b64decode(
+                text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True
+            ).decode()
+        except (binascii.Error, ValueError):
+            after = ""
+        if not is_id(after, prefix):
+            raise fail("bad_cursor", "This is no next_cursor of this list.", "/cursor")
+        return cls(after)

@@ -1,0 +1,138 @@
+"""The application: services are built when it starts and closed when it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from app.db.blobs import Blobs
+from app.db.engine import Database
+from app.db.migrate import prepare_database
+from app.http import handlers, openapi
+from app.http.middleware import RequestContext
+from app.http.problems import ProblemError, fail
+from app.learners import routes as learner_routes
+from app.learners.service import Learners
+from app.meta import routes as meta_routes
+from app.serving.engine import Engine
+from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
+from app.settings import Settings
+from app.tasks import documents
+from app.tasks import routes as task_routes
+from app.tasks.heads import Heads
+from app.tasks.service import TaskService
+from models.protocol import UnsupportedSupportError
+
+DECODERS = 2
+"""Threads that parse and decode; Pillow and base64 leave the interpreter lock for part of the time."""
+OTHERS_SEEN_SECONDS = 2.0
+"""How long a change by another process may go unseen."""
+VERSION = "0.1.0"
+
+log = logging.getLogger("hyperserve")
+
+
+@dataclass(frozen=True)
+class Services:
+    """What routes reach through `app.state.services`."""
+
+    learners: Learners
+    tasks: TaskService
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The ASGI application. Without settings they are read from the environment, as several workers need."""
+    settings = settings or Settings()
+    app = FastAPI(
+        title="hyperserve",
+        version=VERSION,
+        description="Post a support set, get a model made for that task, query it with calibrated uncertainty.",
+        lifespan=_lifespan,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.ready = False
+    app.add_middleware(RequestContext)
+    handlers.install(app, _TRANSLATIONS)
+    for router in (task_routes.router, learner_routes.router, meta_routes.router):
+        app.include_router(router)
+    openapi.install(app, documents.MODELS, documents.SCHEMAS)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """A wrong database or a broken learner stops the start; warming happens while `/livez` already answers."""
+    settings: Settings = app.state.settings
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(prepare_database, settings)
+    defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
+    learners = await asyncio.to_thread(Learners.load, settings.learners_dir, defaults, settings.device)
+    database = Database(settings.database)
+    engine = Engine(
+        learners.artifacts,
+        device=settings.device,
+        arena_bytes=settings.arena_bytes,
+        queue_limit=settings.queue_limit,
+    )
+    engine.start()
+    alone = settings.uses_sqlite and settings.workers == 1
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
+        app.state.services = Services(
+            learners,
+            TaskService(
+                database,
+                Blobs.at(settings.blob_url, settings.data_dir),
+                learners,
+                engine,
+                pool,
+                Heads(None if alone else OTHERS_SEEN_SECONDS),
+            ),
+        )
+        warming = asyncio.create_task(_warm(app, engine))
+        try:
+            yield
+        finally:
+            app.state.ready = False
+            warming.cancel()
+            engine.close()
+            await database.close()
+
+
+async def _warm(app: FastAPI, engine: Engine) -> None:
+    try:
+        await asyncio.to_thread(engine.warm)
+    except Exception:
+        log.exception("a learner failed to answer; the server stays unready")
+        raise
+    app.state.ready = True
+
+
+def _busy(error: EngineBusy) -> ProblemError:
+    seconds = max(1, math.ceil(error.retry_after))
+    return fail("busy", "Too many requests are waiting.", headers={"Retry-After": str(seconds)})
+
+
+def _database_busy(_error: Exception) -> ProblemError:
+    return fail("busy", "The database is busy.", headers={"Retry-After": "1"})
+
+
+_TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
+    EngineBusy: _busy,
+    EngineClosed: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
+    UnknownLearner: lambda _: fail("learner_unavailable", "The learner is not served any more."),
+    NotFinite: lambda _: fail("numerical_overflow", "The answer is not finite; scale the inputs down."),
+    UnsupportedSupportError: lambda error: fail("unsupported_support", f"{error}", "/support"),
+    OperationalError: _database_busy,
+    PoolTimeoutError: _database_busy,
+}

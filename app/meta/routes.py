@@ -1,0 +1,56 @@
+"""What the server says of itself: limits, health, and what its problems mean."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from app.http.catalogue import CATALOGUE, Entry
+from app.http.limits import LIMITS
+from app.http.openapi import problems
+from app.http.problems import fail
+from hyperserve.types import Health, Limits, Page
+
+router = APIRouter(tags=["meta"])
+
+
+class ProblemKind(BaseModel):
+    """What a problem code means, and what to do about it."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+
+
+@router.get("/v1/limits", summary="What the server accepts at most", responses=problems())
+async def get_limits() -> Limits:
+    return LIMITS
+
+
+@router.get("/livez", summary="Whether the process runs", responses=problems())
+async def livez() -> Health:
+    return Health(status="ok")
+
+
+@router.get("/readyz", summary="Whether learners are loaded and warm", responses=problems(503))
+async def readyz(request: Request) -> Health:
+    if not request.app.state.ready:
+        raise fail("starting", "Learners are being loaded.", headers={"Retry-After": "1"})
+    return Health(status="ok")
+
+
+@router.get("/problems", summary="All problem codes", responses=problems())
+async def list_problems() -> Page[ProblemKind]:
+    return Page[ProblemKind](items=[_kind(code, entry) for code, entry in CATALOGUE.items()])
+
+
+@router.get("/problems/{code}", summary="What a problem code means", responses=problems(404))
+async def get_problem(code: str) -> ProblemKind:
+    if code not in CATALOGUE:
+        raise fail("not_found", "There is no such problem code.")
+    return _kind(code, CATALOGUE[code])
+
+
+def _kind(code: str, entry: Entry) -> ProblemKind:
+    return ProblemKind(code=code, status=entry.status, title=entry.title, detail=entry.text)

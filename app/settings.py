@@ -1,0 +1,61 @@
+"""The one settings class. Flags of `hyperserve serve` stand over the environment, that over `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+"""The server runs from a checkout or an image of one."""
+
+
+class Settings(BaseSettings):
+    """Every option is an environment variable with the prefix `HYPERSERVE_`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HYPERSERVE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(default=1, ge=1, le=64, description="Serving processes.")
+    data_dir: Path = Field(default=Path("./data"), description="Where the database, blobs and secrets live.")
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL of the state of record; SQLite in DATA_DIR when unset."
+    )
+    blob_url: str | None = Field(
+        default=None,
+        description="Where raw inputs live, such as s3://bucket/prefix; a folder in DATA_DIR when unset.",
+    )
+    learners_dir: Path = Field(
+        default=REPOSITORY / "models" / "zoo",
+        description="One folder per learner to serve; the name is the folder's.",
+    )
+    default_image_learner: str = Field(
+        default="glyphs", description="Answers images when no learner is named."
+    )
+    default_vector_learner: str = Field(
+        default="vectors", description="Answers vectors when no learner is named."
+    )
+    device: str = Field(default="cpu", description="torch device of the serving engine.")
+    arena_bytes: int = Field(default=256 << 20, gt=0, description="Memory for the weights of resident tasks.")
+    queue_limit: int = Field(
+        default=2048, gt=0, description="Waiting requests beyond which the answer is 503."
+    )
+    body_seconds: float = Field(default=60, gt=0, description="Time a client has to send its body.")
+
+    @property
+    def database(self) -> str:
+        """The URL in the form that SQLAlchemy's asyncio engine takes."""
+        url = self.database_url
+        if url is None:
+            return f"sqlite+aiosqlite:///{(self.data_dir / 'hyperserve.db').resolve()}"
+        for short, full in (("postgresql:", "postgresql+psycopg:"), ("postgres:", "postgresql+psycopg:")):
+            url = full + url[len(short) :] if url.startswith(short) else url
+        return "sqlite+aiosqlite:" + url[len("sqlite:") :] if url.startswith("sqlite:") else url
+
+    @property
+    def uses_sqlite(self) -> bool:
+        return self.database.startswith("sqlite")

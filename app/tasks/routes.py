@@ -1,0 +1,119 @@
+"""/v1/tasks and /v1/predict."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.http.body import read_body
+from app.http.context import Clock, Tenant
+from app.http.limits import PAGE_DEFAULT, PAGE_MAX
+from app.http.openapi import BODY, problems
+from app.http.pagination import Cursor
+from app.tasks import documents, schemas
+from app.tasks.service import TaskService
+from hyperserve.types import Page, Predictions, Task
+
+router = APIRouter(prefix="/v1", tags=["tasks"])
+
+
+class PageOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Items of a page.")
+    cursor: str | None = Field(default=None, max_length=100, description="`next_cursor` of the page before.")
+
+
+def _service(request: Request) -> TaskService:
+    service: TaskService = request.app.state.services.tasks
+    return service
+
+
+def _body_seconds(request: Request) -> float:
+    seconds: float = request.app.state.settings.body_seconds
+    return seconds
+
+
+Service = Annotated[TaskService, Depends(_service)]
+BodySeconds = Annotated[float, Depends(_body_seconds)]
+
+
+@router.post(
+    "/tasks",
+    status_code=201,
+    summary="Adapt a learner to a support set",
+    responses=problems(*BODY),
+    openapi_extra=documents.CREATE,
+)
+async def create_task(
+    request: Request,
+    response: Response,
+    service: Service,
+    tenant: Tenant,
+    timing: Clock,
+    seconds: BodySeconds,
+    options: Annotated[schemas.CreateOptions, Query()],
+) -> Task:
+    body = await read_body(request, ("json", "multipart"), seconds)
+    task = await service.create(tenant, body, options, timing)
+    response.headers["Location"] = f"/v1/tasks/{task.id}"
+    return task
+
+
+@router.get("/tasks", summary="Tasks, newest first", responses=problems(422, 503))
+async def list_tasks(
+    service: Service, tenant: Tenant, options: Annotated[PageOptions, Query()]
+) -> Page[Task]:
+    cursor = None if options.cursor is None else Cursor.decode(options.cursor, "task")
+    return await service.list(tenant, cursor, options.limit)
+
+
+@router.get("/tasks/{task_id}", summary="One task", responses=problems(404, 503))
+async def get_task(task_id: str, service: Service, tenant: Tenant) -> Task:
+    return await service.get(tenant, task_id)
+
+
+@router.delete(
+    "/tasks/{task_id}", status_code=204, summary="Delete a task and its inputs", responses=problems(404, 503)
+)
+async def delete_task(task_id: str, service: Service, tenant: Tenant) -> None:
+    await service.delete(tenant, task_id)
+
+
+@router.post(
+    "/tasks/{task_id}/predict",
+    summary="Ask a task",
+    responses=problems(404, *BODY),
+    openapi_extra=documents.PREDICT,
+)
+async def predict(
+    request: Request,
+    task_id: str,
+    service: Service,
+    tenant: Tenant,
+    timing: Clock,
+    seconds: BodySeconds,
+    options: Annotated[schemas.PredictOptions, Query()],
+) -> Predictions:
+    await service.head(tenant, task_id)
+    body = await read_body(request, ("json", "multipart", "image"), seconds)
+    return await service.predict(tenant, task_id, body, options, timing)
+
+
+@router.post(
+    "/predict",
+    summary="Ask a support set once",
+    responses=problems(*BODY),
+    openapi_extra=documents.PREDICT_ONCE,
+)
+async def predict_once(
+    request: Request,
+    service: Service,
+    timing: Clock,
+    seconds: BodySeconds,
+    options: Annotated[schemas.PredictOnceOptions, Query()],
+) -> Predictions:
+    body = await read_body(request, ("json", "multipart"), seconds)
+    return await service.predict_once(body, options, timing)
