@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="hyperserve",
         version=VERSION,
-        description="Post a support set, get a model made for that task, query it with calibrated uncertainty.",
+        description="Post a support set, get a model made for that task, query it with uncertainty.",
         lifespan=_lifespan,
         redirect_slashes=False,
     )
@@ -72,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """A wrong database or a broken learner stops the start; warming happens while `/livez` already answers."""
+    """A wrong database or a broken learner stops the start; `/livez` already answers while learners warm."""
     settings: Settings = app.state.settings
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(prepare_database, settings)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import obstore
 from obstore.exceptions import NotFoundError
 from obstore.store import ObjectStore, from_url
 
+T = TypeVar("T")
 _AT_ONCE = 64
 
 
@@ -23,7 +26,7 @@ def digest(data: bytes) -> str:
 
 
 class Blobs:
-    """Raw inputs at `raw/<tenant>/<2 hex digits>/<sha256>`, features at `features/<learner digest>/<version>`."""
+    """Raw inputs at `raw/<tenant>/<2 hex digits>/<sha256>`, features at `features/<learner>/<version>`."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -46,12 +49,12 @@ class Blobs:
             await obstore.put_async(self._store, _raw(tenant, name), data)
             return name
 
-        written = await _gather([lambda n=name, d=data: one(n, d) for name, data in blobs.items()])
+        written = await _gather(partial(one, name, data) for name, data in blobs.items())
         return [name for name in written if name is not None]
 
     async def get(self, tenant: str, names: Sequence[str]) -> list[bytes]:
         """In the order of the names. Raises `BlobMissingError`."""
-        return await _gather([lambda n=name: self._read(_raw(tenant, n)) for name in names])
+        return await _gather(partial(self._read, _raw(tenant, name)) for name in names)
 
     async def delete(self, tenant: str, names: Collection[str]) -> None:
         await self._delete([_raw(tenant, name) for name in names])
@@ -90,13 +93,13 @@ class Blobs:
             except (NotFoundError, FileNotFoundError):
                 return
 
-        await _gather([lambda p=path: one(p) for path in paths])
+        await _gather(partial(one, path) for path in paths)
 
 
-async def _gather(calls):  # type: ignore[no-untyped-def]
+async def _gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     limit = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(call):  # type: ignore[no-untyped-def]
+    async def one(call: Callable[[], Awaitable[T]]) -> T:
         async with limit:
             return await call()
 

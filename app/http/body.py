@@ -69,14 +69,18 @@ def _too_large(limit: int) -> Exception:
 
 def _media_type(request: Request, takes: Collection[BodyKind]) -> tuple[BodyKind, bytes]:
     header = request.headers.get("content-type")
-    if header is None and request.headers.get("content-length", "0") == "0":
-        if "transfer-encoding" not in request.headers:
-            raise fail("empty_body", "The body is empty.", "")
+    empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
+    if header is None and empty:
+        raise fail("empty_body", "The body is empty.", "")
     name, options = parse_options_header(header)
     kind = MEDIA_TYPES.get(name.decode("latin-1"))
     charset = options.get(b"charset", b"utf-8").lower()
     boundary = options.get(b"boundary", b"")
-    if kind not in takes or (kind == "json" and charset not in (b"utf-8", b"utf8", b"us-ascii")):
+    if (
+        kind is None
+        or kind not in takes
+        or (kind == "json" and charset not in (b"utf-8", b"utf8", b"us-ascii"))
+    ):
         types = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in takes)
         raise fail("unsupported_media_type", f"Send one of {types} (JSON in UTF-8).")
     if request.headers.get("content-encoding", "identity").lower() != "identity":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -66,7 +67,7 @@ def _problem(status: int) -> dict[str, Any]:
     }
 
 
-def install(app: FastAPI, models: list[type[BaseModel]], schemas: dict[str, Schema]) -> None:
+def install(app: FastAPI, models: Sequence[type[BaseModel]], schemas: dict[str, Schema]) -> None:
     """`models` and `schemas` are components that bodies refer to, since no signature names them."""
 
     def document() -> Schema:
@@ -74,9 +75,9 @@ def install(app: FastAPI, models: list[type[BaseModel]], schemas: dict[str, Sche
             found = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
-            _, definitions = models_json_schema(
-                [(model, "validation") for model in (*models, Problem)], ref_template=REF
-            )
+            listed: list[tuple[type[BaseModel], Literal["validation"]]]
+            listed = [(model, "validation") for model in [*models, Problem]]
+            _, definitions = models_json_schema(listed, ref_template=REF)
             components = found.setdefault("components", {}).setdefault("schemas", {})
             components.update(definitions.get("$defs", {}))
             components.update(schemas)

@@ -89,7 +89,7 @@ def pointer(path: Iterable[str | int]) -> str:
 def repeatable(text: str) -> bool:
     """Whether a name from a request may stand in its answer: short, and free of control characters."""
     return len(text) <= TOKEN_MAX and (
-        text.isascii() and text.isprintable() or all(unicodedata.category(c)[0] != "C" for c in text)
+        (text.isascii() and text.isprintable()) or all(unicodedata.category(c)[0] != "C" for c in text)
     )
 
 

@@ -1,8 +1,8 @@
 """A strict JSON reader: what other readers let pass is refused, at a pointer.
 
 Refused are duplicate keys, NaN and Infinity, numbers that no 64-bit float or integer holds, lone surrogates,
-NUL and control characters, byte order marks, deep nesting, and more values than any valid request has. Strings
-and arrays of numbers, which are nearly all of a request, are read by the C functions of the standard library.
+NUL and control characters, byte order marks, deep nesting, and more values than any valid request has.
+Strings and arrays of numbers, nearly all of a request, are read by the C functions of the standard library.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ class _Reader:
         return value, match.end()
 
     def array(self, position: int, depth: int) -> tuple[list[JsonValue], int]:
-        if match := _NUMBERS.match(self.text, position):
-            if (numbers := self.numbers(match[0])) is not None:
-                return numbers, match.end()
+        match = _NUMBERS.match(self.text, position)
+        if match is not None and (numbers := self.numbers(match[0])) is not None:
+            return numbers, match.end()
         items: list[JsonValue] = []
         position = self.space(position + 1)
         if self.text.startswith("]", position):

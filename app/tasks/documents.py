@@ -1,15 +1,161 @@
-"""Request bodies of the OpenAPI document, with an example of each."""
+"""Request bodies of the OpenAPI document: one schema and one working example for each media type."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from app.http.limits import LIMITS
+from pydantic import BaseModel
 
-Document = dict[str, Any]
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAHUlEQVR4nGP8z8DAwMDIgAxMDAwMDEyMDAwMDIwAGUUCDTqE"
-CREATE: Document = {}
-PREDICT: Document = {}
-PREDICT_ONCE: Document = {}
-MODELS: list[Any] = []
-SCHEMAS: Document = {}
+from app.http.body import MEDIA_TYPES
+from app.http.limits import LIMITS
+from app.http.openapi import REF, Schema
+from app.tasks.schemas import PRINTABLE, CreateTask, Predict, PredictOnce
+from app.tasks.support import QUERY_PART
+
+CROSS = (
+    "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQAAAADIDABVAAAAJklEQVR42mP8z8DAxICMv6DxUTHDBwZ2JgYGBob/n//jUsOIZCYAWbIH"
+    "BQA1iSgAAAAASUVORK5CYII="
+)
+BOX = (
+    "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQAAAADIDABVAAAAK0lEQVR42mP8z8DAxICKGX4wyDMxMDCwMP5fgC6HDbP8Z5RnYmBgYMRi"
+    "FgBVNwYFilp4wAAAAABJRU5ErkJggg=="
+)
+WIDE_CROSS = (
+    "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQAAAADIDABVAAAAKklEQVR42m3MsQ0AMAjAMEP//7E/tDvsiCFLIiWKNPmLw3US6tXWEzF+"
+    "DWV2BvFjK/hdAAAAAElFTkSuQmCC"
+)
+
+_LABEL: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": LIMITS.label_characters,
+    "pattern": PRINTABLE,
+    "description": "Compared and answered in Unicode NFC.",
+}
+_BASE64: Schema = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "description": "PNG, JPEG, WebP, GIF or BMP in standard base64, or a data: URL. White space is ignored.",
+}
+_VECTOR: Schema = {
+    "type": "array",
+    "items": {"type": "number"},
+    "minItems": 1,
+    "maxItems": LIMITS.vector_length,
+    "description": "Finite 32-bit floats; one length within a task.",
+}
+_TEXT: Schema = {"type": "string", "maxLength": LIMITS.text_characters}
+
+
+def _only(name: str, schema: Schema) -> Schema:
+    return _object({name: schema}, [name])
+
+
+def _object(properties: dict[str, Schema], required: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+SCHEMAS: dict[str, Schema] = {
+    "Input": {
+        "description": "One x. A bare string or array is read as the learner's kind of input.",
+        "anyOf": [
+            _only("image", _BASE64),
+            _only("vector", _VECTOR),
+            _only("text", _TEXT),
+            {"type": "string", "description": "An image in base64, or a text."},
+            _VECTOR,
+        ],
+    },
+    "Label": _LABEL,
+    "Support": {
+        "description": "At least two classes with at least one example each; class sizes may differ.",
+        "anyOf": [
+            {
+                "type": "object",
+                "minProperties": LIMITS.ways_min,
+                "maxProperties": LIMITS.ways_max,
+                "propertyNames": {"$ref": REF.format(model="Label")},
+                "additionalProperties": {
+                    "type": "array",
+                    "items": {"$ref": REF.format(model="Input")},
+                    "minItems": 1,
+                    "maxItems": LIMITS.support_examples,
+                },
+            },
+            {
+                "type": "array",
+                "items": _object(
+                    {
+                        "input": {"$ref": REF.format(model="Input")},
+                        "label": {"$ref": REF.format(model="Label")},
+                    },
+                    ["input", "label"],
+                ),
+                "minItems": LIMITS.ways_min,
+                "maxItems": LIMITS.support_examples,
+            },
+        ],
+    },
+}
+MODELS: list[type[BaseModel]] = [CreateTask, Predict, PredictOnce]
+
+_IMAGES = {"cross": [CROSS, WIDE_CROSS], "box": [BOX]}
+_VECTORS = {"near": [[0.1, 0.9], [0.2, 1.1]], "far": [[5.0, -3.0]]}
+_LABELLED = [
+    {"input": {"vector": [0.1, 0.9]}, "label": "near"},
+    {"input": {"vector": [5.0, -3.0]}, "label": "far"},
+]
+
+
+def _json(model: str, **examples: Any) -> Schema:
+    named = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": {"schema": {"$ref": REF.format(model=model)}, "examples": named}}
+
+
+def _multipart(*, support: bool, queries: bool) -> Schema:
+    """Parts are files; JSON has no way to say bytes, so the example stands for files of one's own."""
+    files: Schema = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    schema: Schema = {"type": "object", "additionalProperties": files if support else False}
+    if queries:
+        schema |= {"properties": {QUERY_PART: files}, "required": [QUERY_PART]}
+    if support:
+        schema |= {
+            "minProperties": LIMITS.ways_min + queries,
+            "propertyNames": {"$ref": REF.format(model="Label")},
+        }
+    else:
+        schema |= {"maxProperties": 1}
+    return {"multipart/form-data": {"schema": schema}}
+
+
+def _images() -> Schema:
+    types = (media_type for media_type, kind in MEDIA_TYPES.items() if kind == "image")
+    return {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in types}
+
+
+def _body(content: Schema) -> Schema:
+    return {"requestBody": {"required": True, "content": content}}
+
+
+CREATE = _body(
+    _json(
+        "CreateTask",
+        images={"learner": "glyphs", "name": "crosses and boxes", "support": _IMAGES},
+        vectors={"support": _VECTORS},
+        list={"support": _LABELLED},
+    )
+    | _multipart(support=True, queries=False)
+)
+PREDICT = _body(
+    _json("Predict", images={"queries": [WIDE_CROSS], "coverage": 0.9, "samples": 32, "top": 5})
+    | _multipart(support=False, queries=True)
+    | _images()
+)
+PREDICT_ONCE = _body(
+    _json(
+        "PredictOnce",
+        images={"learner": "glyphs", "support": _IMAGES, "queries": [WIDE_CROSS]},
+        vectors={"support": _VECTORS, "queries": [[0.3, 0.8]]},
+    )
+    | _multipart(support=True, queries=True)
+)

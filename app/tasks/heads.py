@@ -25,7 +25,7 @@ class Head:
 
 
 class Heads:
-    """Least recently used heads by task id; `seconds` bounds how long another process's change may go unseen."""
+    """Least recently used heads by task id. A change by another process goes unseen for `seconds` at most."""
 
     def __init__(self, seconds: float | None = None) -> None:
         self._seconds = float("inf") if seconds is None else seconds

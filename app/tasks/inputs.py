@@ -16,7 +16,7 @@ from app.http.limits import ERRORS_MAX
 from app.http.multipart import Part
 from app.http.problems import Fault, ProblemError, fail, pointer
 from app.tasks.support import Sent
-from models.inputs import ImageBytes, ImageInput, InputError, InputSpec, RawInput, Text, Vector, VectorInput
+from models.inputs import ImageBytes, InputError, InputSpec, RawInput, Text, Vector, VectorInput
 from models.inputs.image import pixel_count
 
 REQUEST_PIXELS = 400_000_000
@@ -44,7 +44,7 @@ def kind_of(sent: Sent) -> str:
         case list():
             return "vector"
         case dict() as value if len(value) == 1 and next(iter(value)) in _KINDS:
-            return next(iter(value))
+            return str(next(iter(value)))
         case str():
             raise fail(
                 "ambiguous_input",

@@ -86,7 +86,7 @@ def predict(
 
 
 def seed_of(labels: Sequence[str], digests: Sequence[str]) -> int:
-    """63 bits of the digest of what is in a support set, whatever its order: the same set, the same answers."""
+    """63 bits of a digest of the support set, whatever its order: the same set, the same answers."""
     pairs = sorted(zip(labels, digests, strict=True))
     sha = hashlib.sha256("\0".join(f"{label}\0{digest}" for label, digest in pairs).encode())
     return int.from_bytes(sha.digest()[:8], "big") >> 1

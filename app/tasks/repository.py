@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, delete, insert, select, text
+from sqlalchemy import Row, Select, delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import ExampleRow, TaskRow, VersionExampleRow, VersionRow
@@ -122,7 +122,7 @@ async def unreferenced(session: AsyncSession, tenant: str, blobs: Collection[str
     return left
 
 
-def _current(tenant: str):  # type: ignore[no-untyped-def]
+def _current(tenant: str) -> Select[TaskRow, VersionRow]:
     return (
         select(TaskRow, VersionRow)
         .join(VersionRow, (VersionRow.task_id == TaskRow.id) & (VersionRow.number == TaskRow.current))
@@ -130,5 +130,5 @@ def _current(tenant: str):  # type: ignore[no-untyped-def]
     )
 
 
-def _pair(row: Row[tuple[TaskRow, VersionRow]]) -> tuple[TaskRow, VersionRow]:
+def _pair(row: Row[TaskRow, VersionRow]) -> tuple[TaskRow, VersionRow]:
     return row[0], row[1]

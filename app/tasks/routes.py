@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,7 +67,7 @@ async def list_tasks(
     service: Service, tenant: Tenant, options: Annotated[PageOptions, Query()]
 ) -> Page[Task]:
     cursor = None if options.cursor is None else Cursor.decode(options.cursor, "task")
-    return await service.list(tenant, cursor, options.limit)
+    return await service.page(tenant, cursor, options.limit)
 
 
 @router.get("/tasks/{task_id}", summary="One task", responses=problems(404, 503))

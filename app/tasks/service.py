@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -86,10 +86,12 @@ class TaskService:
             raise _not_found()
         return _task(*found)
 
-    async def list(self, tenant: str, cursor: Cursor | None, limit: int) -> Page[Task]:
+    async def page(self, tenant: str, cursor: Cursor | None, limit: int) -> Page[Task]:
         """Newest first."""
         async with self._database.read() as session:
-            rows = await repository.list_current(session, tenant, cursor and cursor.after, limit + 1)
+            rows = await repository.list_current(
+                session, tenant, None if cursor is None else cursor.after, limit + 1
+            )
         more = len(rows) > limit
         items = [_task(*row) for row in rows[:limit]]
         return Page[Task](items=items, next_cursor=Cursor(items[-1].id).encode() if more else None)
@@ -203,7 +205,7 @@ class TaskService:
             await self._discard(task.tenant, written)
             raise
 
-    async def _discard(self, tenant: str, blobs: list[str] | set[str]) -> None:
+    async def _discard(self, tenant: str, blobs: Collection[str]) -> None:
         """Deletes those of the blobs that no task holds, while nobody can begin to hold them."""
         if not blobs:
             return
