@@ -24,6 +24,8 @@ from hyperserve.transport import RetryPolicy, Transport
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _CONNECT_TIMEOUT = 5.0
+# Shorter than the 5 s after which uvicorn closes an idle connection: no request may run into that.
+_POOL = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4.0)
 
 
 class Learners:
@@ -58,18 +60,13 @@ class Client:
         max_retries: int = 2,
     ) -> None:
         url = base_url or os.environ.get("HYPERSERVE_URL") or DEFAULT_URL
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"base_url {url!r} must start with http:// or https://")
         if max_retries < 0:
             raise ValueError(f"max_retries {max_retries} must be 0 or more")
         headers = {"User-Agent": f"hyperserve-python/{_version()}", "Accept": "application/json"}
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key}"
         timeouts = httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT))
-        try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeouts)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"base_url {url!r}: {error}") from error
+        self._http = httpx.Client(base_url=_address(url), headers=headers, timeout=timeouts, limits=_POOL)
         self._transport = Transport(self._http, RetryPolicy(max_retries))
         self.tasks = Tasks(self._transport)
         self.learners = Learners(self._transport)
@@ -116,6 +113,16 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"base_url {url!r}: {error}") from error
+    if address.scheme not in ("http", "https") or not address.host:
+        raise ValueError(f"base_url {url!r} must be like http://host:port")
+    return address
 
 
 def _version() -> str:

@@ -157,9 +157,16 @@ def _array(array: Any, where: str) -> Wire:
 
 
 def _numbers(values: Sequence[Any], where: str) -> list[float]:
-    for position, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{where}: a vector holds numbers, not {type(value).__name__} at {position}")
-        if not math.isfinite(value):
-            raise ValueError(f"{where}: {value} at {position} is not finite")
-    return [float(value) for value in values]
+    return [_number(value, where, position) for position, value in enumerate(values)]
+
+
+def _number(value: Any, where: str, position: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{where}: a vector holds numbers, not {type(value).__name__} at {position}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond the largest float
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: {number} at {position} is not finite")
+    return number

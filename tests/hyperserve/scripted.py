@@ -1,0 +1,124 @@
+"""A real HTTP server that answers what a test tells it to, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+TASK = {
+    "id": "task_1",
+    "name": None,
+    "version": 1,
+    "learner": "glyphs",
+    "learner_digest": "0123456789abcdef",
+    "classes": ["cat", "dog"],
+    "shots": {"cat": 2, "dog": 1},
+    "created_at": "2026-11-21T10:00:00Z",
+    "warnings": [],
+}
+PREDICTIONS = {
+    "task": "task_1",
+    "version": 1,
+    "learner": "glyphs",
+    "predictions": [
+        {
+            "label": "cat",
+            "confidence": 0.9,
+            "probabilities": {"cat": 0.9, "dog": 0.1},
+            "unknown": 0.2,
+            "entropy": 0.33,
+            "epistemic": None,
+            "prediction_set": ["cat"],
+        }
+    ],
+    "timing": {"total": 1.5},
+}
+
+
+def problem(status: int, code: str = "some_code", **fields: Any) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{code}",
+        "title": "A title",
+        "status": status,
+        "detail": "What happened.",
+        "code": code,
+        "request_id": "req_1",
+        **fields,
+    }
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One scripted answer; `body` None closes the connection without a word."""
+
+    status: int = 200
+    body: Any = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+    at: float
+
+
+@dataclass
+class Script:
+    """Replies in order, the last one for ever; `asked` grows as requests come."""
+
+    url: str
+    replies: list[Reply]
+    asked: list[Asked] = field(default_factory=list)
+
+
+@contextmanager
+def scripted(*replies: Reply) -> Iterator[Script]:
+    script = Script("", list(replies))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = script.replies[min(len(script.asked), len(script.replies) - 1)]
+            script.asked.append(
+                Asked(self.command, self.path, headers, json.loads(raw) if raw else None, time.monotonic())
+            )
+            time.sleep(reply.delay)
+            if reply.body is None:
+                self.close_connection = True
+                return
+            body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            self.send_response(reply.status)
+            for name, value in ({"Content-Length": str(len(body))} | reply.headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_DELETE = answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Silent: the tests read `asked`."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    script.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield script
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
