@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from models.noise import Noise
@@ -108,8 +108,8 @@ class TaskWeights:
     The arena pages `rows`, so a 5-way task never costs the slot of a 150-way one.
     """
 
-    task: Mapping[str, Float[Tensor, "tasks ..."]]
-    rows: Mapping[str, Float[Tensor, "tasks way ..."]]
+    task: Mapping[str, Shaped[Tensor, "tasks ..."]]
+    rows: Mapping[str, Shaped[Tensor, "tasks way ..."]]
     n_way: Int[Tensor, "tasks"]
     class_key: Int[Tensor, "tasks way"]
     seed: Int[Tensor, "tasks"]

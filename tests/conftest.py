@@ -1,5 +1,10 @@
 """Every test runs on one torch thread, as a serving process does, and checks tensor shapes at run time."""
 
-import torch
+from jaxtyping import install_import_hook
+
+# Before any import of models: the annotations of its functions and dataclasses become checks.
+install_import_hook("models", "beartype.beartype")
+
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
