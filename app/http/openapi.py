@@ -75,8 +75,8 @@ def install(app: FastAPI, models: Sequence[type[BaseModel]], schemas: dict[str, 
             found = get_openapi(
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
-            listed: list[tuple[type[BaseModel], Literal["validation"]]]
-            listed = [(model, "validation") for model in [*models, Problem]]
+            named: list[type[BaseModel]] = [*models, Problem]
+            listed: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in named]
             _, definitions = models_json_schema(listed, ref_template=REF)
             components = found.setdefault("components", {}).setdefault("schemas", {})
             components.update(definitions.get("$defs", {}))

@@ -65,7 +65,7 @@ def decode(sents: Sequence[Sent], spec: InputSpec, shape: Sequence[int] | None =
     for sent in sents:
         try:
             raw = raw_input(sent, spec.kind)
-            if isinstance(raw, ImageBytes):
+            if spec.kind == "image" and isinstance(raw, ImageBytes):
                 pixels += pixel_count(raw.data)
                 if pixels > REQUEST_PIXELS:
                     raise InputError(
