@@ -1,0 +1,85 @@
+"""A server of one's own: `hyperserve serve` on a free port over a temporary folder, gone after the block."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hyperserve import Client
+
+KEPT = ("HYPERSERVE_LEARNERS_DIR", "HYPERSERVE_DEVICE")
+"""Settings that a private server takes over; the rest, such as a database, is not its business."""
+STOP_SECONDS = 10
+LOG_TAIL = 2000
+"""Characters of the log that a failed start shows."""
+
+
+class PrivateServerError(Exception):
+    """The server did not come up; the message ends with its log."""
+
+
+@contextmanager
+def private_server(ready_seconds: float = 60) -> Iterator[str]:
+    """The URL of a ready server. Raises PrivateServerError."""
+    with tempfile.TemporaryDirectory(prefix="hyperserve-") as folder:
+        log = Path(folder) / "server.log"
+        url, command = _command(Path(folder) / "data")
+        with log.open("wb") as sink:
+            # In the temporary folder, so that no .env of the caller is read.
+            server = subprocess.Popen(
+                command, cwd=folder, env=_environment(), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            )
+        try:
+            _wait(server, url, log, ready_seconds)
+            yield url
+        finally:
+            _stop(server)
+
+
+def exit_on_terminate() -> None:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, so that the server is not left behind."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+
+
+def _command(data: Path) -> tuple[str, list[str]]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    flags = ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data)]
+    return f"http://127.0.0.1:{port}", [sys.executable, "-m", "hyperserve", "serve", *flags]
+
+
+def _environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HYPERSERVE_")}
+    return inherited | {name: os.environ[name] for name in KEPT if name in os.environ}
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    with Client(url, timeout=5) as client:
+        while not client.ready():
+            if server.poll() is not None:
+                raise PrivateServerError(f"the server ended with status {server.returncode}:\n{_tail(log)}")
+            if time.monotonic() > deadline:
+                raise PrivateServerError(f"the server is not ready after {seconds:.0f} s:\n{_tail(log)}")
+            time.sleep(0.05)
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-LOG_TAIL:]
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
+    try:
+        server.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
