@@ -1,0 +1,18 @@
+"""The real server that the tests of the application use."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from hyperserve import Client
+from tests.app.conftest import server, zoo
+from tests.app.server import Server
+
+__all__ = ["server", "zoo"]
+
+
+@pytest.fixture
+def live(server: Server) -> Iterator[Client]:
+    """A client of the real server."""
+    with Client(server.url, max_retries=0) as client:
+        yield client
