@@ -77,6 +77,6 @@ def _add_lazily(name: str, module: str, summary: str) -> None:
     app.command(name, help=summary, context_settings=settings)(forward)
 
 
-_add_lazily("demo", "app.cli_demo", "Create a task and query it, against a running server.")
+_add_lazily("demo", "app.cli_demo", "Make a task of the shipped drawings, query it, show the answers.")
 _add_lazily("train", "app.cli_learning", "Meta-train a learner.")
 _add_lazily("evaluate", "app.cli_learning", "Measure a learner on tasks of classes it has not seen.")
