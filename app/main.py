@@ -59,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="Post a support set, get a model made for that task, query it with uncertainty.",
         lifespan=_lifespan,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
     app.state.ready = False

@@ -46,10 +46,13 @@ BODY = (400, 408, 413, 415, 422, 503)
 
 def problems(*statuses: int) -> Responses:
     """Documented problem answers of a route; 405 and 500 are any route's."""
-    return {status: _problem(status) for status in sorted({*statuses, 405, 500})}
+    return {
+        status: {"$ref": f"#/components/responses/{status}", "description": _WORDS[status]}
+        for status in sorted({*statuses, 405, 500})
+    }
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int) -> Schema:
     code, entry = next((code, entry) for code, entry in CATALOGUE.items() if entry.status == status)
     example = {
         "type": f"/problems/{code}",
@@ -67,6 +70,16 @@ def _problem(status: int) -> dict[str, Any]:
     }
 
 
+def _forget_default_errors(document: Schema) -> None:
+    """FastAPI documents its own 422 on routes with parameters, which no route of ours sends."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "$ref" not in operation["responses"].get("422", {"$ref": ""}):
+                del operation["responses"]["422"]
+
+
 def install(app: FastAPI, models: Sequence[type[BaseModel]], schemas: dict[str, Schema]) -> None:
     """`models` and `schemas` are components that bodies refer to, since no signature names them."""
 
@@ -76,11 +89,14 @@ def install(app: FastAPI, models: Sequence[type[BaseModel]], schemas: dict[str, 
                 title=app.title, version=app.version, description=app.description, routes=app.routes
             )
             named: list[type[BaseModel]] = [*models, Problem]
-            listed: list[tuple[type[BaseModel], Literal["validation"]]] = [(model, "validation") for model in named]
+            listed: list[tuple[type[BaseModel], Literal["validation"]]] = [
+                (model, "validation") for model in named
+            ]
             _, definitions = models_json_schema(listed, ref_template=REF)
-            components = found.setdefault("components", {}).setdefault("schemas", {})
-            components.update(definitions.get("$defs", {}))
-            components.update(schemas)
+            components = found.setdefault("components", {})
+            components["responses"] = {str(status): _problem(status) for status in _WORDS}
+            components["schemas"] |= definitions["$defs"] | schemas
+            _forget_default_errors(found)
             app.openapi_schema = found
         return app.openapi_schema
 

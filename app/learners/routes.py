@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
 
 from app.http.openapi import problems
 from app.http.problems import fail
@@ -28,7 +28,7 @@ async def list_learners(learners: Service) -> Page[Learner]:
 
 
 @router.get("/{name}", summary="One learner and its model card", responses=problems(404, 503))
-async def get_learner(name: str, learners: Service) -> LearnerCard:
+async def get_learner(name: Annotated[str, Path(examples=["glyphs"])], learners: Service) -> LearnerCard:
     if name not in learners.artifacts:
         raise fail("learner_not_found", "There is no such learner.")
     return learners.card(learners.artifacts[name])

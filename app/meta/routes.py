@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 
 from app.http.catalogue import CATALOGUE, Entry
@@ -46,7 +48,7 @@ async def list_problems() -> Page[ProblemKind]:
 
 
 @router.get("/problems/{code}", summary="What a problem code means", responses=problems(404))
-async def get_problem(code: str) -> ProblemKind:
+async def get_problem(code: Annotated[str, Path(examples=["busy"])]) -> ProblemKind:
     if code not in CATALOGUE:
         raise fail("not_found", "There is no such problem code.")
     return _kind(code, CATALOGUE[code])

@@ -68,7 +68,8 @@ SCHEMAS: dict[str, Schema] = {
     },
     "Label": _LABEL,
     "Support": {
-        "description": "At least two classes with at least one example each; class sizes may differ.",
+        "description": "At least two classes with at least one example each; class sizes may differ. "
+        f"At most {LIMITS.support_examples} examples in all.",
         "anyOf": [
             {
                 "type": "object",
@@ -79,7 +80,6 @@ SCHEMAS: dict[str, Schema] = {
                     "type": "array",
                     "items": {"$ref": REF.format(model="Input")},
                     "minItems": 1,
-                    "maxItems": LIMITS.support_examples,
                 },
             },
             {
@@ -92,7 +92,6 @@ SCHEMAS: dict[str, Schema] = {
                     ["input", "label"],
                 ),
                 "minItems": LIMITS.ways_min,
-                "maxItems": LIMITS.support_examples,
             },
         ],
     },
@@ -137,6 +136,15 @@ def _body(content: Schema) -> Schema:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_TASK_ID = {"parameters": {"task_id": "$response.body#/id"}}
+_CREATED: Schema = {
+    "headers": {"Location": {"schema": {"type": "string"}, "description": "Path of the task."}},
+    "links": {
+        operation: {"operationId": operation, **_TASK_ID}
+        for operation in ("get_task", "delete_task", "predict")
+    },
+}
+
 CREATE = _body(
     _json(
         "CreateTask",
@@ -145,7 +153,7 @@ CREATE = _body(
         list={"support": _LABELLED},
     )
     | _multipart(support=True, queries=False)
-)
+) | {"responses": {"201": _CREATED}}
 PREDICT = _body(
     _json("Predict", images={"queries": [WIDE_CROSS], "coverage": 0.9, "samples": 32, "top": 5})
     | _multipart(support=False, queries=True)

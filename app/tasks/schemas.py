@@ -14,7 +14,7 @@ SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARACTERS, pattern=PRINTABLE)]
 
-SupportField = Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/Support"})]
+SupportField = Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Support"}]})]
 QueriesField = Annotated[
     Any,
     WithJsonSchema(
