@@ -1,1 +1,1 @@
-"""Serving: queries of many tasks meet in one batch; weights live in an arena. Knows no HTTP and no database."""
+"""Queries of many tasks meet in one batch; their weights live in an arena. Knows no HTTP and no database."""

@@ -1,4 +1,4 @@
-"""What can go wrong between a request and its answer. Learners' own `LearnerError`s pass through unchanged."""
+"""What can go wrong between a request and its answer. A learner's own `LearnerError` passes unchanged."""
 
 from __future__ import annotations
 

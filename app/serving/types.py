@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from models.predictive import Predictive
-from models.protocol import MetaLearner, TaskWeights
+from models.protocol import TaskWeights
 
 Timing = dict[str, float]
-
-
-class Servant(Protocol):
-    """The part of a loaded artifact that serving needs."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def learner(self) -> MetaLearner: ...
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""The first tier of weights: one preallocated block on the device, paged by class rows.
+
+The block is cut into slabs; a slab belongs to one line width at a time and is carved into lines of exactly
+that width, so a 5-way task costs five rows beside a 150-way one and learners of any shape share the memory.
+Least recently used tasks make room; a task in use (pinned) never does. Freed lines are zeroed.
+Slab 0 stays zero: padding is gathered from it.
+
+A task that does not fit even an empty arena, or whose widest line exceeds a slab (1/64 of the arena), is
+declined: the caller serves it without keeping it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from app.serving.packing import WORD, Layout, Packed
+from app.serving.slabs import Slabs
+from models.protocol import TaskWeights
+
+_SLABS = 64
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A resident task: where its lines start (in words), and how many requests in flight need it."""
+
+    key: str
+    layout: Layout
+    seed: int
+    rows: Int64[np.ndarray, "way"]
+    task: Int64[np.ndarray, "one"]
+    pins: int = 0
+    gone: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return WORD * (self.rows.size * self.layout.row_words + self.task.size * self.layout.task_words)
+
+
+class Arena:
+    """Thread-safe. Keys name immutable weights: putting a key that is held changes nothing."""
+
+    def __init__(self, nbytes: int, device: torch.device | str = "cpu") -> None:
+        slab_words = max(1, nbytes // WORD // _SLABS)
+        # calloc'ed: on a CPU, memory that no task has touched is not resident.
+        self._words = torch.zeros(_SLABS * slab_words, dtype=torch.int64, device=device)
+        self._slabs = Slabs(slab_words, _SLABS, reserved=1)
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._residents: dict[int, set[Entry]] = {}
+        self._lock = threading.Lock()
+        self.bytes_used = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def device(self) -> torch.device:
+        return self._words.device
+
+    def holds(self, key: str) -> bool:
+        return key in self._entries
+
+    def put(self, key: str, weights: Packed) -> bool:
+        """Keeps the weights under `key`, evicting others if need be. False where they cannot be kept."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return True
+            entry = self._place(key, weights)
+            if entry is None:
+                return False
+            self._entries[key] = entry
+            for slab in self._slabs_of(entry):
+                self._residents.setdefault(slab, set()).add(entry)
+            self.bytes_used += entry.nbytes
+            return True
+
+    def pin(self, key: str) -> Entry | None:
+        """The entry, protected and marked as just used, or None. Every pin needs its `unpin`."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+                entry.pins += 1
+            return entry
+
+    def unpin(self, entry: Entry) -> None:
+        with self._lock:
+            entry.pins -= 1
+            if entry.gone and entry.pins == 0:
+                self._free(entry)
+
+    def evict(self, key: str) -> None:
+        """Forgets a key at once; its rows are zeroed now, or when the last request in flight is done."""
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            if entry is None:
+                return
+            entry.gone = True
+            if entry.pins == 0:
+                self._free(entry)
+
+    def gather(self, sources: Sequence[Entry | Packed]) -> TaskWeights:
+        """The weights of several tasks of one layout as a padded batch. Entries must be pinned."""
+        layout = sources[0].layout
+        way = max(len(source.rows) for source in sources)
+        starts = np.zeros((len(sources), way), dtype=np.int64)
+        task_starts = np.zeros(len(sources), dtype=np.int64)
+        n_way = np.empty(len(sources), dtype=np.int64)
+        seed = np.empty(len(sources), dtype=np.int64)
+        loose = []
+        for index, source in enumerate(sources):
+            n_way[index], seed[index] = len(source.rows), source.seed
+            if isinstance(source, Packed):
+                loose.append((index, source))
+                continue
+            starts[index, : len(source.rows)] = source.rows
+            if source.task.size:
+                task_starts[index] = source.task[0]
+        rows = self._lines(layout.row_words, starts)
+        task = self._lines(layout.task_words, task_starts)
+        for index, packed in loose:
+            rows[index, : len(packed.rows)] = packed.rows
+            task[index] = packed.task
+        device = self.device
+        return layout.unpack(
+            rows, task, torch.from_numpy(n_way).to(device), torch.from_numpy(seed).to(device)
+        )
+
+    def _table(self, width: int) -> Int64[Tensor, "start width"]:
+        """Any `width` words by their start: an overlapping view, in which one index finds any line."""
+        return self._words.as_strided((self._words.numel() - width + 1, width), (1, 1))
+
+    def _lines(self, width: int, starts: Int64[np.ndarray, "*lead"]) -> Int64[Tensor, "*lead width"]:
+        if width > self._slabs.words or not starts.size:
+            # Only loose tasks are that wide: nothing of them lies here.
+            return self._words.new_zeros((*starts.shape, width))
+        index = torch.from_numpy(starts.reshape(-1)).to(self.device)
+        return self._table(width).index_select(0, index).view(*starts.shape, width)
+
+    def _place(self, key: str, weights: Packed) -> Entry | None:
+        layout, way = weights.layout, len(weights.rows)
+        needs = [(layout.row_words, way), (layout.task_words, 1 if layout.task_words else 0)]
+        if not self._slabs.could_hold(needs):
+            return None
+        starts: list[Int64[np.ndarray, "lines"]] = []
+        for width, lines in needs:
+            if not self._make_room(width, lines):
+                for (taken, _), freed in zip(needs, starts, strict=False):
+                    self._slabs.give_back(taken, freed)
+                return None
+            starts.append(self._slabs.take(width, lines))
+        for (width, _), at, words in zip(needs, starts, (weights.rows, weights.task[None]), strict=True):
+            if at.size:
+                self._table(width).index_copy_(0, torch.from_numpy(at).to(self.device), words.to(self.device))
+        rows, task = starts
+        return Entry(key, layout, weights.seed, rows, task)
+
+    def _make_room(self, width: int, lines: int) -> bool:
+        """Evicts until `lines` lines of `width` are free. False when all that remains is in use."""
+        while not self._slabs.has(width, lines):
+            victim = next((entry for entry in self._entries.values() if not entry.pins), None)
+            if victim is None:
+                return False
+            for entry in self._casualties(victim, width):
+                del self._entries[entry.key]
+                self._free(entry)
+        return True
+
+    def _casualties(self, victim: Entry, width: int) -> list[Entry]:
+        """Lines of another width help only as a whole slab, so the victim takes its slab's tasks along."""
+        if width in (victim.layout.row_words, victim.layout.task_words):
+            return [victim]
+        neighbours = self._residents[next(iter(self._slabs_of(victim)))]
+        return [victim] if any(entry.pins for entry in neighbours) else list(neighbours)
+
+    def _free(self, entry: Entry) -> None:
+        self.bytes_used -= entry.nbytes
+        for slab in self._slabs_of(entry):
+            self._residents[slab].discard(entry)
+        for width, starts in ((entry.layout.row_words, entry.rows), (entry.layout.task_words, entry.task)):
+            if starts.size:
+                self._table(width).index_fill_(0, torch.from_numpy(starts).to(self.device), 0)
+                self._slabs.give_back(width, starts)
+
+    def _slabs_of(self, entry: Entry) -> set[int]:
+        lines = np.concatenate((entry.rows, entry.task))
+        return set((lines // self._slabs.words).tolist())

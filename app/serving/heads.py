@@ -1,0 +1,133 @@
+"""The two batched calls: support sets of many tasks to weights, queries of many tasks to answers.
+
+Tasks of a batch are padded to its largest. Where one huge task would make the others carry much padding,
+the batch is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from app.serving.arena import Arena
+from app.serving.errors import NotFinite
+from app.serving.jobs import AdaptJob, Job, PredictJob
+from models.noise import Noise
+from models.predictive import Predictive
+from models.protocol import Support, TaskWeights
+from models.weights import tensors
+
+_FREE_PADDING = 1 << 14
+"""Padded cells that cost less than another call would."""
+
+
+def cut(group: Sequence[Job]) -> list[list[Job]]:
+    """Batches in which padding at most doubles the work."""
+    batches: list[list[Job]] = []
+    needed, high = 0, (0, 0)
+    for job in sorted(group, key=_ragged):
+        sizes = _ragged(job)
+        needed, high = needed + sizes[0] * sizes[1], (max(high[0], sizes[0]), max(high[1], sizes[1]))
+        if batches and (len(batches[-1]) + 1) * high[0] * high[1] <= max(_FREE_PADDING, 2 * needed):
+            batches[-1].append(job)
+        else:
+            batches.append([job])
+            needed, high = sizes[0] * sizes[1], sizes
+    return batches
+
+
+def _ragged(job: Job) -> tuple[int, int]:
+    return job.way, len(job.features)
+
+
+def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
+    """Weights of each job on the CPU, or why there are none. The jobs are of one group."""
+    served, device = jobs[0].served, jobs[0].features.device
+    features, mask = _pad([job.features for job in jobs])
+    support, way = mask.shape[1], max(len(job.class_keys) for job in jobs)
+    targets = np.zeros((len(jobs), support), dtype=np.int64)
+    class_key = np.zeros((len(jobs), way), dtype=np.int64)
+    for index, job in enumerate(jobs):
+        targets[index, : job.y.shape[0]] = job.y
+        class_key[index, : len(job.class_keys)] = job.class_keys
+    weights = served.learner.adapt(
+        Support(
+            features,
+            torch.from_numpy(targets).to(device),
+            mask,
+            torch.tensor([len(job.class_keys) for job in jobs], device=device),
+            torch.from_numpy(class_key).to(device),
+            torch.tensor([job.seed for job in jobs], device=device),
+        )
+    )
+    return [_own(weights.select(index)) for index in range(len(jobs))]
+
+
+def predict(jobs: Sequence[PredictJob], arena: Arena) -> list[Predictive | NotFinite]:
+    """Answers to each job on the CPU, or why there are none. The jobs are of one group."""
+    served, samples = jobs[0].served, jobs[0].samples
+    features, _ = _pad([job.features for job in jobs])
+    weights = arena.gather([job.source for job in jobs])
+    batch = _on_cpu(served.learner.predict(weights, features, Noise(samples) if samples else None))
+    if len(jobs) == 1:
+        answers = [batch]
+    else:
+        answers = [batch.at(index, len(job.features), job.way) for index, job in enumerate(jobs)]
+    if not _has_nan(batch):
+        return list(answers)
+    return [NotFinite("the answer is not a number") if _has_nan(answer) else answer for answer in answers]
+
+
+def _pad(
+    parts: Sequence[Float[Tensor, "n *feature"]],
+) -> tuple[Float[Tensor, "tasks most *feature"], Bool[Tensor, "tasks most"]]:
+    """Ragged features as one batch, with the mask of what is real."""
+    sizes = [len(part) for part in parts]
+    most, device = max(sizes), parts[0].device
+    if min(sizes) == most:
+        features = torch.cat(list(parts)).view(len(parts), most, *parts[0].shape[1:])
+        return features, torch.ones(len(parts), most, dtype=torch.bool, device=device)
+    features = parts[0].new_zeros(len(parts), most, *parts[0].shape[1:])
+    for index, part in enumerate(parts):
+        features[index, : len(part)] = part
+    return features, torch.arange(most, device=device) < torch.tensor(sizes, device=device)[:, None]
+
+
+def _own(weights: TaskWeights) -> TaskWeights | NotFinite:
+    """The weights of one task in memory of their own: a view would keep its whole batch alive."""
+    if not all(bool(value.isfinite().all()) for _, value in tensors(weights)):
+        return NotFinite("the weights of this support set are not finite")
+    return TaskWeights(
+        task={name: value.detach().cpu().clone() for name, value in weights.task.items()},
+        rows={name: value.detach().cpu().clone() for name, value in weights.rows.items()},
+        n_way=weights.n_way.cpu().clone(),
+        class_key=weights.class_key.cpu().clone(),
+        seed=weights.seed.cpu().clone(),
+    )
+
+
+def _tensors(predictive: Predictive) -> dict[str, Tensor]:
+    if not is_dataclass(predictive):
+        return {}
+    named = ((item.name, getattr(predictive, item.name)) for item in fields(predictive))
+    return {name: value for name, value in named if isinstance(value, Tensor)}
+
+
+def _on_cpu(predictive: Predictive) -> Predictive:
+    values = _tensors(predictive)
+    if all(value.device.type == "cpu" for value in values.values()):
+        return predictive
+    moved: dict[str, object] = {name: value.cpu() for name, value in values.items()}
+    level = getattr(predictive, "set_level", None)
+    if level is not None:
+        moved["set_level"] = lambda coverage: level(coverage).cpu()
+    return replace(predictive, **moved)  # type: ignore[type-var]
+
+
+def _has_nan(predictive: Predictive) -> bool:
+    return any(bool(value.isnan().any()) for value in _tensors(predictive).values())

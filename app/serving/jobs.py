@@ -1,0 +1,114 @@
+"""A request inside the engine: its inputs, how far it has come, and the future that waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from app.serving.arena import Arena, Entry
+from app.serving.packing import Packed
+from app.serving.served import Served
+from app.serving.types import Timing
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Job(ABC):
+    """`lane` is whom the work is for. Once submitted, only the compute thread touches a job."""
+
+    served: Served
+    lane: Hashable
+    x: Float[Tensor, "n *input"]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    submitted: float = field(default_factory=perf_counter)
+    embedded: list[Float[Tensor, "part *feature"]] = field(default_factory=list)
+    cursor: int = 0
+    timing: Timing = field(default_factory=lambda: {"queue": 0.0, "embed": 0.0})
+    done: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.x)
+
+    @property
+    def nbytes(self) -> int:
+        return self.x.numel() * self.x.element_size()
+
+    @property
+    def unwanted(self) -> bool:
+        """The client has gone, or a slice of the job has failed."""
+        return self.done or self.future.cancelled()
+
+    @property
+    def features(self) -> Float[Tensor, "n *feature"]:
+        """All features, once every example is embedded."""
+        if len(self.embedded) > 1:
+            self.embedded = [torch.cat(self.embedded)]
+        return self.embedded[0]
+
+    @property
+    @abstractmethod
+    def way(self) -> int:
+        """Class rows of the task."""
+
+    @property
+    @abstractmethod
+    def group(self) -> Hashable:
+        """Jobs of one group run as one batch."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Gives back what the job holds; called exactly once, whatever became of it."""
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class AdaptJob(Job):
+    """A support set that is to become weights. With `features` given beforehand nothing is embedded."""
+
+    y: Int64[np.ndarray, "n"]
+    class_keys: list[int]
+    seed: int
+
+    @property
+    def way(self) -> int:
+        return len(self.class_keys)
+
+    @property
+    def group(self) -> Hashable:
+        return AdaptJob, self.served, self.features.shape[1:]
+
+    def release(self) -> None:
+        """Holds nothing."""
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class PredictJob(Job):
+    """Queries to one task. `source` is pinned in the arena, or weights that are not kept."""
+
+    source: Entry | Packed
+    samples: int
+    arena: Arena
+
+    @property
+    def way(self) -> int:
+        return len(self.source.rows)
+
+    @property
+    def group(self) -> Hashable:
+        features = self.features
+        # A transductive learner looks at all queries of a task together: padding would be one of them.
+        queries = len(features) if self.served.learner.traits.transductive else None
+        return PredictJob, self.served, id(self.source.layout), features.shape[1:], self.samples, queries
+
+    def release(self) -> None:
+        if isinstance(self.source, Entry):
+            self.arena.unpin(self.source)

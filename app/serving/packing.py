@@ -1,0 +1,120 @@
+"""One task's weights as 64-bit words: one line per class row, one line for the rest.
+
+Whatever a learner's tensors are, a batch of packed weights is gathered by one index per line. The first word
+of a row is its class key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int, Int64
+from torch import Tensor
+
+from models.protocol import TaskWeights
+
+WORD = 8
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where one tensor lies in a line: words `start` to `stop`, of which the first `size` elements count."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    size: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How names, shapes and types of a learner's tensors map to words. Equal layouts batch together."""
+
+    row: tuple[Column, ...]
+    task: tuple[Column, ...]
+
+    @classmethod
+    def of(cls, weights: TaskWeights) -> Layout:
+        row = {
+            name: value[0, 0] if value.shape[1] else value.new_empty(value.shape[2:])
+            for name, value in weights.rows.items()
+        }
+        return _one(
+            cls(_columns(row, 1), _columns({name: value[0] for name, value in weights.task.items()}, 0))
+        )
+
+    @property
+    def row_words(self) -> int:
+        return self.row[-1].stop if self.row else 1
+
+    @property
+    def task_words(self) -> int:
+        return self.task[-1].stop if self.task else 0
+
+    def unpack(
+        self,
+        rows: Int64[Tensor, "tasks way row_words"],
+        task: Int64[Tensor, "tasks task_words"],
+        n_way: Int[Tensor, "tasks"],
+        seed: Int[Tensor, "tasks"],
+    ) -> TaskWeights:
+        """Weights that are views of the words. Rows must be zero from `n_way` on."""
+        return TaskWeights(
+            task={column.name: _read(task, column) for column in self.task},
+            rows={column.name: _read(rows, column) for column in self.row},
+            n_way=n_way,
+            class_key=rows[..., 0],
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One task's weights as words."""
+
+    layout: Layout
+    rows: Int64[Tensor, "way row_words"]
+    task: Int64[Tensor, "task_words"]
+    seed: int
+
+    @classmethod
+    def of(cls, weights: TaskWeights, device: torch.device) -> Packed:
+        """Copies the weights of one task to `device`."""
+        layout, way = Layout.of(weights), int(weights.n_way[0])
+        rows = torch.zeros(way, layout.row_words, dtype=torch.int64, device=device)
+        task = torch.zeros(layout.task_words, dtype=torch.int64, device=device)
+        rows[:, 0] = weights.class_key[0, :way]
+        for column in layout.row:
+            _read(rows, column).copy_(weights.rows[column.name][0, :way])
+        for column in layout.task:
+            _read(task, column).copy_(weights.task[column.name][0])
+        return cls(layout, rows, task, int(weights.seed[0]))
+
+    @property
+    def nbytes(self) -> int:
+        return WORD * (self.rows.numel() + self.task.numel())
+
+
+@lru_cache(maxsize=4096)
+def _one(layout: Layout) -> Layout:
+    """Equal layouts as one object, so that a batch is grouped by identity."""
+    return layout
+
+
+def _columns(samples: dict[str, Tensor], start: int) -> tuple[Column, ...]:
+    columns = []
+    for name in sorted(samples):
+        value = samples[name]
+        stop = start + -(-value.numel() * value.element_size() // WORD)
+        columns.append(Column(name, value.dtype, tuple(value.shape), value.numel(), start, stop))
+        start = stop
+    return tuple(columns)
+
+
+def _read(words: Int64[Tensor, "*lead words"], column: Column) -> Tensor:
+    elements = words[..., column.start : column.stop].view(column.dtype)[..., : column.size]
+    return torch.unflatten(elements, -1, column.shape) if column.shape else elements[..., 0]
