@@ -59,7 +59,9 @@ def encode(value: Input, where: str = "input") -> Wire:
     if hasattr(value, "getexif") and hasattr(value, "save"):
         return _image(_pil(value))
     if hasattr(value, "detach") and hasattr(value, "numpy"):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        # numpy has no bfloat16.
+        value = (value.double() if value.is_floating_point() else value).numpy()
     if hasattr(value, "dtype") and hasattr(value, "tobytes") and getattr(value, "ndim", False):
         return _array(value, where)
     if hasattr(value, "read"):

@@ -70,6 +70,7 @@ def test_channels_come_last(channels: int, mode: str) -> None:
         np.array([1, 2.5]),
         np.array([1, 2.5], np.float16),
         torch.tensor([1, 2.5], requires_grad=True),
+        torch.tensor([1, 2.5], dtype=torch.bfloat16),
         [np.float32(1), np.float64(2.5)],
         {"vector": [1, 2.5]},
     ],
