@@ -2,8 +2,10 @@
 
 from jaxtyping import install_import_hook
 
+import tests.shapes  # noqa: F401 (looked up by name)
+
 # Before any import of models: the annotations of its functions and dataclasses become checks.
-install_import_hook("models", "beartype.beartype")
+install_import_hook("models", "tests.shapes.checked")
 
 import torch  # noqa: E402
 

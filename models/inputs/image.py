@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from typing import Literal
 
@@ -19,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.inputs.ink import ink
 from models.inputs.raw import ImageBytes, InputError, RawInput
+
+# Pillow warns of sizes refused here and of metadata repaired: a hostile client must not fill the log.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 40_000_000

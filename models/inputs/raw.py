@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,10 +57,10 @@ class Vector:
     kind: ClassVar[Kind] = "vector"
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Vector:
-        """From plain numbers. Raises `InputError`: vector_empty, vector_too_long, not_a_number, not_finite.
+    def of(cls, values: Sequence[Any]) -> Vector:
+        """From numbers as they stand in JSON, where a Boolean is not a number.
 
-        A Boolean is not a number here.
+        Raises `InputError`: vector_empty, vector_too_long, not_a_number, not_finite.
         """
         if len(values) == 0:
             raise InputError("vector_empty", "A vector needs at least one number.", 1)

@@ -26,7 +26,7 @@ class VectorInput(BaseModel):
         """
         if not isinstance(raw, Vector):
             raise InputError("wrong_kind", f"This learner takes vectors, not {raw.kind}s.")
-        values = np.asarray(raw.values)
+        values = raw.values
         if values.ndim != 1:
             raise InputError("vector_length", f"A vector has one axis, this has {values.ndim}.", 1)
         if values.size == 0:
@@ -39,8 +39,6 @@ class VectorInput(BaseModel):
                 f"The vector has {values.size} numbers where {self.dim} are expected.",
                 self.dim,
             )
-        with np.errstate(over="ignore"):
-            values = values.astype(np.float32)
         if not np.isfinite(values).all():
             raise InputError("not_finite", "The vector holds NaN or an infinite number.")
         return values
