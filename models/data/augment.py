@@ -21,15 +21,15 @@ _ELASTIC_KNOTS = 4
 class AugmentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    turn: float = 0.22
+    turn: float = 0.18
     """Radians at most."""
-    shear: float = 0.25
-    scale: float = 0.22
+    shear: float = 0.2
+    scale: float = 0.18
     """Largest relative change of size, per axis."""
-    shift: float = 0.12
+    shift: float = 0.1
     """Share of half the side."""
-    elastic: float = 0.06
-    thicker: float = 1.0
+    elastic: float = 0.05
+    thicker: float = 0.8
     thinner: float = 0.5
     """Stroke change: 1 is one pixel of dilation at the stored side, per side of the stroke."""
     blur: float = 0.4

@@ -23,21 +23,21 @@ class EpisodeConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_way: int = Field(default=2, ge=2)
+    min_way: int = Field(default=5, ge=2)
     max_way: int = Field(default=60, ge=2)
     min_shot: int = Field(default=1, ge=1)
-    max_shot: int = Field(default=10, ge=1)
+    max_shot: int = Field(default=5, ge=1)
     queries: int = Field(default=5, ge=1)
     """Per class of the task."""
     uneven: bool = True
     """Whether the classes of a task differ in shots."""
-    foreign: float = Field(default=0.25, ge=0, lt=1)
+    foreign: float = Field(default=0.1, ge=0, lt=1)
     """Share of queries whose class is not in the support set."""
     within_domain: float = Field(default=0.5, ge=0, le=1)
     """Share of tasks drawn from one domain (alphabet)."""
     unseen: float = Field(default=0.0, ge=0, le=1)
     """Share of tasks drawn from the classes that the encoder is not trained on."""
-    examples_per_step: int = Field(default=240, ge=2)
+    examples_per_step: int = Field(default=300, ge=2)
     """A step holds as many tasks as fit."""
 
 

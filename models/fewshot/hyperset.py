@@ -1,0 +1,289 @@
+"""hyperset: one hypernetwork for any way and any shot; an amortised PLDA with a gated set residual.
+
+Two-covariance model (PLDA: Ioffe 2006; Prince, Elder 2007) in a learned space u = A f(x): a class mean is drawn
+from N(m, B), its examples from N(μ_c, W), both diagonal there. A support set gives the posterior in closed form,
+
+    μ_c = (κ m + K z̄_c) / (κ + K),   variance v_c = W / (K + κ),   κ = W / B,
+
+so the mean shrinks to the task mean m and the variance falls with shots by construction. A small net reads
+statistics of the support set (way, shots, scatter within and between) and scales W, B and the temperature of
+the task; attention across the classes adds a bounded residual to μ_c and v_c, behind a gate.
+
+A query z is scored by log N(z; μ_c, W (1 + 1/(K + κ))). Uncertainty about μ_c makes the logit Gaussian, with
+variance Σ_j (z_j − μ_cj)² v_cj / W_j² (first order), and is sampled there, one draw per class and sample. The
+predictive of a new class, N(m, B + W), against the known ones is a Bayes factor: the score of `unknown`.
+
+Task weights: a mean, shots and a log factor of the variance per class row; m and three scales per task.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.bayes.calibration import Calibration, task_terms
+from models.encoders.base import Encoder
+from models.fewshot.classes import (
+    EmbeddedEpisodes,
+    class_members,
+    class_sums,
+    cross_entropy,
+    embed_episodes,
+    per_log_way,
+    squared_distances,
+)
+from models.hypernets.set_residual import SetResidual
+from models.noise import Noise
+from models.predictive import Categorical, categorical_entropy
+from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits
+
+_TASK_STATISTICS = 5
+_TRAINING_NOISE = Noise(8)
+_MAX_LOG_SCALE = 1.5
+"""Bound on what the task net may do to W, B and the temperature, in log units."""
+
+
+class HyperSetConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = 64
+    """Of the set residual and of the task net."""
+    depth: int = 2
+    heads: int = 4
+    residual_dropped: float = 0.25
+    """Share of training tasks without the residual, so that the closed form stays good on its own."""
+    protonet_weight: float = 0.5
+    unknown_weight: float = 0.1
+    kl_weight: float = 1e-3
+
+
+class HyperSet(MetaLearner):
+    Config = HyperSetConfig
+    gate: Tensor
+
+    def __init__(self, encoder: Encoder, config: HyperSetConfig) -> None:
+        super().__init__()
+        if encoder.dim is None:
+            raise LearnerError("hyperset needs an encoder of fixed feature length")
+        self.encoder = encoder
+        self.config = config
+        self.calibration = Calibration()
+        self.traits = Traits(stochastic=True, representation="feed-forward")
+        dim = encoder.dim
+        self.metric = nn.Linear(dim, dim)
+        nn.init.eye_(self.metric.weight)
+        nn.init.zeros_(self.metric.bias)
+        self.centre = nn.Parameter(torch.zeros(dim))
+        self.log_within = nn.Parameter(torch.full((dim,), math.log(0.5)))
+        self.log_between = nn.Parameter(torch.full((dim,), math.log(1.5)))
+        self.log_centre_strength = nn.Parameter(torch.zeros(()))
+        self.task_net = nn.Sequential(
+            nn.Linear(_TASK_STATISTICS, config.width), nn.GELU(), nn.Linear(config.width, 3)
+        )
+        nn.init.zeros_(self.task_net[-1].weight)
+        nn.init.zeros_(self.task_net[-1].bias)
+        self.residual = SetResidual(dim, config.width, config.depth, config.heads)
+        self.unknown_affine = nn.Parameter(torch.tensor([0.1, 0.0]))
+        """Reading of the Bayes factor in training only; answers use the calibration."""
+        self.register_buffer("gate", torch.ones(()))
+        """1 or 0: whether the residual is used, chosen on validation."""
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
+        features: Tensor = self.encoder(x)
+        return features
+
+    def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        gate = self.gate.expand(len(support.n_way))
+        return self._adapt(support, self.metric(support.features), gate)
+
+    def _adapt(
+        self, support: Support, u: Float[Tensor, "tasks support d"], gate: Float[Tensor, "tasks"]
+    ) -> TaskWeights:
+        sums, shots = class_sums(support, u)
+        present = support.class_mask
+        means = sums / shots.clamp_min(1)[..., None]
+        n_way = support.n_way.to(u)[:, None]
+        strength = self.log_centre_strength.exp()
+        centre = (strength * self.centre + (means * present[..., None]).sum(1)) / (strength + n_way)
+        statistics = self._statistics(support, u, means, shots, centre)
+        scales = _MAX_LOG_SCALE * torch.tanh(self.task_net(statistics) / _MAX_LOG_SCALE)
+        within, between = self._variances(scales)
+        kappa = (within / between)[:, None]
+        count = shots[..., None] + kappa
+        mean = (kappa * centre[:, None] + shots[..., None] * means) / count
+        deviation = (within[:, None] / count).sqrt()
+        tokens = (means - centre[:, None]) / (within + between).sqrt()[:, None]
+        shift, factor = self.residual(tokens, shots.clamp_min(1).log(), present)
+        mean = mean + gate[:, None, None] * shift * deviation
+        factor = gate[:, None] * factor
+        blank = ~present
+        return TaskWeights(
+            task={
+                "centre": centre,
+                "scales": scales,
+                "terms": task_terms(support.n_way, shots, statistics[:, 2:4]),
+            },
+            rows={
+                "mean": mean.masked_fill(blank[..., None], 0),
+                "shots": shots,
+                "log_factor": factor.masked_fill(blank, 0),
+            },
+            n_way=support.n_way,
+            class_key=support.class_key,
+            seed=support.seed,
+        )
+
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Categorical:
+        terms = weights.task["terms"]
+        u = self.metric(features)
+        logits, deviation, novelty = self._logits(weights, u)
+        sharpness = self.calibration.inverse_temperature(terms)[:, None, None]
+        unknown = self.calibration.unknown(novelty, terms)
+
+        def set_level(coverage: float) -> Tensor:
+            return self.calibration.set_level(coverage, terms)
+
+        if noise is None:
+            return Categorical((logits * sharpness).log_softmax(-1), None, unknown, set_level)
+        spread = self.calibration.spread(terms)[:, None, None]
+        draws = noise.normal(weights.seed, weights.class_key)
+        members = sampled_log_probs(logits * sharpness, deviation * sharpness * spread, draws)
+        expected = categorical_entropy(members.transpose(-1, -2)).mean(-1)
+        log_probs = _mean_log_probs(members, weights.class_mask)
+        return Categorical(log_probs, expected, unknown, set_level, noise.samples)
+
+    def loss(self, episodes: Episodes, progress: float) -> Losses:
+        """Sampled NLL and ProtoNet's, in units of log way; Bayes factor against foreign queries; KL to the prior."""
+        embedded = embed_episodes(self.embed, episodes)
+        support = embedded.support
+        keep = torch.rand(len(support.seed), generator=_keyed(support.seed)) >= self.config.residual_dropped
+        weights = self._adapt(support, self.metric(support.features), keep.to(support.features))
+        logits, deviation, novelty = self._logits(weights, self.metric(embedded.query))
+        draws = _TRAINING_NOISE.normal(weights.seed, weights.class_key)
+        members = sampled_log_probs(logits, deviation, draws)
+        log_probs = _mean_log_probs(members, weights.class_mask)
+        nll = cross_entropy(log_probs, embedded.target, embedded.known)
+        protonet = self._protonet_loss(embedded)
+        unknown = self._unknown_loss(novelty, embedded)
+        kl = self._divergence(weights) / embedded.known.sum(1).clamp_min(1)
+        config = self.config
+        total = per_log_way(nll + config.protonet_weight * protonet + config.kl_weight * kl, episodes.n_way)
+        parts = {"nll": nll, "protonet": protonet, "unknown": unknown, "kl": kl}
+        return Losses(
+            total + config.unknown_weight * unknown, {name: part.detach() for name, part in parts.items()}
+        )
+
+    def _variances(self, scales: Float[Tensor, "tasks 3"]) -> tuple[Tensor, Tensor]:
+        """W and B of each task, [tasks, d]."""
+        return (self.log_within + scales[:, :1]).exp(), (self.log_between + scales[:, 1:2]).exp()
+
+    def _logits(
+        self, weights: TaskWeights, u: Float[Tensor, "tasks query d"]
+    ) -> tuple[
+        Float[Tensor, "tasks query way"], Float[Tensor, "tasks query way"], Float[Tensor, "tasks query"]
+    ]:
+        """Mean and standard deviation of the logits, and the log Bayes factor of a new class."""
+        centre, scales = weights.task["centre"][:, None], weights.task["scales"]
+        within, between = self._variances(scales)
+        kappa = (within / between)[:, None]
+        ratio = weights.rows["log_factor"].exp()[..., None] / (weights.rows["shots"][..., None] + kappa)
+        u, mean = u - centre, weights.rows["mean"] - centre
+        quadratic = _quadratic(u, mean, 1 / (within[:, None] * (1 + ratio)))
+        likelihood = -0.5 * (quadratic + (1 + ratio).log().sum(-1)[:, None])
+        padding = ~weights.class_mask[:, None]
+        noise = _quadratic(u, mean, ratio / within[:, None]).clamp_min(1e-12).sqrt()
+        new = -0.5 * (u.square() / (within + between)[:, None]).sum(-1)
+        new = new - 0.5 * (1 + between / within).log().sum(-1)[:, None]
+        known = likelihood.masked_fill(padding, -torch.inf).logsumexp(-1) - weights.n_way.to(u).log()[:, None]
+        sharpness = scales[:, 2].exp()[:, None, None]
+        return (likelihood * sharpness).masked_fill(padding, -torch.inf), noise * sharpness, new - known
+
+    def _statistics(
+        self,
+        support: Support,
+        u: Float[Tensor, "tasks support d"],
+        means: Float[Tensor, "tasks way d"],
+        shots: Float[Tensor, "tasks way"],
+        centre: Float[Tensor, "tasks d"],
+    ) -> Float[Tensor, "tasks statistics"]:
+        """log way, log shot, and how the scatter of this task compares with W and B; 0 is as expected."""
+        within, between = self.log_within.exp(), self.log_between.exp()
+        member = class_members(support)
+        spread = ((u - member @ means).square() / within).mean(-1) * support.mask
+        freedom = (shots - 1).clamp_min(0).sum(1)
+        scatter_within = torch.where(freedom > 0, spread.sum(1) / freedom.clamp_min(1), 1.0)
+        expected = between + within / shots.clamp_min(1)[..., None]
+        apart = ((means - centre[:, None]).square() / expected).mean(-1) * support.class_mask
+        way = support.n_way.to(u)
+        scatter_between = apart.sum(1) / (way - 1).clamp_min(1)
+        basic = task_terms(support.n_way, shots)
+        extra = (scatter_within.clamp_min(1e-3).log(), scatter_between.clamp_min(1e-3).log())
+        certainty = freedom.clamp_min(0).log1p()
+        return torch.stack((basic[:, 1] - 2, basic[:, 2] - 1, *extra, certainty / 3), dim=1)
+
+    def _protonet_loss(self, embedded: EmbeddedEpisodes) -> Float[Tensor, "tasks"]:
+        sums, shots = class_sums(embedded.support, embedded.support.features)
+        logits = -squared_distances(embedded.query, sums / shots.clamp_min(1)[..., None])
+        logits = logits.masked_fill(~embedded.support.class_mask[:, None], -torch.inf)
+        return cross_entropy(logits.log_softmax(-1), embedded.target, embedded.known)
+
+    def _unknown_loss(
+        self, novelty: Float[Tensor, "tasks query"], embedded: EmbeddedEpisodes
+    ) -> Float[Tensor, "tasks"]:
+        """Logistic loss of foreign against known queries, both halves weighing the same."""
+        logit = self.unknown_affine[0] * novelty + self.unknown_affine[1]
+        terms = ((F.softplus(-logit), embedded.foreign), (F.softplus(logit), embedded.known))
+        halves = [torch.where(mask, loss, 0.0).sum(1) / mask.sum(1).clamp_min(1) for loss, mask in terms]
+        return 0.5 * (halves[0] + halves[1])
+
+    def _divergence(self, weights: TaskWeights) -> Float[Tensor, "tasks"]:
+        """Σ_c KL(N(μ_c, v_c) ‖ N(m, B)) with the learned prior."""
+        within, between = self._variances(weights.task["scales"])
+        within, between = within[:, None], between[:, None]
+        ratio = weights.rows["log_factor"].exp()[..., None] / (
+            weights.rows["shots"][..., None] + within / between
+        )
+        share = within * ratio / between
+        moved = (weights.rows["mean"] - weights.task["centre"][:, None]).square() / between
+        kl = 0.5 * (share + moved - 1 - share.log()).sum(-1)
+        return (kl * weights.class_mask).sum(1)
+
+
+def sampled_log_probs(
+    logits: Float[Tensor, "tasks query way"],
+    deviation: Float[Tensor, "tasks query way"],
+    draws: Float[Tensor, "tasks way samples"],
+) -> Float[Tensor, "tasks query way samples"]:
+    """Log-probabilities of each member: one draw per class and sample, shared by the queries of a task."""
+    sampled = logits[..., None] + deviation[..., None] * draws[:, None]
+    return sampled.log_softmax(-2)
+
+
+def _mean_log_probs(
+    members: Float[Tensor, "tasks query way samples"], present: Bool[Tensor, "tasks way"]
+) -> Float[Tensor, "tasks query way"]:
+    """Log of the mean probability over members; padding is kept out of the sum, whose gradient there is NaN."""
+    padding = ~present[:, None]
+    finite = members.masked_fill(padding[..., None], 0.0)
+    return (finite.logsumexp(-1) - math.log(members.shape[-1])).masked_fill(padding, -torch.inf)
+
+
+def _quadratic(
+    u: Float[Tensor, "tasks query d"],
+    mean: Float[Tensor, "tasks way d"],
+    weight: Float[Tensor, "tasks way d"],
+) -> Float[Tensor, "tasks query way"]:
+    """Σ_j weight_cj (u_j − mean_cj)² by two batched products."""
+    cross = u.square() @ weight.transpose(1, 2) - 2 * (u @ (weight * mean).transpose(1, 2))
+    return (cross + (weight * mean.square()).sum(-1)[:, None]).clamp_min(0)
+
+
+def _keyed(seed: Tensor) -> torch.Generator:
+    return torch.Generator().manual_seed(int(seed[0]) if len(seed) else 0)
