@@ -33,9 +33,14 @@ def private_server(ready_seconds: float = 60) -> Iterator[str]:
         log = Path(folder) / "server.log"
         url, command = _command(Path(folder) / "data")
         with log.open("wb") as sink:
-            # In the temporary folder, so that no .env of the caller is read.
             server = subprocess.Popen(
-                command, cwd=folder, env=_environment(), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                command,
+                cwd=folder,  # where there is no .env of the caller
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                process_group=0,  # Ctrl-C is for the caller, which then stops the server in order
             )
         try:
             _wait(server, url, log, ready_seconds)
@@ -45,8 +50,9 @@ def private_server(ready_seconds: float = 60) -> Iterator[str]:
 
 
 def exit_on_terminate() -> None:
-    """Let SIGTERM unwind the stack, as Ctrl-C does, so that the server is not left behind."""
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    """Let SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that the server is not left behind."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _frame: sys.exit(128 + number))
 
 
 def _command(data: Path) -> tuple[str, list[str]]:

@@ -74,15 +74,20 @@ def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
     assert "ArtifactError" in done.stderr
 
 
-def test_terminated_it_takes_its_server_along(zoo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ending", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
+)
+def test_terminated_it_takes_its_server_along(
+    zoo: Path, tmp_path: Path, ending: signal.Signals, status: int
+) -> None:
     given = {**os.environ, "HYPERSERVE_LEARNERS_DIR": str(zoo), "TMPDIR": str(tmp_path)}
     demo = subprocess.Popen(COMMAND, env=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while not list(tmp_path.glob("*/server.log")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    demo.send_signal(signal.SIGTERM)
-    assert demo.wait(20) == 128 + signal.SIGTERM
+    demo.send_signal(ending)
+    assert demo.wait(20) == status
     assert not list(tmp_path.iterdir())
 
 
