@@ -29,6 +29,7 @@ from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearn
 from app.settings import Settings
 from app.tasks import documents
 from app.tasks import routes as task_routes
+from app.tasks.garbage import Collector
 from app.tasks.heads import Heads
 from app.tasks.service import TaskService
 from models.protocol import UnsupportedSupportError
@@ -80,6 +81,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
     learners = await asyncio.to_thread(Learners.load, settings.learners_dir, defaults, settings.device)
     database = Database(settings.database)
+    blobs = Blobs.at(settings.blob_url, settings.data_dir)
+    garbage = Collector(database, blobs)
     engine = Engine(
         learners.artifacts,
         device=settings.device,
@@ -88,24 +91,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     engine.start()
     alone = settings.uses_sqlite and settings.workers == 1
+    heads = Heads(None if alone else OTHERS_SEEN_SECONDS)
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
-        app.state.services = Services(
-            learners,
-            TaskService(
-                database,
-                Blobs.at(settings.blob_url, settings.data_dir),
-                learners,
-                engine,
-                pool,
-                Heads(None if alone else OTHERS_SEEN_SECONDS),
-            ),
-        )
-        warming = asyncio.create_task(_warm(app, engine))
+        tasks = TaskService(database, blobs, learners, engine, pool, heads, garbage)
+        app.state.services = Services(learners, tasks)
+        background = [asyncio.create_task(_warm(app, engine)), asyncio.create_task(garbage.run())]
         try:
             yield
         finally:
             app.state.ready = False
-            warming.cancel()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             engine.close()
             await database.close()
 
@@ -124,7 +121,8 @@ def _busy(error: EngineBusy) -> ProblemError:
     return fail("busy", "Too many requests are waiting.", headers={"Retry-After": str(seconds)})
 
 
-def _database_busy(_error: Exception) -> ProblemError:
+def _database_busy(error: Exception) -> ProblemError:
+    log.warning("the database did not answer: %s", getattr(error, "orig", error))
     return fail("busy", "The database is busy.", headers={"Retry-After": "1"})
 
 

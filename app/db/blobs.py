@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from obstore.store import ObjectStore, from_url
 
 T = TypeVar("T")
 _AT_ONCE = 64
+_LISTED_AT_ONCE = 500
 
 
 class BlobMissingError(Exception):
@@ -71,6 +72,24 @@ class Blobs:
     async def delete_features(self, versions: Collection[tuple[str, str]]) -> None:
         """Of pairs (learner digest, version id)."""
         await self._delete([_features(*version) for version in versions])
+
+    async def listed(self) -> AsyncIterator[tuple[str, list[str]]]:
+        """All raw inputs: a tenant and some of its digests at a time."""
+        async for paths in self._paths("raw/"):
+            tenants: dict[str, list[str]] = {}
+            for _, tenant, *_, name in (path.split("/") for path in paths):
+                tenants.setdefault(tenant, []).append(name)
+            for tenant, names in tenants.items():
+                yield tenant, names
+
+    async def listed_features(self) -> AsyncIterator[list[tuple[str, str]]]:
+        """All features as pairs (learner digest, version id), some at a time."""
+        async for paths in self._paths("features/"):
+            yield [(learner, version) for _, learner, version in (path.split("/") for path in paths)]
+
+    async def _paths(self, prefix: str) -> AsyncIterator[list[str]]:
+        async for chunk in obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE):
+            yield [entry["path"] for entry in chunk]
 
     async def _exists(self, path: str) -> bool:
         try:

@@ -37,6 +37,8 @@ def install(app: FastAPI, translations: Mapping[type[Exception], Translation]) -
     async def internal(request: Request, _error: Exception) -> Response:
         # Starlette re-raises after answering, so the server logs the traceback.
         answer = response(fail("internal_error", "The server failed to answer."), request.scope)
+        # It also makes the server close the connection, which a client must hear of.
+        answer.headers["Connection"] = "close"
         answer.headers["X-Request-Id"] = request.scope.get("state", {}).get("request_id", "")
         return answer
 

@@ -122,6 +122,11 @@ async def unreferenced(session: AsyncSession, tenant: str, blobs: Collection[str
     return left
 
 
+async def known_versions(session: AsyncSession, versions: Collection[str]) -> set[str]:
+    """Those that are in the database, of any tenant."""
+    return set(await session.scalars(select(VersionRow.id).where(VersionRow.id.in_(versions))))
+
+
 def _current(tenant: str) -> Select[TaskRow, VersionRow]:
     return (
         select(TaskRow, VersionRow)

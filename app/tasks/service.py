@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -24,6 +24,7 @@ from app.serving.engine import Engine
 from app.serving.types import SupportSet
 from app.tasks import prepare, repository, schemas
 from app.tasks.answers import predictions
+from app.tasks.garbage import Collector
 from app.tasks.heads import Head, Heads
 from app.tasks.inputs import redecode
 from app.tasks.repository import StoredExample
@@ -47,6 +48,7 @@ class TaskService:
         engine: Engine,
         pool: Executor,
         heads: Heads,
+        garbage: Collector,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -54,6 +56,7 @@ class TaskService:
         self._engine = engine
         self._pool = pool
         self._heads = heads
+        self._garbage = garbage
 
     async def create(self, tenant: str, body: Body, options: schemas.CreateOptions, timing: Timing) -> Task:
         """When it returns, the task is committed; when it raises, nothing is stored."""
@@ -108,7 +111,7 @@ class TaskService:
         for _, version in removed.versions:
             self._engine.evict(version)
         await self._blobs.delete_features(removed.versions)
-        await self._discard(tenant, removed.blobs)
+        await self._garbage.collect(tenant, removed.blobs)
 
     async def predict(
         self, tenant: str, task: str, body: Body, options: schemas.PredictOptions, timing: Timing
@@ -202,16 +205,8 @@ class TaskService:
                 await repository.add_task(session, task, version, examples)
         except BaseException:
             await self._blobs.delete_features([(version.learner_digest, version.id)])
-            await self._discard(task.tenant, written)
+            await self._garbage.collect(task.tenant, written)
             raise
-
-    async def _discard(self, tenant: str, blobs: Collection[str]) -> None:
-        """Deletes those of the blobs that no task holds, while nobody can begin to hold them."""
-        if not blobs:
-            return
-        async with self._database.write() as session:
-            await repository.lock_blobs(session)
-            await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, blobs))
 
     async def _regenerate(self, head: Head, artifact: Artifact) -> TaskWeights:
         """The weights of a version again, from cached features or else from the raw inputs."""

@@ -64,11 +64,14 @@ def client(server: Server) -> httpx.Client:
 def png() -> Png:
     """A stroke on white; different `tilt`s are different pictures."""
 
-    def draw(tilt: int = 0, *, size: int = 40, format: str = "PNG", mode: str = "L") -> bytes:
+    def draw(
+        tilt: int = 0, *, size: int = 40, format: str = "PNG", blank: bool = False, **how: object
+    ) -> bytes:
         image = Image.new("L", (size, size), 255)
-        ImageDraw.Draw(image).line([(4, 4 + tilt), (size - 5, size - 5 - tilt)], fill=0, width=3)
+        if not blank:
+            ImageDraw.Draw(image).line([(4, 4 + tilt), (size - 5, size - 5 - tilt)], fill=0, width=3)
         data = io.BytesIO()
-        image.convert(mode).save(data, format)
+        image.save(data, format, **how)
         return data.getvalue()
 
     return draw

@@ -1,0 +1,62 @@
+"""Blobs that no task holds: left by deletions, by failed creations, and by processes that were killed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+
+from sqlalchemy.exc import OperationalError
+
+from app.db.blobs import Blobs
+from app.db.engine import Database
+from app.tasks import repository
+
+RETRY_SECONDS = 60.0
+
+log = logging.getLogger("hyperserve")
+
+
+class Collector:
+    """Deletes a blob only while nobody can begin to hold it: creations check theirs under the same lock."""
+
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._left: dict[str, set[str]] = {}
+        """By tenant, what a busy database kept from being deleted."""
+
+    async def collect(self, tenant: str, blobs: Collection[str]) -> None:
+        """Deletes those of the blobs that no task holds; later, where the database is busy."""
+        wanted = self._left.pop(tenant, set()) | set(blobs)
+        if not wanted:
+            return
+        try:
+            async with self._database.write() as session:
+                await repository.lock_blobs(session)
+                await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, wanted))
+        except OperationalError as error:
+            self._left.setdefault(tenant, set()).update(wanted)
+            log.warning("%d blobs of deleted examples stay for now: %s", len(wanted), error.orig)
+
+    async def sweep(self) -> None:
+        """Once over the whole store."""
+        async for tenant, names in self._blobs.listed():
+            async with self._database.read() as session:
+                orphans = await repository.unreferenced(session, tenant, names)
+            await self.collect(tenant, orphans)
+        async for versions in self._blobs.listed_features():
+            async with self._database.read() as session:
+                known = await repository.known_versions(session, [version for _, version in versions])
+            await self._blobs.delete_features([pair for pair in versions if pair[1] not in known])
+
+    async def run(self) -> None:
+        """Sweeps what a killed process may have left, then retries what is left, until cancelled."""
+        try:
+            await self.sweep()
+        except OperationalError as error:
+            log.warning("left-over blobs were not looked for: %s", error.orig)
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            for tenant in list(self._left):
+                await self.collect(tenant, ())
