@@ -2,7 +2,7 @@
 
 Every method of the field is a `Servable`. Meta-learners make weights with the pure function `adapt`;
 stream learners make them by registering data into a version. Shapes are named in the signatures;
-`tasks`, `support`, `query`, `way` are padded to the largest of a batch and masked, so way and shot are ragged.
+`tasks`, `support`, `query`, `way` are padded to the largest of a batch and masked: way and shot are ragged.
 """
 
 from __future__ import annotations
@@ -134,23 +134,26 @@ class TaskWeights:
 
 @dataclass(frozen=True)
 class Episodes:
-    """A batch of training or evaluation tasks with raw inputs. Query target `FOREIGN` marks an unknown class."""
+    """A batch of training or evaluation tasks with raw inputs. Query target `FOREIGN` marks an unknown class.
+
+    `support_y` is None where a support set has no targets: point clouds, conditioning inputs.
+    """
 
     support_x: Float[Tensor, "tasks support *input"]
-    support_y: Tensor
+    support_y: Tensor | None
     support_mask: Bool[Tensor, "tasks support"]
     query_x: Float[Tensor, "tasks query *input"]
     query_y: Tensor
     query_mask: Bool[Tensor, "tasks query"]
     n_way: Int[Tensor, "tasks"]
     unseen: Bool[Tensor, "tasks"]
-    """Tasks of classes that the encoder must not be trained on: the head learns there what new classes look like."""
+    """Tasks of classes that the encoder is not trained on: there the head learns what is new."""
     seed: Int[Tensor, "tasks"] | None = None
     """Key of each task's noise in training; None is 0."""
 
     def to(self, device: torch.device | str) -> Episodes:
         moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
-        return Episodes(**moved)
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,10 @@ class Servable(ABC):
 
     @abstractmethod
     def predict(
-        self, weights: TaskWeights, features: Float[Tensor, "tasks query *feature"], noise: Noise | None = None
+        self,
+        weights: TaskWeights,
+        features: Float[Tensor, "tasks query *feature"],
+        noise: Noise | None = None,
     ) -> Predictive:
         """Answers of each task to its own queries. `noise` asks a stochastic learner to sample."""
 
@@ -207,7 +213,7 @@ class TaskPosterior:
 
 
 class StreamLearner(Servable, nn.Module):
-    """Continual: registration changes the shared network itself, so it makes a new version. Versions are values."""
+    """Continual: registering changes the shared network, so it makes a new version. Versions are values."""
 
     @abstractmethod
     def register(
