@@ -132,6 +132,12 @@ class TaskWeights:
         )
 
 
+def refuse_prior(prior: TaskWeights | None) -> None:
+    """What `adapt` of a learner that is not incremental does with a prior."""
+    if prior is not None:
+        raise UnsupportedSupportError("this learner takes all examples of a task at once")
+
+
 @dataclass(frozen=True)
 class Episodes:
     """A batch of training or evaluation tasks with raw inputs. Query target `FOREIGN` marks an unknown class.
@@ -188,7 +194,10 @@ class MetaLearner(Servable, nn.Module):
 
     @abstractmethod
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """Where `traits.incremental`, adapt(a + b) equals adapt(b, prior=adapt(a))."""
+        """Where `traits.incremental`, adapt(a + b) equals adapt(b, prior=adapt(a)).
+
+        Elsewhere a prior raises `UnsupportedSupportError`: ignored, it would be a wrong answer.
+        """
 
     @abstractmethod
     def loss(self, episodes: Episodes, progress: float) -> Losses:

@@ -21,7 +21,7 @@ from models.protocol import (
     Support,
     TaskWeights,
     Traits,
-    UnsupportedSupportError,
+    refuse_prior,
 )
 
 
@@ -49,8 +49,7 @@ class PointCloud(MetaLearner):
         return x
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        if prior is not None:
-            raise UnsupportedSupportError("a cloud is made from all its points at once")
+        refuse_prior(prior)
         points = self.h(support.features) * support.mask[..., None]
         flat = self.hyper(points.sum(1) / support.mask.sum(1, keepdim=True).clamp_min(1)).split(self.sizes, 1)
         task = {

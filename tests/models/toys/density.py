@@ -23,7 +23,7 @@ from models.protocol import (
     Support,
     TaskWeights,
     Traits,
-    UnsupportedSupportError,
+    refuse_prior,
 )
 
 
@@ -49,8 +49,7 @@ class AffineFlow(MetaLearner):
         return x
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        if prior is not None:
-            raise UnsupportedSupportError("a density is conditioned on its inputs at once")
+        refuse_prior(prior)
         emitted = self.hyper(support.features) * support.mask[..., None]
         shift, log_scale = (emitted.sum(1) / support.mask.sum(1, keepdim=True).clamp_min(1)).chunk(2, -1)
         task = {"shift": shift, "log_scale": log_scale}

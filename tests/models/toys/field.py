@@ -21,7 +21,7 @@ from models.protocol import (
     Support,
     TaskWeights,
     Traits,
-    UnsupportedSupportError,
+    refuse_prior,
 )
 
 
@@ -59,8 +59,7 @@ class ImageField(MetaLearner):
         return x
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        if prior is not None:
-            raise UnsupportedSupportError("an image field is made from all its pixels at once")
+        refuse_prior(prior)
         assert support.targets is not None
         pixels = self.h(torch.cat((support.features, support.targets), -1)) * support.mask[..., None]
         flat = self.hyper(pixels.sum(1) / support.mask.sum(1, keepdim=True).clamp_min(1)).split(self.sizes, 1)

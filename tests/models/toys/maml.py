@@ -22,7 +22,7 @@ from models.protocol import (
     Support,
     TaskWeights,
     Traits,
-    UnsupportedSupportError,
+    refuse_prior,
 )
 
 Fast = dict[str, Tensor]
@@ -51,8 +51,7 @@ class Maml(MetaLearner):
         return x
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        if prior is not None:
-            raise UnsupportedSupportError("gradient steps on one part are not those on the whole")
+        refuse_prior(prior)
         assert support.targets is not None
         tasks, way = support.class_key.shape
         fast = {name: value.expand(tasks, *value.shape) for name, value in self.body.named_parameters()}

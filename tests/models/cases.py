@@ -1,0 +1,143 @@
+"""Every learner that the contract binds: what is registered, and the toy of each family that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from models.bayes.calibration import Calibration
+from models.inputs import ImageInput, VectorInput
+from models.predictive import Categorical, Density, Field, Gaussian, Predictive
+from models.protocol import FOREIGN, MetaLearner
+from models.registry import METHODS, LearnerConfig, build
+from tests.models import episodes
+from tests.models.episodes import Task, queries_of, support_of
+from tests.models.toys.cloud import energy_distance
+
+TOYS = {
+    "toy-memory": "tests.models.toys.memory:StreamMemory",
+    "toy-maml": "tests.models.toys.maml:Maml",
+    "toy-cnp": "tests.models.toys.cnp:Cnp",
+    "toy-field": "tests.models.toys.field:ImageField",
+    "toy-cloud": "tests.models.toys.cloud:PointCloud",
+    "toy-density": "tests.models.toys.density:AffineFlow",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A learner, tasks for it, and what it must beat after `steps` of training."""
+
+    method: str
+    draw: Callable[[torch.Generator], Task]
+    score: Callable[[Predictive, Task], float]
+    floor: float
+    encoder: str = "identity"
+    hparams: dict[str, Any] = field(default_factory=dict)
+    encoder_hparams: dict[str, Any] = field(default_factory=dict)
+    steps: int = 60
+    lr: float = 1e-2
+
+    @property
+    def name(self) -> str:
+        return "-".join((self.method, self.encoder, *map(str, self.hparams.values())))
+
+    @property
+    def config(self) -> LearnerConfig:
+        return LearnerConfig(
+            code_version="0",
+            method=self.method,
+            hparams=self.hparams,
+            encoder=self.encoder,
+            encoder_hparams=self.encoder_hparams,
+            input=VectorInput() if self.encoder == "identity" else ImageInput(),
+        )
+
+    def learner(self) -> MetaLearner:
+        """Untrained, the same each time, in evaluation mode."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            learner = build(self.config).eval()
+        if isinstance(calibration := getattr(learner, "calibration", None), Calibration):
+            _fill(calibration)
+        return learner
+
+    def tasks(self, count: int, seed: int = 0) -> list[Task]:
+        rng = torch.Generator().manual_seed(seed)
+        return [self.draw(rng) for _ in range(count)]
+
+    def mean_score(self, learner: MetaLearner, tasks: list[Task]) -> float:
+        with torch.no_grad():
+            answers = learner.predict(learner.adapt(support_of(learner, tasks)), queries_of(learner, tasks))
+        scores = [
+            self.score(answers.at(index, len(task.query_x), len(task.labels)), task)
+            for index, task in enumerate(tasks)
+        ]
+        return sum(scores) / len(scores)
+
+
+def _fill(calibration: Calibration) -> None:
+    """Some calibration, mild and different for each way and shot, so that all of its parts take part."""
+    rng = torch.Generator().manual_seed(2)
+    for name in ("temperature", "epistemic", "unknown_weight"):
+        vector = getattr(calibration, name)
+        vector.copy_(0.1 * torch.randn(vector.shape, generator=rng))
+    quantiles = calibration.set_quantiles
+    quantiles.copy_(torch.rand(quantiles.shape, generator=rng).cumsum(-1) / quantiles.shape[-1])
+    calibration.has_unknown.fill_(True)
+    calibration.has_sets.fill_(True)
+
+
+def advantage(answer: Predictive, task: Task) -> float:
+    """Accuracy on known queries, 0 at chance and 1 at best."""
+    assert isinstance(answer, Categorical)
+    known = task.query_y != FOREIGN
+    correct = answer.log_probs[0].argmax(-1)[known] == task.query_y[known]
+    chance = 1 / len(task.labels)
+    return (float(correct.float().mean()) - chance) / (1 - chance)
+
+
+def explained(answer: Predictive, task: Task) -> float:
+    """Share of the variance explained."""
+    assert isinstance(answer, Gaussian | Field)
+    value = answer.mean if isinstance(answer, Gaussian) else answer.values
+    return 1 - float((value[0] - task.query_y).square().mean() / task.query_y.var(unbiased=False))
+
+
+def resemblance(answer: Predictive, task: Task) -> float:
+    """How much nearer to the true points than base noise is, 1 at best."""
+    assert isinstance(answer, Field)
+    real = torch.ones(1, len(task.query_x), dtype=torch.bool)
+    made = energy_distance(answer.values, task.query_y[None], real)
+    return 1 - float(made / energy_distance(task.query_x[None], task.query_y[None], real))
+
+
+def likelihood(answer: Predictive, task: Task) -> float:
+    """Mean log density in nats above that of a Gaussian of the right variances that knows nothing of x."""
+    assert isinstance(answer, Density)
+    scale = torch.tensor([4.5, 1.5]).sqrt()
+    blind = torch.distributions.Normal(torch.zeros(2), scale).log_prob(task.query_y).sum(-1)
+    return float((answer.log_prob[0] - blind).mean())
+
+
+REGISTERED = [
+    Case(method, episodes.glyphs, advantage, 0.7, "conv4", encoder_hparams={"width": 8}, steps=25)
+    for method in METHODS
+]
+VECTORS = [
+    Case("protonet", episodes.vectors, advantage, 0.6, hparams={"metric": metric}, steps=0)
+    for metric in ("euclidean", "cosine", "auto")
+]
+FAMILIES = [
+    Case("toy-memory", episodes.vectors, advantage, 0.6),
+    Case("toy-maml", episodes.vectors, advantage, 0.6),
+    Case("toy-cnp", episodes.curves, explained, 0.3, steps=250),
+    Case("toy-field", episodes.images, explained, 0.2, steps=300, lr=3e-3),
+    Case("toy-cloud", episodes.clouds, resemblance, 0.5, steps=150),
+    Case("toy-density", episodes.densities, likelihood, 0.3, steps=200),
+]
+CASES = REGISTERED + VECTORS + FAMILIES
+CLASSIFIERS = [case for case in CASES if case.score is advantage]

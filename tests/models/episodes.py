@@ -1,0 +1,178 @@
+"""Small tasks of every family, drawn from a generator, and their collation into ragged, padded batches.
+
+Padding is filled with junk: a learner that ignores a mask cannot hide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from models.noise import label_key
+from models.protocol import FOREIGN, Episodes, Servable, Support
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task without padding. Without classes `labels` is empty."""
+
+    support_x: Tensor
+    support_y: Tensor | None
+    query_x: Tensor
+    query_y: Tensor
+    labels: tuple[str, ...] = ()
+    seed: int = 0
+
+    @property
+    def class_key(self) -> Tensor:
+        return torch.tensor([label_key(label) for label in self.labels], dtype=torch.long)
+
+    def ordered(self, order: Tensor) -> Task:
+        """The same task with its support set in another order, or a part of it."""
+        y = None if self.support_y is None else self.support_y[order]
+        return replace(self, support_x=self.support_x[order], support_y=y)
+
+    def relabelled(self, permutation: Tensor) -> Task:
+        """Class c becomes class `permutation[c]`; each keeps its label and examples."""
+        assert self.support_y is not None
+        inverse = permutation.argsort().tolist()
+        labels = tuple(self.labels[index] for index in inverse)
+        return replace(self, support_y=permutation[self.support_y], labels=labels)
+
+
+def pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """[tasks, longest, ...] with junk in the padding, and the mask of what is real."""
+    padded = pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(padded.shape[1]) < lengths[:, None]
+    junk = torch.randn(padded.shape, generator=torch.Generator().manual_seed(1))
+    shape = (*mask.shape, *[1] * (padded.ndim - 2))
+    kept: Tensor = torch.where(
+        mask.view(shape), padded, junk.to(padded.dtype) if padded.is_floating_point() else 0
+    )
+    return kept, mask
+
+
+def support_of(learner: Servable, tasks: list[Task]) -> Support:
+    flat = learner.embed(torch.cat([task.support_x for task in tasks]))
+    features, mask = pad(list(flat.split([len(task.support_x) for task in tasks])))
+    keys = pad_sequence([task.class_key for task in tasks], batch_first=True)
+    return Support(
+        features=features,
+        targets=targets_of(tasks),
+        mask=mask,
+        n_way=torch.tensor([len(task.labels) for task in tasks]),
+        class_key=keys,
+        seed=torch.tensor([task.seed for task in tasks]),
+    )
+
+
+def queries_of(learner: Servable, tasks: list[Task]) -> Tensor:
+    flat = learner.embed(torch.cat([task.query_x for task in tasks]))
+    return pad(list(flat.split([len(task.query_x) for task in tasks])))[0]
+
+
+def targets_of(tasks: list[Task]) -> Tensor | None:
+    targets = [task.support_y for task in tasks if task.support_y is not None]
+    return pad(targets)[0] if targets else None
+
+
+def episodes_of(tasks: list[Task]) -> Episodes:
+    support_x, support_mask = pad([task.support_x for task in tasks])
+    query_x, query_mask = pad([task.query_x for task in tasks])
+    return Episodes(
+        support_x=support_x,
+        support_y=targets_of(tasks),
+        support_mask=support_mask,
+        query_x=query_x,
+        query_y=pad([task.query_y for task in tasks])[0],
+        query_mask=query_mask,
+        n_way=torch.tensor([len(task.labels) for task in tasks]),
+        unseen=torch.zeros(len(tasks), dtype=torch.bool),
+        seed=torch.tensor([task.seed for task in tasks]),
+    )
+
+
+def _whole(rng: torch.Generator, low: int, high: int) -> int:
+    return int(torch.randint(low, high + 1, (), generator=rng))
+
+
+def _classes(rng: torch.Generator, means: Tensor, examples: list[Tensor], shots: list[int]) -> Task:
+    """Support in random order; the queries of the last class are foreign."""
+    way = len(means) - 1
+    support_y = torch.arange(way).repeat_interleave(torch.tensor(shots[:way]))
+    order = torch.randperm(len(support_y), generator=rng)
+    query_y = torch.cat(
+        [torch.full((len(e) - shot,), c) for c, (e, shot) in enumerate(zip(examples, shots, strict=True))]
+    )
+    return Task(
+        support_x=torch.cat([e[:shot] for e, shot in zip(examples[:way], shots, strict=False)])[order],
+        support_y=support_y[order],
+        query_x=torch.cat([e[shot:] for e, shot in zip(examples, shots, strict=True)]),
+        query_y=torch.where(query_y == way, FOREIGN, query_y),
+        labels=tuple(f"class {_whole(rng, 0, 2**40)}" for _ in range(way)),
+        seed=_whole(rng, 0, 2**40),
+    )
+
+
+def vectors(rng: torch.Generator) -> Task:
+    """2 to 5 Gaussian classes in 8 dimensions, 1 to 4 shots."""
+    means = 1.5 * torch.randn(_whole(rng, 3, 6), 8, generator=rng)
+    shots = [_whole(rng, 1, 4) for _ in means]
+    examples = [
+        mean + torch.randn(shot + 3, 8, generator=rng) for mean, shot in zip(means, shots, strict=True)
+    ]
+    return _classes(rng, means, examples, shots)
+
+
+def glyphs(rng: torch.Generator) -> Task:
+    """2 to 4 classes of blots on 28×28, each example shifted and noisy, 1 to 3 shots."""
+    coarse = torch.rand(_whole(rng, 3, 5), 1, 5, 5, generator=rng)
+    means = (F.interpolate(coarse, size=(28, 28), mode="bilinear") > 0.5).float()
+    shots = [_whole(rng, 1, 3) for _ in means]
+
+    def example(mean: Tensor) -> Tensor:
+        shifted = mean.roll((_whole(rng, -2, 2), _whole(rng, -2, 2)), (1, 2))
+        return (shifted + 0.2 * torch.randn(1, 28, 28, generator=rng)).clamp(0, 1)
+
+    examples = [
+        torch.stack([example(mean) for _ in range(shot + 3)]) for mean, shot in zip(means, shots, strict=True)
+    ]
+    return _classes(rng, means, examples, shots)
+
+
+def curves(rng: torch.Generator) -> Task:
+    """A sine of random phase and height, seen at 3 to 8 places."""
+    height, phase = 0.5 + torch.rand(2, generator=rng) * torch.tensor([1.5, 3.0])
+    x = torch.rand(_whole(rng, 13, 18), 1, generator=rng) * 4 - 2
+    y = height * torch.sin(2 * x + phase)
+    return Task(x[10:], y[10:], x[:10], y[:10])
+
+
+def images(rng: torch.Generator) -> Task:
+    """A bright spot somewhere on [-1, 1]², seen at 10 to 30 of its pixels."""
+    centre = torch.rand(2, generator=rng) * 1.4 - 0.7
+    x = torch.rand(_whole(rng, 30, 50), 2, generator=rng) * 2 - 1
+    y = (-4 * (x - centre).square().sum(1, keepdim=True)).exp()
+    return Task(x[20:], y[20:], x[:20], y[:20])
+
+
+def clouds(rng: torch.Generator) -> Task:
+    """Points on an ellipse; queries are base noise on a disc."""
+    centre, radii = torch.randn(2, generator=rng), 0.3 + torch.rand(2, generator=rng)
+    angle = torch.rand(_whole(rng, 24, 40), generator=rng) * 2 * torch.pi
+    points = centre + radii * torch.stack((angle.cos(), angle.sin()), 1)
+    noise = F.normalize(torch.randn(16, 2, generator=rng), dim=1)
+    return Task(points[16:], None, noise, points[:16])
+
+
+def densities(rng: torch.Generator) -> Task:
+    """y ~ N((2x₀, −x₁), (0.3 + |x₀|/2)²) given x, which is told once or several times."""
+    x = torch.randn(2, generator=rng)
+    mean, scale = x * torch.tensor([2.0, -1.0]), 0.3 + x[0].abs() / 2
+    y = mean + scale * torch.randn(12, 2, generator=rng)
+    return Task(x.expand(_whole(rng, 1, 3), 2), None, y, y, seed=_whole(rng, 0, 2**40))

@@ -1,0 +1,101 @@
+"""What every stream learner promises: versions are values, and old stream tasks are kept."""
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.testing import assert_close
+
+from models.predictive import Categorical
+from models.protocol import LearnerError, StreamLearner, StreamVersion
+from models.weights import Header, pack, tensors, unpack
+from tests.models.toys.stream import RidgeStream
+
+DIM, WAYS = 8, {"first": 2, "second": 3, "third": 2}
+MEANS = {
+    name: 2 * torch.randn(way, DIM, generator=torch.Generator().manual_seed(way_seed))
+    for way_seed, (name, way) in enumerate(WAYS.items())
+}
+
+
+@pytest.fixture
+def learner() -> StreamLearner:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return RidgeStream(DIM, width=64)
+
+
+def data(task: str, seed: int = 0, shots: int = 40) -> tuple[Tensor, Tensor]:
+    y = torch.arange(WAYS[task]).repeat(shots)
+    return MEANS[task][y] + torch.randn(len(y), DIM, generator=torch.Generator().manual_seed(seed)), y
+
+
+def registered(learner: StreamLearner, *tasks: str) -> StreamVersion:
+    version = None
+    for task in tasks:
+        version = learner.register(version, task, *data(task))
+    assert version is not None
+    return version
+
+
+def answer(learner: StreamLearner, version: StreamVersion, task: str) -> Tensor:
+    x, _ = data(task, seed=9)
+    predictive = learner.predict(learner.weights(version, task), learner.embed(x)[None])
+    assert isinstance(predictive, Categorical)
+    return predictive.probabilities[0]
+
+
+def test_a_version_is_a_value(learner: StreamLearner) -> None:
+    first = registered(learner, "first")
+    before = {name: value.clone() for name, value in first.tensors.items()}
+    second = learner.register(first, "second", *data("second"))
+    assert (first.number, first.tasks) == (1, ("first",))
+    assert (second.number, second.tasks) == (2, ("first", "second"))
+    assert all(before[name].equal(value) for name, value in first.tensors.items())
+    assert answer(learner, first, "first").equal(answer(learner, registered(learner, "first"), "first"))
+
+
+def test_a_version_survives_the_disk_bitwise(learner: StreamLearner) -> None:
+    version = registered(learner, *WAYS)
+    again = StreamVersion(version.number, version.tasks, load(save(dict(version.tensors))))
+    assert answer(learner, version, "second").equal(answer(learner, again, "second"))
+
+
+@pytest.mark.parametrize("task", WAYS)
+def test_every_stream_task_is_answered_after_all_are_registered(learner: StreamLearner, task: str) -> None:
+    probabilities = answer(learner, registered(learner, *WAYS), task)
+    _, y = data(task, seed=9)
+    assert probabilities.shape[1] == WAYS[task]
+    assert_close(probabilities.sum(1), torch.ones(len(y)))
+    assert (probabilities.argmax(1) == y).float().mean() > 0.9
+
+
+def test_the_stream_task_is_inferred(learner: StreamLearner) -> None:
+    version = registered(learner, *WAYS)
+    for index, task in enumerate(WAYS):
+        posterior = learner.infer(version, learner.embed(data(task, seed=9)[0]))
+        assert posterior.tasks == tuple(WAYS)
+        assert_close(posterior.probabilities.sum(1), torch.ones(len(posterior.probabilities)))
+        assert (posterior.probabilities.argmax(1) == index).float().mean() > 0.6
+
+
+def test_order_of_registration_does_not_matter(learner: StreamLearner) -> None:
+    one, other = registered(learner, "first", "third"), registered(learner, "third", "first")
+    assert_close(answer(learner, one, "third"), answer(learner, other, "third"), atol=1e-4, rtol=0)
+
+
+def test_weights_are_cached_like_any_others(learner: StreamLearner) -> None:
+    weights = learner.weights(registered(learner, "first", "second"), "second")
+    labels = tuple(f"second/{index}" for index in range(WAYS["second"]))
+    again, _ = unpack(pack(weights, Header("", labels, seed=0)))
+    assert all(value.equal(dict(tensors(again))[name]) for name, value in tensors(weights))
+
+
+def test_a_stream_task_is_registered_once(learner: StreamLearner) -> None:
+    with pytest.raises(LearnerError, match="'first'"):
+        learner.register(registered(learner, "first"), "first", *data("first"))
+
+
+def test_an_unregistered_stream_task_is_refused(learner: StreamLearner) -> None:
+    with pytest.raises(LearnerError, match="'third'"):
+        learner.weights(registered(learner, "first"), "third")
