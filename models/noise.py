@@ -2,7 +2,7 @@
 
 A draw is keyed by (seed of the task, digest of the class label, sample index), so that an answer depends
 neither on its neighbours in a batch nor on the order of labels. The hash is the finaliser of SplitMix64
-(Steele, Lea, Flood 2014) in wrapping 64-bit integers; normals come by the inverse of the distribution function.
+(Steele, Lea, Flood 2014) in wrapping 64-bit integers; normals come by the inverse distribution function.
 """
 
 from __future__ import annotations
@@ -49,4 +49,5 @@ class Noise:
         stream = _mix(_mix(seed[:, None] * _GOLDEN + 1) ^ class_key)
         bits = _shift_right(_mix(stream[..., None] + sample * _GOLDEN), 11)
         uniform = (bits.double() + 0.5) * 2.0**-53
-        return torch.special.ndtri(uniform).float()
+        draws: Tensor = torch.special.ndtri(uniform).float()
+        return draws

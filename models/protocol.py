@@ -10,9 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from models.noise import Noise
@@ -190,7 +192,13 @@ class Servable(ABC):
 
 
 class MetaLearner(Servable, nn.Module):
-    """Few-shot, regression, fields, density: weights come from one pure call."""
+    """Few-shot, regression, fields, density: weights come from one pure call.
+
+    Built as `cls(encoder, config)`.
+    """
+
+    Config: ClassVar[type[BaseModel]]
+    """Frozen, extra fields forbidden: the hyperparameters, as they stand in the learner's description."""
 
     @abstractmethod
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:

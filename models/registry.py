@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import nn
 
 from models.encoders.base import Encoder
 from models.inputs import InputSpec
 from models.protocol import LearnerError, MetaLearner
 
-Module = TypeVar("Module", bound=nn.Module)
+Module = TypeVar("Module", Encoder, MetaLearner)
 
 
 class RegistryError(LearnerError):
@@ -72,7 +71,7 @@ class Catalogue(Mapping[str, type[Module]], Generic[Module]):
         if name not in self.paths:
             raise RegistryError(f"unknown {self.kind} {name!r}; known are {', '.join(sorted(self.paths))}")
         found = self[name]
-        schema: type[BaseModel] = getattr(found, "Config")  # noqa: B009 (nested class, not on nn.Module)
+        schema: type[BaseModel] = found.Config
         try:
             return found, schema.model_validate(dict(hparams))
         except ValidationError as error:

@@ -49,8 +49,9 @@ def test_a_deterministic_answer_has_no_epistemic_part() -> None:
 
 
 def test_members_that_agree_have_no_epistemic_part() -> None:
-    assert members([0.9, 0.1], [0.9, 0.1]).epistemic is not None
-    assert members([0.9, 0.1], [0.9, 0.1]).epistemic.item() == pytest.approx(0, abs=1e-6)
+    answer = members([0.9, 0.1], [0.9, 0.1])
+    assert answer.epistemic is not None
+    assert answer.epistemic.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_mutual_information_is_corrected_for_the_number_of_samples() -> None:
