@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 40_000_000
-WORKING_SIDE = 256
+WORKING_SIDE = 128
 """Pictures are shrunk by whole factors until their longer side is below twice this."""
 
 Format = Literal["PNG", "JPEG", "WEBP", "GIF", "BMP"]
@@ -109,7 +109,7 @@ def pixel_count(data: bytes) -> int:
 
 
 def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
-    """RGB uint8 [height, width, 3]: upright, on white, of at most 511 pixels a side. Raises `InputError`."""
+    """Uint8 [height, width, 1 or 3]: upright, on white, of at most 255 pixels a side. Raises `InputError`."""
     with _opened(data) as image:
         try:
             # A JPEG is decoded at a fraction of its size when that is all that is needed.
@@ -121,7 +121,8 @@ def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
             raise InputError("image_too_large", "There is not enough memory for the image.") from error
         except _DAMAGED as error:
             raise InputError("truncated_image", "The image is cut off or damaged.") from error
-    return np.array(small if orientation is None else small.transpose(orientation))
+    pixels = np.array(small if orientation is None else small.transpose(orientation))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def sniff(data: bytes) -> Format:
@@ -173,25 +174,26 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
-    """RGB on white; whole-factor box average. Only one band of a large picture is in colour at a time."""
+    """On white; whole-factor box average. Only one band of a large picture is converted at a time."""
     factor = max(1, max(image.size) // WORKING_SIDE)
     if factor == 1:
         return _on_white(image)
     width, height = image.size
-    small = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     band = factor * WORKING_SIDE // 8
-    for top in range(0, height, band):
-        strip = image.crop((0, top, width, min(top + band, height)))
-        small.paste(_on_white(strip).reduce(factor), (0, top // factor))
+    tops = range(0, height, band)
+    strips = [_on_white(image.crop((0, top, width, min(top + band, height)))).reduce(factor) for top in tops]
+    small = Image.new(strips[0].mode, (strips[0].width, -(-height // factor)))
+    for top, strip in zip(tops, strips, strict=True):
+        small.paste(strip, (0, top // factor))
     return small
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Any mode to RGB, transparency laid on white, 16 bits to the upper 8."""
+    """Any mode to grey or RGB, transparency laid on white, 16 bits to the upper 8."""
     if image.mode.startswith("I"):
         wide = np.asarray(image.convert("I")).clip(0, 0xFFFF)
         image = Image.fromarray((wide >> 8).astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image.convert("L" if image.mode in ("1", "L") else "RGB")
     ground = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")

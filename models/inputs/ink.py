@@ -5,6 +5,8 @@ Training, evaluation and serving call it, so that they see the same numbers for 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
@@ -49,6 +51,7 @@ def area_resize(x: Float[Tensor, "n 1 side side"], size: int) -> Float[Tensor, "
     return weights @ x @ weights.T
 
 
+@lru_cache(maxsize=256)
 def _overlaps(side: int, size: int) -> Float[Tensor, "size side"]:
     """Share of each source pixel in each target pixel; rows sum to 1."""
     edges = torch.arange(size + 1, dtype=torch.float64) * side / size

@@ -82,7 +82,7 @@ def test_large_pictures_look_like_small_ones(kind: str) -> None:
 
 
 def test_large_pictures_are_shrunk_at_once() -> None:
-    assert max(decode_pixels(encoded(Image.new("L", (3000, 2000)), "PNG")).shape) < 512
+    assert max(decode_pixels(encoded(Image.new("L", (3000, 2000)), "PNG")).shape) < 256
 
 
 def test_transparent_bands_of_a_large_picture() -> None:
