@@ -41,6 +41,10 @@ class Entry:
     gone: bool = False
 
     @property
+    def way(self) -> int:
+        return self.rows.size
+
+    @property
     def nbytes(self) -> int:
         return WORD * (self.rows.size * self.layout.row_words + self.task.size * self.layout.task_words)
 
@@ -111,29 +115,24 @@ class Arena:
     def gather(self, sources: Sequence[Entry | Packed]) -> TaskWeights:
         """The weights of several tasks of one layout as a padded batch. Entries must be pinned."""
         layout = sources[0].layout
-        way = max(len(source.rows) for source in sources)
-        starts = np.zeros((len(sources), way), dtype=np.int64)
-        task_starts = np.zeros(len(sources), dtype=np.int64)
-        n_way = np.empty(len(sources), dtype=np.int64)
-        seed = np.empty(len(sources), dtype=np.int64)
+        ways = [source.way for source in sources]
+        starts = np.zeros((len(sources), max(ways)), dtype=np.int64)
+        task_starts = np.zeros((len(sources), 1 if layout.task_words else 0), dtype=np.int64)
         loose = []
-        for index, source in enumerate(sources):
-            n_way[index], seed[index] = len(source.rows), source.seed
+        for index, (source, way) in enumerate(zip(sources, ways, strict=True)):
             if isinstance(source, Packed):
                 loose.append((index, source))
-                continue
-            starts[index, : len(source.rows)] = source.rows
-            if source.task.size:
-                task_starts[index] = source.task[0]
+            else:
+                starts[index, :way] = source.rows
+                task_starts[index] = source.task
         rows = self._lines(layout.row_words, starts)
         task = self._lines(layout.task_words, task_starts)
         for index, packed in loose:
-            rows[index, : len(packed.rows)] = packed.rows
+            rows[index, : packed.way] = packed.rows
             task[index] = packed.task
-        device = self.device
-        return layout.unpack(
-            rows, task, torch.from_numpy(n_way).to(device), torch.from_numpy(seed).to(device)
-        )
+        n_way = torch.from_numpy(np.array(ways)).to(self.device)
+        seed = torch.from_numpy(np.array([source.seed for source in sources])).to(self.device)
+        return layout.unpack(rows, task.view(len(sources), layout.task_words), n_way, seed)
 
     def _table(self, width: int) -> Int64[Tensor, "start width"]:
         """Any `width` words by their start: an overlapping view, in which one index finds any line."""
@@ -147,7 +146,7 @@ class Arena:
         return self._table(width).index_select(0, index).view(*starts.shape, width)
 
     def _place(self, key: str, weights: Packed) -> Entry | None:
-        layout, way = weights.layout, len(weights.rows)
+        layout, way = weights.layout, weights.way
         needs = [(layout.row_words, way), (layout.task_words, 1 if layout.task_words else 0)]
         if not self._slabs.could_hold(needs):
             return None
@@ -179,7 +178,8 @@ class Arena:
         """Lines of another width help only as a whole slab, so the victim takes its slab's tasks along."""
         if width in (victim.layout.row_words, victim.layout.task_words):
             return [victim]
-        neighbours = self._residents[next(iter(self._slabs_of(victim)))]
+        slabs = self._slabs_of(victim)
+        neighbours = self._residents[min(slabs)] if slabs else {victim}
         return [victim] if any(entry.pins for entry in neighbours) else list(neighbours)
 
     def _free(self, entry: Entry) -> None:

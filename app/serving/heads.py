@@ -7,7 +7,8 @@ the batch is cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -30,19 +31,14 @@ def cut(group: Sequence[Job]) -> list[list[Job]]:
     """Batches in which padding at most doubles the work."""
     batches: list[list[Job]] = []
     needed, high = 0, (0, 0)
-    for job in sorted(group, key=_ragged):
-        sizes = _ragged(job)
-        needed, high = needed + sizes[0] * sizes[1], (max(high[0], sizes[0]), max(high[1], sizes[1]))
+    for (way, examples), job in sorted(((job.cells, job) for job in group), key=itemgetter(0)):
+        needed, high = needed + way * examples, (max(high[0], way), max(high[1], examples))
         if batches and (len(batches[-1]) + 1) * high[0] * high[1] <= max(_FREE_PADDING, 2 * needed):
             batches[-1].append(job)
         else:
             batches.append([job])
-            needed, high = sizes[0] * sizes[1], sizes
+            needed, high = way * examples, (way, examples)
     return batches
-
-
-def _ragged(job: Job) -> tuple[int, int]:
-    return job.way, len(job.features)
 
 
 def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
@@ -53,7 +49,7 @@ def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
     targets = np.zeros((len(jobs), support), dtype=np.int64)
     class_key = np.zeros((len(jobs), way), dtype=np.int64)
     for index, job in enumerate(jobs):
-        targets[index, : job.y.shape[0]] = job.y
+        targets[index, : job.y.size] = job.y
         class_key[index, : len(job.class_keys)] = job.class_keys
     weights = served.learner.adapt(
         Support(
@@ -74,10 +70,9 @@ def predict(jobs: Sequence[PredictJob], arena: Arena) -> list[Predictive | NotFi
     features, _ = _pad([job.features for job in jobs])
     weights = arena.gather([job.source for job in jobs])
     batch = _on_cpu(served.learner.predict(weights, features, Noise(samples) if samples else None))
-    if len(jobs) == 1:
-        answers = [batch]
-    else:
-        answers = [batch.at(index, len(job.features), job.way) for index, job in enumerate(jobs)]
+    answers = [batch]
+    if len(jobs) > 1:
+        answers = [batch.at(index, job.features.shape[0], job.way) for index, job in enumerate(jobs)]
     if not _has_nan(batch):
         return list(answers)
     return [NotFinite("the answer is not a number") if _has_nan(answer) else answer for answer in answers]
@@ -87,14 +82,14 @@ def _pad(
     parts: Sequence[Float[Tensor, "n *feature"]],
 ) -> tuple[Float[Tensor, "tasks most *feature"], Bool[Tensor, "tasks most"]]:
     """Ragged features as one batch, with the mask of what is real."""
-    sizes = [len(part) for part in parts]
+    sizes = [part.shape[0] for part in parts]
     most, device = max(sizes), parts[0].device
     if min(sizes) == most:
         features = torch.cat(list(parts)).view(len(parts), most, *parts[0].shape[1:])
         return features, torch.ones(len(parts), most, dtype=torch.bool, device=device)
     features = parts[0].new_zeros(len(parts), most, *parts[0].shape[1:])
     for index, part in enumerate(parts):
-        features[index, : len(part)] = part
+        features[index, : part.shape[0]] = part
     return features, torch.arange(most, device=device) < torch.tensor(sizes, device=device)[:, None]
 
 
@@ -112,10 +107,7 @@ def _own(weights: TaskWeights) -> TaskWeights | NotFinite:
 
 
 def _tensors(predictive: Predictive) -> dict[str, Tensor]:
-    if not is_dataclass(predictive):
-        return {}
-    named = ((item.name, getattr(predictive, item.name)) for item in fields(predictive))
-    return {name: value for name, value in named if isinstance(value, Tensor)}
+    return {name: value for name, value in vars(predictive).items() if isinstance(value, Tensor)}
 
 
 def _on_cpu(predictive: Predictive) -> Predictive:

@@ -37,7 +37,7 @@ class Job(ABC):
 
     @property
     def size(self) -> int:
-        return len(self.x)
+        return self.x.shape[0]
 
     @property
     def nbytes(self) -> int:
@@ -54,6 +54,11 @@ class Job(ABC):
         if len(self.embedded) > 1:
             self.embedded = [torch.cat(self.embedded)]
         return self.embedded[0]
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """The two ragged sizes: class rows and examples."""
+        return self.way, self.features.shape[0]
 
     @property
     @abstractmethod
@@ -100,7 +105,7 @@ class PredictJob(Job):
 
     @property
     def way(self) -> int:
-        return len(self.source.rows)
+        return self.source.way
 
     @property
     def group(self) -> Hashable:

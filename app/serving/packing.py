@@ -20,12 +20,12 @@ WORD = 8
 
 @dataclass(frozen=True)
 class Column:
-    """Where one tensor lies in a line: words `start` to `stop`, of which the first `size` elements count."""
+    """Where one tensor lies in a line: words `start` to `stop`."""
 
     name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
-    size: int
+    strides: tuple[int, ...]
     start: int
     stop: int
 
@@ -95,6 +95,10 @@ class Packed:
         return cls(layout, rows, task, int(weights.seed[0]))
 
     @property
+    def way(self) -> int:
+        return self.rows.shape[0]
+
+    @property
     def nbytes(self) -> int:
         return WORD * (self.rows.numel() + self.task.numel())
 
@@ -110,11 +114,15 @@ def _columns(samples: dict[str, Tensor], start: int) -> tuple[Column, ...]:
     for name in sorted(samples):
         value = samples[name]
         stop = start + -(-value.numel() * value.element_size() // WORD)
-        columns.append(Column(name, value.dtype, tuple(value.shape), value.numel(), start, stop))
+        strides = value.new_empty(value.shape).stride()
+        columns.append(Column(name, value.dtype, tuple(value.shape), strides, start, stop))
         start = stop
     return tuple(columns)
 
 
 def _read(words: Int64[Tensor, "*lead words"], column: Column) -> Tensor:
-    elements = words[..., column.start : column.stop].view(column.dtype)[..., : column.size]
-    return torch.unflatten(elements, -1, column.shape) if column.shape else elements[..., 0]
+    elements = words.view(column.dtype)
+    start = elements.storage_offset() + column.start * (WORD // column.dtype.itemsize)
+    *lead, _ = elements.shape
+    *steps, _ = elements.stride()
+    return elements.as_strided((*lead, *column.shape), (*steps, *column.strides), start)
