@@ -65,6 +65,16 @@ def upgrade() -> None:
     migrate.upgrade(settings.database)
 
 
+@app.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    import json
+
+    from app.main import create_app
+
+    typer.echo(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
+
+
 def _add_lazily(name: str, module: str, summary: str) -> None:
     """A command whose function is `name` in `module`; torch alone would take a second to import."""
 

@@ -19,6 +19,7 @@ from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.migrate import prepare_database
 from app.http import handlers, openapi
+from app.http.body import Intake
 from app.http.middleware import RequestContext
 from app.http.problems import ProblemError, fail
 from app.learners import routes as learner_routes
@@ -32,7 +33,7 @@ from app.tasks import routes as task_routes
 from app.tasks.garbage import Collector
 from app.tasks.heads import Heads
 from app.tasks.service import TaskService
-from models.protocol import UnsupportedSupportError
+from models.protocol import LearnerError
 
 DECODERS = 2
 """Threads that parse and decode; Pillow and base64 leave the interpreter lock for part of the time."""
@@ -49,6 +50,7 @@ class Services:
 
     learners: Learners
     tasks: TaskService
+    intake: Intake
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -94,7 +96,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     heads = Heads(None if alone else OTHERS_SEEN_SECONDS)
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
         tasks = TaskService(database, blobs, learners, engine, pool, heads, garbage)
-        app.state.services = Services(learners, tasks)
+        intake = Intake(
+            held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
+        )
+        app.state.services = Services(learners, tasks, intake)
         background = [asyncio.create_task(_warm(app, engine)), asyncio.create_task(garbage.run())]
         try:
             yield
@@ -131,7 +136,7 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     EngineClosed: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
     UnknownLearner: lambda _: fail("learner_unavailable", "The learner is not served any more."),
     NotFinite: lambda _: fail("numerical_overflow", "The answer is not finite; scale the inputs down."),
-    UnsupportedSupportError: lambda error: fail("unsupported_support", f"{error}", "/support"),
+    LearnerError: lambda error: fail("unsupported_support", f"{error}", "/support"),
     OperationalError: _database_busy,
     PoolTimeoutError: _database_busy,
 }

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         default=2048, gt=0, description="Waiting requests beyond which the answer is 503."
     )
+    body_bytes: int = Field(default=512 << 20, gt=0, description="Memory for request bodies, all together.")
     body_seconds: float = Field(default=60, gt=0, description="Time a client has to send its body.")
 
     @property

@@ -41,17 +41,14 @@ class Blobs:
         folder.mkdir(parents=True, exist_ok=True)
         return cls(from_url(folder.as_uri()))
 
-    async def put_missing(self, tenant: str, blobs: Mapping[str, bytes]) -> list[str]:
-        """Writes what is not there; returns the digests it wrote."""
+    async def put_missing(self, tenant: str, blobs: Mapping[str, bytes]) -> None:
+        """Writes what is not there."""
 
-        async def one(name: str, data: bytes) -> str | None:
-            if await self._exists(_raw(tenant, name)):
-                return None
-            await obstore.put_async(self._store, _raw(tenant, name), data)
-            return name
+        async def one(name: str, data: bytes) -> None:
+            if not await self._exists(_raw(tenant, name)):
+                await obstore.put_async(self._store, _raw(tenant, name), data)
 
-        written = await _gather(partial(one, name, data) for name, data in blobs.items())
-        return [name for name in written if name is not None]
+        await _gather(partial(one, name, data) for name, data in blobs.items())
 
     async def get(self, tenant: str, names: Sequence[str]) -> list[bytes]:
         """In the order of the names. Raises `BlobMissingError`."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from typing import TYPE_CHECKING
 
+from sqlalchemy import create_engine, inspect, text
+
+from app.db.tables import REVISION
 from app.settings import REPOSITORY, Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 class DatabaseRevisionError(Exception):
@@ -20,6 +22,9 @@ def sync_url(url: str) -> str:
 
 
 def alembic_config(url: str) -> Config:
+    # Imported here: a server whose database is up to date does without.
+    from alembic.config import Config
+
     config = Config(REPOSITORY / "alembic.ini")
     config.set_main_option("script_location", str(REPOSITORY / "migrations"))
     config.attributes["url"] = sync_url(url)
@@ -28,27 +33,31 @@ def alembic_config(url: str) -> Config:
 
 def upgrade(url: str) -> None:
     """To the newest revision."""
+    from alembic import command
+
     command.upgrade(alembic_config(url), "head")
 
 
-def revisions(url: str) -> tuple[str | None, str | None]:
-    """Of the database, and of this code."""
+def revision(url: str) -> str | None:
+    """Of the database; None when it is empty."""
     engine = create_engine(sync_url(url))
     try:
         with engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return found
     finally:
         engine.dispose()
-    return current, ScriptDirectory.from_config(alembic_config(url)).get_current_head()
 
 
 def prepare_database(settings: Settings) -> None:
     """Raises `DatabaseRevisionError` where an administrator must act."""
-    if settings.uses_sqlite:
-        upgrade(settings.database)
+    current = revision(settings.database)
+    if current == REVISION:
         return
-    current, head = revisions(settings.database)
-    if current != head:
+    if not settings.uses_sqlite:
         raise DatabaseRevisionError(
-            f"the database is at revision {current}, this code needs {head}: run `hyperserve db upgrade`"
+            f"the database is at revision {current}, this code needs {REVISION}: run `hyperserve db upgrade`"
         )
+    upgrade(settings.database)

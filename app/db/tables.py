@@ -9,6 +9,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.db.types import UtcDateTime, now
 
+REVISION = "0001"
+"""Of `migrations`: where these tables stand."""
+
 ID = String(40)
 TENANT = String(64)
 LABEL = String(200)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from app.http.limits import LIMITS
-from app.http.problems import fail
+from app.http.problems import ProblemError, fail
 
 BodyKind = Literal["json", "multipart", "image"]
 
@@ -39,31 +40,65 @@ class Body:
     boundary: bytes = b""
 
 
-async def read_body(request: Request, takes: Collection[BodyKind], seconds: float) -> Body:
-    """Raises `ProblemError`: 400 when empty, 408 when slow, 413 when large, 415 when of another type."""
-    kind, boundary = _media_type(request, takes)
-    limit = BYTES[kind]
-    if int(request.headers.get("content-length", 0)) > limit:
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise _too_large(limit)
-                chunks.append(chunk)
-    except TimeoutError:
-        raise fail("body_timeout", f"The body did not arrive within {seconds:g} s.", limit=seconds) from None
-    except ClientDisconnect:
-        raise fail("incomplete_body", "The client left before its body had arrived.") from None
-    if size == 0:
-        raise fail("empty_body", "The body is empty.", "")
-    return Body(kind, b"".join(chunks), boundary)
+class Intake:
+    """Reads bodies, as long as all that are held at once stay within the memory meant for them."""
+
+    def __init__(self, *, held_bytes: int, held_bodies: int, seconds: float) -> None:
+        """`seconds` is the time a client has to send a body."""
+        self._bytes_left = held_bytes
+        self._bodies_left = held_bodies
+        self._seconds = seconds
+
+    @asynccontextmanager
+    async def body(self, request: Request, takes: Collection[BodyKind]) -> AsyncIterator[Body]:
+        """A body counts as held until the block ends.
+
+        Raises `ProblemError`: 400 when empty, 408 when slow, 413 when large, 415 when of another type,
+        503 when too much is held.
+        """
+        kind, boundary = _media_type(request, takes)
+        if self._bodies_left <= 0:
+            raise _busy()
+        chunks: list[bytes] = []
+        self._bodies_left -= 1
+        try:
+            await self._read(request, BYTES[kind], chunks)
+            yield Body(kind, b"".join(chunks), boundary)
+        finally:
+            self._bodies_left += 1
+            self._bytes_left += sum(map(len, chunks))
+
+    async def _read(self, request: Request, limit: int, chunks: list[bytes]) -> None:
+        declared = int(request.headers.get("content-length", 0))
+        if declared > limit:
+            raise _too_large(limit)
+        if declared > self._bytes_left:
+            raise _busy()
+        size = 0
+        try:
+            async with asyncio.timeout(self._seconds):
+                async for chunk in request.stream():
+                    size += len(chunk)
+                    if size > limit:
+                        raise _too_large(limit)
+                    if len(chunk) > self._bytes_left:
+                        raise _busy()
+                    self._bytes_left -= len(chunk)
+                    chunks.append(chunk)
+        except TimeoutError:
+            detail = f"The body did not arrive within {self._seconds:g} s."
+            raise fail("body_timeout", detail, "", self._seconds, {"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise fail("incomplete_body", "The client left before its body had arrived.") from None
+        if size == 0:
+            raise fail("empty_body", "The body is empty.", "")
 
 
-def _too_large(limit: int) -> Exception:
+def _busy() -> ProblemError:
+    return fail("busy", "Too many bodies are being read.", headers={"Retry-After": "1"})
+
+
+def _too_large(limit: int) -> ProblemError:
     return fail("body_too_large", f"The body is larger than {limit} bytes.", "", limit)
 
 

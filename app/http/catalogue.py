@@ -60,7 +60,7 @@ CATALOGUE: dict[str, Entry] = {
     # The request has no meaning.
     "invalid_request": Entry(422, "Invalid request", "The errors name each field at fault."),
     "missing": Entry(422, "Missing field", "A required field is absent."),
-    "unknown_field": Entry(422, "Unknown field", "The field is none of this request's; is it misspelt?"),
+    "unknown_field": Entry(422, "Unknown field", "The request has no such field; it may be misspelt."),
     "given_twice": Entry(
         422, "Given twice", "An option stands in the query string twice, or there and in the body."
     ),

@@ -18,13 +18,15 @@ from app.http.problems import fail, pointer
 MAX_DEPTH = 32
 MAX_VALUES = 250_000
 """Beside numbers in arrays of numbers: 20,000 examples in the longest form are 80,000 values."""
+MAX_NUMBERS = 20_000
+"""Of one array: it is read in one piece, during which nothing else runs in the process."""
 MAX_DIGITS = 18
 """An integer of this many digits fits into 64 bits."""
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_NUMBERS = re.compile(r"\[[-+0-9.eE, \t\n\r]+\]")
+_NUMBERS = re.compile(r"\[[-+0-9.eE, \t\n\r]++\]")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _LITERAL = re.compile(r"true|false|null|NaN|-?Infinity")
 _LITERALS: dict[str, JsonValue] = {"true": True, "false": False, "null": None}
@@ -106,7 +108,7 @@ class _Reader:
         if match is None:
             self.broken(position, "a value")
         if match[1] is None and match[2] is None:
-            if len(match[0]) > MAX_DIGITS:
+            if len(match[0].lstrip("-")) > MAX_DIGITS:
                 self.refuse(
                     "number_out_of_range", f"An integer has more than {MAX_DIGITS} digits.", MAX_DIGITS
                 )
@@ -138,6 +140,8 @@ class _Reader:
 
     def numbers(self, text: str) -> list[JsonValue] | None:
         """An array of numbers, all as floats; None when it is broken, so that the slow way says where."""
+        if text.count(",") >= MAX_NUMBERS:
+            self.refuse("too_many_values", f"An array holds more than {MAX_NUMBERS} numbers.", MAX_NUMBERS)
         try:
             numbers: list[JsonValue] = json.loads(text, parse_int=float)
         except json.JSONDecodeError:

@@ -36,8 +36,12 @@ class Collector:
                 await repository.lock_blobs(session)
                 await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, wanted))
         except OperationalError as error:
-            self._left.setdefault(tenant, set()).update(wanted)
+            await self.later(tenant, wanted)
             log.warning("%d blobs of deleted examples stay for now: %s", len(wanted), error.orig)
+
+    async def later(self, tenant: str, blobs: Collection[str]) -> None:
+        """To be collected when the database has time again."""
+        self._left.setdefault(tenant, set()).update(blobs)
 
     async def sweep(self) -> None:
         """Once over the whole store."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.http.body import read_body
+from app.http.body import Intake
 from app.http.context import Clock, Tenant
 from app.http.limits import PAGE_DEFAULT, PAGE_MAX
 from app.http.openapi import BODY, problems
@@ -31,13 +31,13 @@ def _service(request: Request) -> TaskService:
     return service
 
 
-def _body_seconds(request: Request) -> float:
-    seconds: float = request.app.state.settings.body_seconds
-    return seconds
+def _intake(request: Request) -> Intake:
+    intake: Intake = request.app.state.services.intake
+    return intake
 
 
 Service = Annotated[TaskService, Depends(_service)]
-BodySeconds = Annotated[float, Depends(_body_seconds)]
+Bodies = Annotated[Intake, Depends(_intake)]
 
 
 @router.post(
@@ -53,11 +53,11 @@ async def create_task(
     service: Service,
     tenant: Tenant,
     timing: Clock,
-    seconds: BodySeconds,
+    bodies: Bodies,
     options: Annotated[schemas.CreateOptions, Query()],
 ) -> Task:
-    body = await read_body(request, ("json", "multipart"), seconds)
-    task = await service.create(tenant, body, options, timing)
+    async with bodies.body(request, ("json", "multipart")) as body:
+        task = await service.create(tenant, body, options, timing)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     return task
 
@@ -94,12 +94,12 @@ async def predict(
     service: Service,
     tenant: Tenant,
     timing: Clock,
-    seconds: BodySeconds,
+    bodies: Bodies,
     options: Annotated[schemas.PredictOptions, Query()],
 ) -> Predictions:
     await service.head(tenant, task_id)
-    body = await read_body(request, ("json", "multipart", "image"), seconds)
-    return await service.predict(tenant, task_id, body, options, timing)
+    async with bodies.body(request, ("json", "multipart", "image")) as body:
+        return await service.predict(tenant, task_id, body, options, timing)
 
 
 @router.post(
@@ -112,8 +112,8 @@ async def predict_once(
     request: Request,
     service: Service,
     timing: Clock,
-    seconds: BodySeconds,
+    bodies: Bodies,
     options: Annotated[schemas.PredictOnceOptions, Query()],
 ) -> Predictions:
-    body = await read_body(request, ("json", "multipart"), seconds)
-    return await service.predict_once(body, options, timing)
+    async with bodies.body(request, ("json", "multipart")) as body:
+        return await service.predict_once(body, options, timing)

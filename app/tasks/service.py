@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 from safetensors import numpy as safetensors
+from sqlalchemy.exc import OperationalError
 
 from app.db.blobs import BlobMissingError, Blobs
 from app.db.engine import Database
@@ -192,20 +193,21 @@ class TaskService:
             for target, (digest, _) in zip(prepared.support.y, prepared.blobs, strict=True)
         ]
         blobs = dict(prepared.blobs)
-        written: list[str] = []
         try:
-            written += await self._blobs.put_missing(task.tenant, blobs)
+            await self._blobs.put_missing(task.tenant, blobs)
             await self._blobs.put_features(
                 version.learner_digest, version.id, safetensors.save({"features": features})
             )
             async with self._database.write() as session:
                 await repository.lock_blobs(session)
                 # Someone may have deleted a blob that was there before, together with its last task.
-                written += await self._blobs.put_missing(task.tenant, blobs)
+                await self._blobs.put_missing(task.tenant, blobs)
                 await repository.add_task(session, task, version, examples)
-        except BaseException:
+        except BaseException as error:
             await self._blobs.delete_features([(version.learner_digest, version.id)])
-            await self._garbage.collect(task.tenant, written)
+            # A database too busy to commit is too busy to say which blobs are others' as well.
+            collect = self._garbage.later if isinstance(error, OperationalError) else self._garbage.collect
+            await collect(task.tenant, blobs)
             raise
 
     async def _regenerate(self, head: Head, artifact: Artifact) -> TaskWeights:

@@ -32,8 +32,17 @@ def run(server: Server, task: str, tmp_path: Path) -> Callable[..., None]:
 
     def schemathesis(examples: int, seconds: int) -> None:
         command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
-        command += [f"{server.url}/openapi.json", "--max-examples", str(examples), "--no-color", "--seed", "1"]
-        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=seconds, check=False)
+        command += [
+            f"{server.url}/openapi.json",
+            "--max-examples",
+            str(examples),
+            "--no-color",
+            "--seed",
+            "1",
+        ]
+        found = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=seconds, check=False
+        )
         assert found.returncode == 0, found.stdout[-20_000:] + found.stderr[-5_000:]
         assert server.process.poll() is None
         assert "Traceback" not in server.log.read_text()

@@ -1,0 +1,100 @@
+"""Every revision runs up and down, on SQLite and on PostgreSQL, and ends at the tables of the code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, inspect
+
+from app.db.migrate import (
+    DatabaseRevisionError,
+    alembic_config,
+    prepare_database,
+    revision,
+    sync_url,
+    upgrade,
+)
+from app.db.tables import REVISION, Base
+from app.settings import Settings
+from tests.app.db.postgres import postgres_url
+
+TABLES = {"tasks", "versions", "examples", "version_examples"}
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from postgres_url(tmp_path_factory.mktemp("postgres"))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
+    found: str = request.getfixturevalue("postgres")
+    return found
+
+
+def tables(url: str) -> set[str]:
+    engine = create_engine(sync_url(url))
+    names = set(inspect(engine).get_table_names())
+    engine.dispose()
+    return names
+
+
+def test_up_and_down(url: str) -> None:
+    upgrade(url)
+    assert tables(url) == {*TABLES, "alembic_version"}
+    assert revision(url) == REVISION
+    command.check(alembic_config(url))
+    command.downgrade(alembic_config(url), "base")
+    assert tables(url) == {"alembic_version"}
+    upgrade(url)
+    assert tables(url) >= TABLES
+
+
+def test_every_table_has_a_tenant() -> None:
+    for table in Base.metadata.tables.values():
+        assert not table.columns["tenant"].nullable
+
+
+def test_sqlite_is_migrated_unasked(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    prepare_database(settings)
+    prepare_database(settings)
+    assert tables(settings.database) >= TABLES
+
+
+def test_another_database_is_not(postgres: str) -> None:
+    command.downgrade(alembic_config(postgres), "base")
+    settings = Settings(database_url=postgres)
+    with pytest.raises(DatabaseRevisionError, match="hyperserve db upgrade"):
+        prepare_database(settings)
+    upgrade(settings.database)
+    prepare_database(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        (None, "sqlite+aiosqlite:////data/hyperserve.db"),
+        ("sqlite:///x.db", "sqlite+aiosqlite:///x.db"),
+        ("postgresql://u@h/d", "postgresql+psycopg://u@h/d"),
+        ("postgres://u@h/d", "postgresql+psycopg://u@h/d"),
+        ("postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/d"),
+    ],
+)
+def test_urls(given: str | None, used: str) -> None:
+    assert Settings(database_url=given, data_dir=Path("/data")).database == used
+
+
+def test_migrating_inside_a_running_loop(tmp_path: Path) -> None:
+    """As a starting server does, in a thread."""
+
+    async def main() -> None:
+        await asyncio.to_thread(prepare_database, Settings(data_dir=tmp_path))
+
+    asyncio.run(main())

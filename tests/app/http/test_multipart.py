@@ -1,0 +1,80 @@
+"""Multipart bodies in memory: what goes in comes out, whatever the bytes."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.http.body import Body
+from app.http.multipart import Part, parse
+from app.http.problems import ProblemError
+
+BOUNDARY = b"B0undary"
+NAME = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="%"), min_size=1, max_size=20
+)
+
+
+def body(*parts: tuple[bytes, bytes]) -> Body:
+    """Of pairs (headers, content)."""
+    joined = b"".join(
+        b"--%b\r\n%b\r\n\r\n%b\r\n" % (BOUNDARY, headers, content) for headers, content in parts
+    )
+    return Body("multipart", joined + b"--%b--\r\n" % BOUNDARY, BOUNDARY)
+
+
+@given(st.lists(st.tuples(NAME, st.binary(max_size=300)), min_size=1, max_size=5))
+def test_what_httpx_writes_is_read(parts: list[tuple[str, bytes]]) -> None:
+    """Backslashes and quotes in names included."""
+    request = httpx.Request("POST", "http://x", files=[(name, ("f", data)) for name, data in parts])
+    boundary = request.headers["content-type"].split("boundary=")[1].encode()
+    found = parse(Body("multipart", request.read(), boundary))
+    assert [(part.name, part.data) for part in found] == parts
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused(data: bytes) -> None:
+    with pytest.raises(ProblemError) as refused:
+        parse(Body("multipart", data, BOUNDARY))
+    assert refused.value.status == 400
+
+
+def test_media_type_of_a_part() -> None:
+    headers = b'Content-Disposition: form-data; name="query"\r\nContent-Type: Application/JSON; charset=utf-8'
+    assert parse(body((headers, b"[1]"))) == [Part("query", "application/json", b"[1]")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        (b"X: y", "invalid_multipart"),
+        (b'Content-Disposition: attachment; name="a"', "invalid_multipart"),
+        (b"Content-Disposition: form-data", "invalid_multipart"),
+        (
+            b'Content-Disposition: form-data; name="a"\r\nContent-Disposition: form-data; name="b"',
+            "invalid_multipart",
+        ),
+        (
+            b'Content-Disposition: form-data; name="a"\r\nContent-Transfer-Encoding: base64',
+            "invalid_multipart",
+        ),
+        (b'Content-Disposition: form-data; name="\xff"', "invalid_utf8"),
+        (b'Content-Disposition: form-data; name="a"\r\n' + b"X" * 100_000 + b": y", "invalid_multipart"),
+        (b'Content-Disposition: form-data; name="a"' + b"\r\nX-%d: y" * 1 % 1, None),
+    ],
+)
+def test_headers_of_a_part(headers: bytes, code: str | None) -> None:
+    if code is None:
+        assert len(parse(body((headers, b"x")))) == 1
+        return
+    with pytest.raises(ProblemError) as refused:
+        parse(body((headers, b"x")))
+    assert refused.value.code == code
+
+
+def test_unfinished_body() -> None:
+    whole = body((b'Content-Disposition: form-data; name="a"', b"x"))
+    with pytest.raises(ProblemError):
+        parse(Body("multipart", whole.data[:-6], BOUNDARY))

@@ -1,0 +1,90 @@
+"""The command line of the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.db.migrate import revision
+from app.db.tables import REVISION
+from app.settings import Settings
+
+HEAVY = (
+    "lightning",
+    "torchmetrics",
+    "sklearn",
+    "timm",
+    "sentence_transformers",
+    "alembic",
+    "scipy",
+    "pandas",
+)
+
+
+def hyperserve(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hyperserve", *arguments]
+    return subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["db"], ["db", "upgrade"], ["demo"], ["train"], ["evaluate"]]
+)
+def test_help(command: list[str]) -> None:
+    found = hyperserve(*command, "--help")
+    assert found.returncode == 0, found.stderr
+    assert "Usage:" in found.stdout
+
+
+def test_db_upgrade(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    found = hyperserve(
+        "db", "upgrade", HYPERSERVE_DATABASE_URL=url, HYPERSERVE_DATA_DIR=str(tmp_path / "data")
+    )
+    assert found.returncode == 0, found.stderr
+    assert revision(url) == REVISION
+
+
+def test_serve_imports_nothing_heavy() -> None:
+    code = "import sys, json, app.main; print(json.dumps(list(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = {name.partition(".")[0] for name in json.loads(found.stdout)}
+    assert modules.isdisjoint(HEAVY)
+
+
+def test_broken_learner_stops_the_start(tmp_path: Path) -> None:
+    """It says which and why."""
+    folder = tmp_path / "zoo" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    found = hyperserve(
+        "serve",
+        "--port",
+        "0",
+        HYPERSERVE_LEARNERS_DIR=str(folder.parent),
+        HYPERSERVE_DATA_DIR=str(tmp_path / "data"),
+    )
+    assert found.returncode != 0
+    assert "broken/config.json: format None is unknown" in found.stderr
+
+
+def test_environment_stands_over_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("HYPERSERVE_PORT=1\nHYPERSERVE_HOST=dotenv\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYPERSERVE_PORT", "2")
+    settings = Settings()
+    assert (settings.port, settings.host) == (2, "dotenv")
