@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+_ROUNDING = 1e-7
 
 
 class Predictive(ABC):
@@ -26,7 +29,7 @@ class Categorical(Predictive):
     `expected_entropy` is the mean entropy of the sampled members; None for a deterministic learner,
     whose epistemic part is then None as well, never a made-up number.
     `set_level` maps an asked coverage to the probability mass at which prediction sets stop (conformal);
-    None means uncalibrated: the mass is the coverage itself.
+    None means uncalibrated: the mass is the coverage itself. `novelty` is the raw score behind `unknown`.
     """
 
     log_probs: Float[Tensor, "tasks query way"]
@@ -34,6 +37,7 @@ class Categorical(Predictive):
     unknown: Float[Tensor, "tasks query"] | None = None
     set_level: Callable[[float], Float[Tensor, "tasks"]] | None = None
     samples: int = 0
+    novelty: Float[Tensor, "tasks query"] | None = None
 
     @property
     def probabilities(self) -> Float[Tensor, "tasks query way"]:
@@ -53,17 +57,19 @@ class Categorical(Predictive):
 
     def prediction_sets(self, coverage: float) -> Bool[Tensor, "tasks query way"]:
         """Classes in falling order of probability until the mass above them passes the level. Never empty."""
-        probabilities = self.probabilities
-        ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        mass_above = (ranked.cumsum(-1) - ranked).clamp_min(0)
+        mass = self.mass_above()
         if self.set_level is None:
-            level = torch.full_like(probabilities[:, :1, :1], coverage)
+            level = torch.full_like(mass[:, :1, :1], coverage)
         else:
             level = self.set_level(coverage)[:, None, None]
-        inside = mass_above <= level + 1e-7
-        inside[..., 0] = True
-        sets = torch.zeros_like(inside).scatter(-1, order, inside)
-        return sets & (self.log_probs > -torch.inf)
+        return (mass <= level + _ROUNDING) & (self.log_probs > -torch.inf)
+
+    def mass_above(self) -> Float[Tensor, "tasks query way"]:
+        """For each class, the probability of all classes ranked above it: 0 for the label."""
+        ranked, order = self.probabilities.sort(dim=-1, descending=True, stable=True)
+        mass = (ranked.cumsum(-1) - ranked).clamp_min(0)
+        mass[..., 0] = 0
+        return torch.empty_like(mass).scatter(-1, order, mass)
 
     def at(self, task: int, queries: int, way: int) -> Categorical:
         def cut(value: Tensor | None) -> Tensor | None:
@@ -76,6 +82,7 @@ class Categorical(Predictive):
             cut(self.unknown),
             None if level is None else lambda coverage: level(coverage)[task : task + 1],
             self.samples,
+            cut(self.novelty),
         )
 
 
@@ -89,7 +96,7 @@ class Gaussian(Predictive):
 
     def log_prob(self, y: Float[Tensor, "tasks query target"]) -> Float[Tensor, "tasks query"]:
         variance = self.aleatoric if self.epistemic is None else self.aleatoric + self.epistemic
-        return torch.distributions.Normal(self.mean, variance.sqrt()).log_prob(y).sum(-1)
+        return -0.5 * ((y - self.mean).square() / variance + (2 * math.pi * variance).log()).sum(-1)
 
     def at(self, task: int, queries: int, way: int) -> Gaussian:
         one = (slice(task, task + 1), slice(queries))
@@ -100,13 +107,17 @@ class Gaussian(Predictive):
 
 @dataclass(frozen=True)
 class Density(Predictive):
-    """A conditional density by its two functions; `sample` maps base noise to values."""
+    """Log density at the queries, in nats, and draws from the density where noise asked for them.
 
-    log_prob: Callable[[Float[Tensor, "tasks query target"]], Float[Tensor, "tasks query"]]
-    sample: Callable[[Float[Tensor, "tasks query target"]], Float[Tensor, "tasks query target"]]
+    Values, not functions of them: so that answers of many tasks are computed together and then cut apart.
+    """
+
+    log_prob: Float[Tensor, "tasks query"]
+    samples: Float[Tensor, "tasks samples target"] | None = None
 
     def at(self, task: int, queries: int, way: int) -> Density:
-        raise NotImplementedError("a density is asked for the tasks of one request at a time")
+        one = slice(task, task + 1)
+        return Density(self.log_prob[one, :queries], None if self.samples is None else self.samples[one])
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,11 @@ class EpisodeSampler:
     """Draws the tasks of a step. `unseen_classes` never appear in tasks that train the encoder."""
 
     def __init__(
-        self, dataset: ClassDataset, config: EpisodeConfig, seed: int, unseen_classes: frozenset[int] = frozenset()
+        self,
+        dataset: ClassDataset,
+        config: EpisodeConfig,
+        seed: int,
+        unseen_classes: frozenset[int] = frozenset(),
     ) -> None:
         self.dataset = dataset
         self.config = config
@@ -77,7 +81,8 @@ class EpisodeSampler:
 
     def step(self, step: int) -> list[TaskIndex]:
         rng = np.random.default_rng((self.seed, step))
-        tasks, room = [], self.config.examples_per_step
+        tasks: list[TaskIndex] = []
+        room = self.config.examples_per_step
         while not tasks or room > 0:
             task = self._task(rng, room)
             tasks.append(task)
@@ -106,8 +111,13 @@ class EpisodeSampler:
         for label in rng.choice(strangers, n_foreign) if n_foreign else ():
             query.append(rng.choice(self._members[label], 1))
             query_y.append(np.full(1, FOREIGN))
-        joined = (np.concatenate(part) for part in (support, support_y, query, query_y))
-        return TaskIndex(*joined, unseen=unseen)
+        return TaskIndex(
+            np.concatenate(support),
+            np.concatenate(support_y),
+            np.concatenate(query),
+            np.concatenate(query_y),
+            unseen,
+        )
 
     def episodes(self, step: int, augmentation: AugmentConfig | None) -> Episodes:
         """The tasks of a step with their inputs, augmented where a configuration is given."""
@@ -127,7 +137,8 @@ class _Pool:
         self._groups = [group for group in groups if len(group) > 2] or [classes]
 
     def one_domain(self, rng: np.random.Generator) -> np.ndarray:
-        return self._groups[rng.integers(len(self._groups))]
+        group: np.ndarray = self._groups[rng.integers(len(self._groups))]
+        return group
 
 
 def _log_uniform(rng: np.random.Generator, low: int, high: int) -> int:

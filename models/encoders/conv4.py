@@ -7,6 +7,7 @@ statistics, so a feature never depends on its neighbours in a batch.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -32,8 +33,8 @@ class Conv4(Encoder):
         self.config = config
         self.dim = config.width * (_INPUT_SIDE >> _BLOCKS) ** 2
         widths = [1, *[config.width] * _BLOCKS]
-        self.blocks = nn.Sequential(*(_block(i, o) for i, o in zip(widths, widths[1:], strict=False)))
-        self.to(memory_format=torch.channels_last)
+        self.blocks = nn.Sequential(*(_block(i, o) for i, o in pairwise(widths)))
+        self.blocks = self.blocks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n dim"]:
         features: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last))
@@ -44,8 +45,11 @@ class Conv4(Encoder):
         layers: list[nn.Module] = []
         for block in self.eval().blocks:
             conv, norm, *rest = block.children()
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
             layers += [fuse_conv_bn_eval(conv, norm), *rest]
-        return nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.channels_last)
+        folded = nn.Sequential(*layers, nn.Flatten())
+        return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:

@@ -52,7 +52,7 @@ class Batch:
     weights: TaskWeights
     target: Int[Tensor, "tasks query"]
     classes: Int[Tensor, "tasks way"]
-    query: Int[Tensor, "tasks query"]
+    query: Float[Tensor, "tasks query d"]
 
     @property
     def known(self) -> Bool[Tensor, "tasks query"]:
@@ -88,10 +88,11 @@ def answers(learner: MetaLearner, features: Features, cell: Cell, tasks: int, se
             seed=torch.arange(start, start + count, device=device) + 1_000_003 * seed,
         )
         weights = learner.adapt(batch)
-        answer = learner.predict(weights, features.values[query].to(device), noise)
+        asked = features.values[query].to(device)
+        answer = learner.predict(weights, asked, noise)
         if not isinstance(answer, Categorical):
             raise TypeError(f"{type(learner).__name__} does not classify")
-        yield Batch(answer, weights, target.to(device), classes, query)
+        yield Batch(answer, weights, target.to(device), classes, asked)
 
 
 def draw(
@@ -110,8 +111,8 @@ def draw(
         support.append(picked[: cell.shot])
         query.append(picked[cell.shot :])
     strangers = order[cell.way :]
-    for label in rng.choice(strangers, cell.foreign) if cell.foreign else ():
-        query.append(rng.choice(features.members[label], 1))
+    if cell.foreign:
+        query += [rng.choice(features.members[label], 1) for label in rng.choice(strangers, cell.foreign)]
     return order[: cell.way], np.concatenate(support), np.concatenate(query)
 
 

@@ -56,9 +56,7 @@ def embed_episodes(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Emb
     query = torch.where(frozen, query.detach(), query)
     real = episodes.query_mask
     return EmbeddedEpisodes(
-        Support.of(
-            support, episodes.support_y, episodes.n_way, episodes.support_mask, seed=episodes.seed
-        ),
+        Support.of(support, episodes.support_y, episodes.n_way, episodes.support_mask, seed=episodes.seed),
         query,
         episodes.query_y,
         real & (episodes.query_y != FOREIGN),

@@ -40,7 +40,16 @@ from models.fewshot.classes import (
 from models.hypernets.set_residual import SetResidual
 from models.noise import Noise
 from models.predictive import Categorical, categorical_entropy
-from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits
+from models.protocol import (
+    Episodes,
+    LearnerError,
+    Losses,
+    MetaLearner,
+    Support,
+    TaskWeights,
+    Traits,
+    refuse_prior,
+)
 
 _TASK_STATISTICS = 5
 _TRAINING_NOISE = Noise(8)
@@ -82,11 +91,10 @@ class HyperSet(MetaLearner):
         self.log_within = nn.Parameter(torch.full((dim,), math.log(0.5)))
         self.log_between = nn.Parameter(torch.full((dim,), math.log(1.5)))
         self.log_centre_strength = nn.Parameter(torch.zeros(()))
-        self.task_net = nn.Sequential(
-            nn.Linear(_TASK_STATISTICS, config.width), nn.GELU(), nn.Linear(config.width, 3)
-        )
-        nn.init.zeros_(self.task_net[-1].weight)
-        nn.init.zeros_(self.task_net[-1].bias)
+        enter, scales = nn.Linear(_TASK_STATISTICS, config.width), nn.Linear(config.width, 3)
+        nn.init.zeros_(scales.weight)
+        nn.init.zeros_(scales.bias)
+        self.task_net = nn.Sequential(enter, nn.GELU(), scales)
         self.residual = SetResidual(dim, config.width, config.depth, config.heads)
         self.unknown_affine = nn.Parameter(torch.tensor([0.1, 0.0]))
         """Reading of the Bayes factor in training only; answers use the calibration."""
@@ -98,6 +106,7 @@ class HyperSet(MetaLearner):
         return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        refuse_prior(prior)
         gate = self.gate.expand(len(support.n_way))
         return self._adapt(support, self.metric(support.features), gate)
 
@@ -151,13 +160,15 @@ class HyperSet(MetaLearner):
             return self.calibration.set_level(coverage, terms)
 
         if noise is None:
-            return Categorical((logits * sharpness).log_softmax(-1), None, unknown, set_level)
+            return Categorical(
+                (logits * sharpness).log_softmax(-1), None, unknown, set_level, novelty=novelty
+            )
         spread = self.calibration.spread(terms)[:, None, None]
         draws = noise.normal(weights.seed, weights.class_key)
         members = sampled_log_probs(logits * sharpness, deviation * sharpness * spread, draws)
         expected = categorical_entropy(members.transpose(-1, -2)).mean(-1)
         log_probs = _mean_log_probs(members, weights.class_mask)
-        return Categorical(log_probs, expected, unknown, set_level, noise.samples)
+        return Categorical(log_probs, expected, unknown, set_level, noise.samples, novelty)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
         """Sampled NLL and ProtoNet's, in units of log way; Bayes factor against foreign queries; KL to the prior."""

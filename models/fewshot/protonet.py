@@ -30,7 +30,7 @@ from models.fewshot.classes import (
 )
 from models.noise import Noise
 from models.predictive import Categorical
-from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits
+from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits, refuse_prior
 
 _LEAVE_ONE_OUT_SCALE = 10.0
 """Inverse temperature, in units of the mean distance between prototypes, at which metrics are compared."""
@@ -59,6 +59,8 @@ class ProtoNet(MetaLearner):
         return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        if not self.traits.incremental:
+            refuse_prior(prior)
         sums, shots = class_sums(support, support.features)
         if prior is not None:
             old_way = prior.class_key.shape[1]
@@ -87,10 +89,12 @@ class ProtoNet(MetaLearner):
         sharpness = weights.task["scale"] * self.calibration.inverse_temperature(terms)
         logits = -squared_distances(query, rows) * sharpness[:, None, None]
         logits = logits.masked_fill(~weights.class_mask[:, None], -torch.inf)
+        novelty = -logits.amax(-1)
         return Categorical(
             logits.log_softmax(-1),
-            unknown=self.calibration.unknown(-logits.amax(-1), terms),
+            unknown=self.calibration.unknown(novelty, terms),
             set_level=lambda coverage: self.calibration.set_level(coverage, terms),
+            novelty=novelty,
         )
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:

@@ -16,9 +16,7 @@ MIN_CONTRAST = 16
 """A picture whose strongest deviation from its background is smaller (of 255) is blank."""
 
 
-def ink(
-    images: UInt8[Tensor, "n height width channels"], size: int = 28
-) -> Float[Tensor, "n 1 size size"]:
+def ink(images: UInt8[Tensor, "n height width channels"], size: int = 28) -> Float[Tensor, "n 1 size size"]:
     """Ink in [0, 1] on a square of `size`: background 0, the strongest stroke 1, blank pictures all 0.
 
     The background is the median of the border per channel; ink is the largest deviation from it over the
@@ -26,9 +24,7 @@ def ink(
     before the picture is padded to a square with background and averaged over areas.
     """
     pixels = images.permute(0, 3, 1, 2).float()
-    border = torch.cat(
-        (pixels[:, :, 0], pixels[:, :, -1], pixels[:, :, :, 0], pixels[:, :, :, -1]), dim=2
-    )
+    border = torch.cat((pixels[:, :, 0], pixels[:, :, -1], pixels[:, :, :, 0], pixels[:, :, :, -1]), dim=2)
     background = border.median(dim=2).values[:, :, None, None]
     deviation = (pixels - background).abs().amax(dim=1, keepdim=True)
     contrast = deviation.amax(dim=(1, 2, 3), keepdim=True)

@@ -26,9 +26,13 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save(path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+def save(
+    path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
     tensors: dict[str, Tensor] = {
-        f"{role}/{name}": value for role, model in models.items() for name, value in model.state_dict().items()
+        f"{role}/{name}": value
+        for role, model in models.items()
+        for name, value in model.state_dict().items()
     }
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}

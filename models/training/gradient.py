@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.data.augment import AugmentConfig
 from models.data.episodes import EpisodeSampler
+from models.encoders.base import Encoder
 from models.protocol import MetaLearner
 from models.training import checkpoint
 from models.training.checkpoint import Progress
@@ -62,9 +63,14 @@ class GradientTrainer:
         self.config = config
         self.folder = folder
         self.learner = learner.to(config.device)
-        self.learner.encoder.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
-        self.average = AveragedModel(self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        self.average = AveragedModel(
+            self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
+        )
         self.best = AveragedModel(self.learner, use_buffers=True)
+        # After the copies: those are validated and kept in full precision.
+        encoder = self.learner.encoder
+        assert isinstance(encoder, Encoder)
+        encoder.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
         self._sampler = sampler
         self._augmentation = augmentation
         trained = [p for p in self.learner.parameters() if p.requires_grad]
@@ -92,7 +98,8 @@ class GradientTrainer:
                 report({"step": step, **row})
             if step % self.config.checkpoint_every == 0 or step == self.config.steps:
                 self._save()
-        learner: MetaLearner = self.best.module
+        learner = self.best.module
+        assert isinstance(learner, MetaLearner)
         return learner.eval()
 
     def _step(self) -> dict[str, float]:
@@ -113,7 +120,8 @@ class GradientTrainer:
         return {"loss": loss.item(), **{name: part.mean().item() for name, part in losses.parts.items()}}
 
     def _validate(self, validate: Validate, row: dict[str, float]) -> None:
-        learner: MetaLearner = self.average.module.eval()
+        learner = self.average.module.eval()
+        assert isinstance(learner, MetaLearner)
         scores = validate(learner)
         progress = self.progress
         if scores["score"] > progress.best_score:

@@ -1,0 +1,198 @@
+"""Fits a learner's `Calibration` on validation tasks: epistemic spread, temperature, `unknown`, prediction sets.
+
+Everything is fitted across ways and shots at once as a small function of the task, in that order, because each
+reads the answers of the ones before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from models.bayes.calibration import LEVELS, SHOT_EDGES, UNKNOWN_TERMS, WAY_EDGES, Calibration, bins
+from models.evaluation.episodic import SAMPLES, Batch, Cell, Features, answers
+from models.evaluation.gold import disagreement
+from models.noise import Noise
+from models.predictive import Categorical
+from models.protocol import MetaLearner
+
+_WAYS = (2, 3, 5, 8, 12, 20, 40)
+_SHOTS = (1, 2, 5, 10)
+_GOLD_SHOTS = (1, 2, 5)
+_GOLD_MAX_WAY = 20
+_QUERIES = 5
+_ROUNDS = 3
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """Tasks per cell. Each fit draws its own."""
+
+    tasks: int = 100
+    gold_tasks: int = 30
+    set_tasks: int = 1000
+    seed: int = 20
+
+
+def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: CalibrationPlan) -> None:
+    """Sets the buffers of `learner.calibration` in place. `spaces` are embedded sets of validation classes."""
+    calibration = learner.calibration
+    if not isinstance(calibration, Calibration):
+        raise TypeError(f"{type(learner).__name__} has nothing to calibrate")
+    for _ in range(_ROUNDS if learner.traits.stochastic else 1):
+        _fit_temperature(learner, calibration, spaces, plan)
+        if learner.traits.stochastic:
+            _fit_epistemic(learner, calibration, spaces, plan)
+    _fit_temperature(learner, calibration, spaces, plan)
+    _fit_unknown(learner, calibration, spaces, plan)
+    _fit_sets(learner, calibration, spaces, plan)
+
+
+def _cells(features: Features) -> list[Cell]:
+    """Ways and shots that the data allow, half the queries foreign."""
+    classes, smallest = len(features.members), min(map(len, features.members))
+    return [
+        Cell(way, shot, _QUERIES, foreign=way * _QUERIES)
+        for way in _WAYS
+        for shot in _SHOTS
+        if way < classes and shot + _QUERIES <= smallest
+    ]
+
+
+def _batches(learner: MetaLearner, spaces: Sequence[Features], tasks: int, seed: int) -> list[Batch]:
+    """The tasks of each cell, shared out over the spaces that allow it."""
+    share = max(1, tasks // len(spaces))
+    return [
+        batch
+        for features in spaces
+        for cell in _cells(features)
+        for batch in answers(learner, features, cell, share, seed)
+    ]
+
+
+def _fit_temperature(
+    learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
+) -> None:
+    """Least NLL over log way, by LBFGS through the learner's own `predict`."""
+    batches = _batches(learner, spaces, plan.tasks, plan.seed)
+    noise = Noise(SAMPLES) if learner.traits.stochastic else None
+    start = calibration.temperature.clone()
+    free = start.clone().requires_grad_()
+
+    def objective() -> Tensor:
+        calibration.temperature = free
+        total = torch.zeros(())
+        for batch in batches:
+            answer = learner.predict(batch.weights, batch.query, noise)
+            assert isinstance(answer, Categorical)
+            picked = answer.log_probs.gather(-1, batch.target.clamp_min(0)[..., None])[batch.known]
+            total = total - picked.mean() / math.log(int(batch.weights.n_way[0]))
+        return total / len(batches) + _RIDGE * free[1:].square().sum()
+
+    _minimise(free, objective)
+    calibration.temperature = free.detach().clone()
+
+
+def _fit_epistemic(
+    learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
+) -> None:
+    """Moves the log spread so that the mean epistemic part meets the mean disagreement in every cell.
+
+    MI is close to quadratic in the spread, hence the factor ½; the moves are fitted by least squares.
+    """
+    rows, moves = [], []
+    asked = [
+        (features, Cell(cell.way, cell.shot, 3))
+        for features in spaces
+        for cell in _cells(features)
+        if cell.shot in _GOLD_SHOTS and cell.way <= _GOLD_MAX_WAY
+    ]
+    for features, cell in asked:
+        found = disagreement(learner, features, cell, plan.gold_tasks, plan.seed + 1)
+        ratio = found.disagreement.mean().clamp_min(1e-6) / found.epistemic.mean().clamp_min(1e-6)
+        rows.append(found.terms.mean(0))
+        moves.append(0.5 * ratio.log().clamp(-1.5, 1.5))
+    terms, move = torch.stack(rows).double(), torch.stack(moves).double()
+    ridge = _RIDGE * len(rows) * torch.eye(terms.shape[1], dtype=torch.double)
+    step = torch.linalg.solve(terms.T @ terms + ridge, terms.T @ move)
+    calibration.epistemic = calibration.epistemic + step.float()
+
+
+def _fit_unknown(
+    learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
+) -> None:
+    """Logistic regression of foreign against known on (novelty, task terms), tasks weighing the same."""
+    scores, terms, foreign = [], [], []
+    for batch in _batches(learner, spaces, plan.tasks, plan.seed + 2):
+        assert batch.answer.novelty is not None
+        queries = batch.target.shape[1]
+        scores.append(batch.answer.novelty.flatten())
+        terms.append(batch.weights.task["terms"].repeat_interleave(queries, 0))
+        foreign.append((~batch.known).flatten())
+    score, task, positive = torch.cat(scores), torch.cat(terms), torch.cat(foreign).float()
+    scale = score.std().clamp_min(1e-6)
+    inputs = torch.cat((score[:, None] / scale, task), dim=1)
+    free = torch.zeros(UNKNOWN_TERMS, requires_grad=True)
+    weight = torch.cat([torch.full_like(s, 1 / len(s)) for s in scores])
+    weight = weight / weight.sum()
+
+    def objective() -> Tensor:
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(inputs @ free, positive, reduction="none")
+        return (weight * loss).sum() + 1e-5 * free.square().sum()
+
+    _minimise(free, objective)
+    fitted = free.detach().clone()
+    fitted[0] /= scale
+    calibration.unknown_weight = fitted
+    calibration.has_unknown = torch.ones((), dtype=torch.bool)
+
+
+def _fit_sets(
+    learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
+) -> None:
+    """Conformal quantiles of the mass above the right class, one query per task, in bins of way × shot.
+
+    With n tasks the level is the ⌈(n+1)·coverage⌉-th smallest; bins that the data cannot fill take the widest
+    sets: the whole mass.
+    """
+    scores: dict[tuple[int, int], list[Tensor]] = {}
+    share = max(1, plan.set_tasks // (2 * len(spaces)))
+    asked = [(features, Cell(c.way, c.shot, 1)) for features in spaces for c in _cells(features)]
+    for features, cell in asked:
+        for batch in answers(learner, features, cell, share, plan.seed + 3):
+            chosen = torch.arange(len(batch.target)) % cell.way
+            rows = torch.arange(len(batch.target))
+            mass = batch.answer.mass_above()[rows, chosen, chosen]
+            way, shot = bins(batch.weights.task["terms"])
+            scores.setdefault((int(way[0]), int(shot[0])), []).append(mass)
+    table = torch.ones(len(WAY_EDGES), len(SHOT_EDGES), LEVELS)
+    for (way_bin, shot_bin), found in scores.items():
+        table[way_bin, shot_bin] = _quantiles(torch.cat(found))
+    calibration.set_quantiles = table
+    calibration.has_sets = torch.ones((), dtype=torch.bool)
+
+
+def _quantiles(scores: Float[Tensor, "n"]) -> Float[Tensor, "levels"]:
+    ordered = torch.cat((scores.sort().values, torch.ones(1)))
+    coverage = torch.arange(LEVELS, dtype=torch.double) / (LEVELS - 1)
+    rank = ((len(scores) + 1) * coverage - 1e-9).ceil().long().clamp(1, len(ordered))
+    return ordered[rank - 1]
+
+
+def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> None:
+    optimiser = torch.optim.LBFGS([free], max_iter=40, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        with torch.enable_grad():
+            loss = objective()
+            loss.backward()
+        return loss
+
+    optimiser.step(closure)

@@ -1,0 +1,133 @@
+"""Omniglot, Vinyals protocol: accuracy, calibration, unknown, prediction sets and the gold check, on test characters.
+
+Both counts are measured: the 423 test characters, and 1,692 with rotations as classes, as published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from models.data.dataset import ClassDataset, model_input
+from models.evaluation import scores
+from models.evaluation.episodic import Batch, Cell, Features, accuracy, answers, embed_all, nll
+from models.evaluation.gold import disagreement
+from models.evaluation.scores import Estimate
+from models.protocol import MetaLearner
+
+CELLS = (Cell(5, 1), Cell(5, 5), Cell(20, 1), Cell(20, 5))
+UNKNOWN_CELLS = ((5, 1), (5, 5), (20, 1), (20, 5))
+COVERAGES = (0.9, 0.99)
+LOW_COVERAGE = 0.8
+"""Tasks whose own coverage is under this are counted: conformal sets promise only the average."""
+_GOLD_QUERIES = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    tasks: int = 1000
+    gold_tasks: int = 100
+    seed: int = 1000
+
+
+def evaluate(learner: MetaLearner, test: ClassDataset, plan: Plan) -> dict[str, Any]:
+    """All tables of one learner. `test` holds the test characters as published pictures."""
+    plain = _features(learner, test)
+    turned = _features(learner, test.rotations())
+    cells = [_cell(learner, plain, cell, plan) for cell in CELLS]
+    result = {
+        "protocol": "Omniglot, Vinyals split; queries per class 15; inductive",
+        "tasks": plan.tasks,
+        "seed": plan.seed,
+        "characters": cells,
+        "characters_with_rotations": [_accuracy(learner, turned, cell, plan) for cell in CELLS],
+        "ece_mean_over_cells": sum(cell["ece"] for cell in cells) / len(cells),
+        "unknown": [
+            _unknown(learner, plain, way, shot, near, plan)
+            for way, shot in UNKNOWN_CELLS
+            for near in (False, True)
+            if not (near and way > 5)
+        ],
+    }
+    if learner.traits.stochastic:
+        result["epistemic"] = [_gold(learner, plain, shot, plan) for shot in (1, 2, 5, 10)]
+    return result
+
+
+def _features(learner: MetaLearner, data: ClassDataset) -> Features:
+    return embed_all(learner, model_input(data), data.labels, data.domains)
+
+
+def _accuracy(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+    found = [accuracy(batch) for batch in answers(learner, features, cell, plan.tasks, plan.seed)]
+    return {"way": cell.way, "shot": cell.shot, "accuracy": asdict(Estimate.over(torch.cat(found)))}
+
+
+def _cell(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+    batches = list(answers(learner, features, cell, plan.tasks, plan.seed))
+    probabilities = torch.cat([batch.answer.probabilities.flatten(0, 1) for batch in batches])
+    target = torch.cat([batch.target.flatten() for batch in batches])
+    confidence, label = probabilities.max(-1)
+    return {
+        "way": cell.way,
+        "shot": cell.shot,
+        "accuracy": asdict(Estimate.over(torch.cat([accuracy(batch) for batch in batches]))),
+        "nll": asdict(Estimate.over(torch.cat([nll(batch) for batch in batches]))),
+        "ece": scores.calibration_error(confidence, label == target),
+        "brier": scores.brier(probabilities, target),
+        "sets": [_sets(batches, coverage) for coverage in COVERAGES],
+    }
+
+
+def _sets(batches: list[Batch], coverage: float) -> dict[str, Any]:
+    covered, sizes = [], []
+    for batch in batches:
+        sets = batch.answer.prediction_sets(coverage)
+        covered.append(sets.gather(-1, batch.target[..., None])[..., 0].float().mean(1))
+        sizes.append(sets.sum(-1).float().mean(1))
+    per_task = torch.cat(covered)
+    return {
+        "asked": coverage,
+        "coverage": asdict(Estimate.over(per_task)),
+        "mean_size": float(torch.cat(sizes).mean()),
+        "tasks_under_80_percent": float((per_task < LOW_COVERAGE).float().mean()),
+    }
+
+
+def _unknown(
+    learner: MetaLearner, features: Features, way: int, shot: int, near: bool, plan: Plan
+) -> dict[str, Any]:
+    """Half the queries are foreign: of any test alphabet, or (near) of the task's own."""
+    cell = Cell(way, shot, 15, foreign=15 * way, within_domain=near)
+    score, foreign, per_task = [], [], []
+    for batch in answers(learner, features, cell, plan.tasks, plan.seed + 1):
+        assert batch.answer.unknown is not None
+        score.append(batch.answer.unknown)
+        foreign.append(~batch.known)
+        per_task += [scores.auroc(s, f) for s, f in zip(score[-1], foreign[-1], strict=True)]
+    flat, positive = torch.cat(score).flatten(), torch.cat(foreign).flatten()
+    likely = torch.where(flat >= 0.5, flat, 1 - flat)
+    return {
+        "way": way,
+        "shot": shot,
+        "foreign": "same alphabet" if near else "any test alphabet",
+        "auroc_pooled": scores.auroc(flat, positive),
+        "auroc_per_task": asdict(Estimate.over(torch.tensor(per_task))),
+        "ece": scores.calibration_error(likely, (flat >= 0.5) == positive),
+        "brier": float((flat - positive.float()).square().mean()),
+    }
+
+
+def _gold(learner: MetaLearner, features: Features, shot: int, plan: Plan) -> dict[str, Any]:
+    found = disagreement(learner, features, Cell(5, shot, _GOLD_QUERIES), plan.gold_tasks, plan.seed + 2)
+    return {
+        "way": 5,
+        "shot": shot,
+        "mean_disagreement": float(found.disagreement.mean()),
+        "mean_epistemic": float(found.epistemic.mean()),
+        "ratio": float(found.disagreement.mean() / found.epistemic.mean()),
+        "spearman": scores.spearman(found.epistemic, found.disagreement),
+        "tasks": plan.gold_tasks,
+    }

@@ -1,0 +1,172 @@
+"""A training from start to artifact: build, train, choose the gate, calibrate on validation classes, save."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import artifact
+from models.data.augment import AugmentConfig
+from models.data.dataset import ClassDataset, DatasetError, model_input
+from models.data.episodes import EpisodeConfig, EpisodeSampler
+from models.evaluation.calibrate import CalibrationPlan, calibrate
+from models.evaluation.episodic import Cell, Features, accuracy, answers, embed_all, nll
+from models.inputs import ImageInput, VectorInput
+from models.protocol import MetaLearner
+from models.registry import LearnerConfig, build
+from models.training.card import write_card
+from models.training.gradient import GradientTrainer, Report, TrainConfig
+
+VALIDATION_CELLS = (Cell(5, 1), Cell(20, 1), Cell(5, 5), Cell(20, 5))
+_VALIDATION_TASKS = 200
+_VALIDATION_SEED = 1
+_RECIPE_FILE = "recipe.json"
+
+
+class RecipeError(ValueError):
+    """A training cannot be started or resumed as asked."""
+
+
+class Recipe(BaseModel):
+    """All that decides what a training makes, given its data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    hparams: dict[str, object] = Field(default_factory=dict)
+    encoder: str = "conv4"
+    encoder_hparams: dict[str, object] = Field(default_factory=dict)
+    dataset: str
+    episodes: EpisodeConfig = EpisodeConfig()
+    augmentation: AugmentConfig | None = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    calibration: CalibrationPlan = CalibrationPlan()
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Glyph training sets are stored at the side that augmentation works on. Several sets are several spaces."""
+
+    train: ClassDataset | None
+    validation: Sequence[ClassDataset]
+
+
+def train(
+    recipe: Recipe, data: TrainingData, folder: Path, code_version: str, command: str, report: Report
+) -> str:
+    """Trains into `folder`, resuming what is there, and saves the learner in `folder/learner`; its digest.
+
+    Raises `RecipeError` when the folder holds another training.
+    """
+    _claim(folder, recipe)
+    torch.manual_seed(recipe.train.seed)
+    config = _config(recipe, data, code_version)
+    learner = build(config)
+    started = time.monotonic()
+    best_step, seconds = 0, 0.0
+    if data.train is not None and any(p.requires_grad for p in learner.parameters()):
+        sampler = EpisodeSampler(data.train, recipe.episodes, recipe.train.seed)
+        trainer = GradientTrainer(learner, sampler, recipe.augmentation, recipe.train, folder)
+        learner = trainer.run(lambda candidate: validate(candidate, data.validation), report)
+        best_step, seconds = trainer.progress.best_step, trainer.progress.seconds
+    learner = learner.to("cpu").eval().requires_grad_(False)
+    spaces = [embed(learner, dataset) for dataset in data.validation]
+    gate = choose_gate(learner, spaces)
+    calibrate(learner, spaces, recipe.calibration)
+    scores = score(learner, spaces)
+    made = {
+        "command": command,
+        "dataset": recipe.dataset,
+        "seed": recipe.train.seed,
+        "steps": recipe.train.steps,
+        "best_step": best_step,
+        "train_seconds": round(seconds),
+        "calibration_seconds": round(time.monotonic() - started - seconds) if best_step else None,
+        "device": recipe.train.device,
+        "precision": recipe.train.precision,
+        **({"gate": gate} if gate is not None else {}),
+    }
+    config = config.model_copy(update={"training": made, "metrics": {"validation": scores}})
+    return artifact.save(folder / "learner", learner, config, write_card(folder.name, config))
+
+
+def embed(learner: MetaLearner, dataset: ClassDataset) -> Features:
+    return embed_all(learner, model_input(dataset), dataset.labels, dataset.domains)
+
+
+def validate(learner: MetaLearner, validation: Sequence[ClassDataset]) -> dict[str, float]:
+    """Accuracies on fixed validation tasks; "score" is their mean."""
+    return score(learner, [embed(learner, dataset) for dataset in validation])
+
+
+def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for cell in VALIDATION_CELLS:
+        per_task = [
+            torch.stack((accuracy(batch), nll(batch)))
+            for features in spaces
+            if cell.way <= len(features.members)
+            and cell.shot + cell.queries <= min(map(len, features.members))
+            for batch in answers(
+                learner, features, cell, max(1, _VALIDATION_TASKS // len(spaces)), _VALIDATION_SEED
+            )
+        ]
+        if per_task:
+            mean = torch.cat(per_task, dim=1).mean(1)
+            found[f"accuracy_{cell.way}w{cell.shot}s"] = float(mean[0])
+            found[f"nll_{cell.way}w{cell.shot}s"] = float(mean[1])
+    if not found:
+        raise DatasetError("validation classes are too few or too small for 5-way 1-shot with 15 queries")
+    accuracies = [value for name, value in found.items() if name.startswith("accuracy")]
+    return {**found, "score": sum(accuracies) / len(accuracies)}
+
+
+def choose_gate(learner: MetaLearner, spaces: Sequence[Features]) -> float | None:
+    """Keeps hyperset's residual only where validation tasks are better with it; None for other learners."""
+    gate = getattr(learner, "gate", None)
+    if not isinstance(gate, torch.Tensor):
+        return None
+    totals = {}
+    for value in (0.0, 1.0):
+        gate.fill_(value)
+        found = score(learner, spaces)
+        totals[value] = sum(loss for name, loss in found.items() if name.startswith("nll"))
+    gate.fill_(min(totals, key=lambda value: totals[value]))
+    return float(gate)
+
+
+def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerConfig:
+    pictures = recipe.encoder != "identity"
+    classes = data.train.digest if data.train is not None else None
+    if classes is None:
+        names = "\n".join(sorted(dataset.digest for dataset in data.validation))
+        classes = hashlib.sha256(names.encode()).hexdigest()
+    return LearnerConfig(
+        code_version=code_version,
+        method=recipe.method,
+        hparams=recipe.hparams,
+        encoder=recipe.encoder,
+        encoder_hparams=recipe.encoder_hparams,
+        input=ImageInput() if pictures else VectorInput(),
+        training_classes=classes,
+    )
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Writes the recipe into the folder, or checks that the one there is the same."""
+    file = folder / _RECIPE_FILE
+    described = recipe.model_dump_json(indent=1) + "\n"
+    if file.exists():
+        if file.read_text(encoding="utf-8") != described:
+            raise RecipeError(
+                f"{folder} holds another training (see {file}); choose another name or remove it"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(described, encoding="utf-8")
