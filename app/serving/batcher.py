@@ -133,14 +133,15 @@ class Batcher:
                 job = part.job
                 if isinstance(features, Tensor):
                     job.embedded.append(features)
-                    job.timing["embed"] += spent
                 elif not job.done:
                     self._finish([(job, features)])
+            for job in {part.job for part in group}:
+                job.timing["embed"] += spent
 
     def _embedded(self, slices: Sequence[Slice]) -> Sequence[Tensor]:
         parts = [part.job.x[part.start : part.stop] for part in slices]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        features = slices[0].job.served.learner.embed(x.to(self._arena.device))
+        features = slices[0].job.served.embed(x.to(self._arena.device))
         return torch.split(features, [len(part) for part in parts])
 
     def _run(self, complete: Sequence[Job]) -> None:
@@ -175,6 +176,8 @@ class Batcher:
 
     def _finish(self, settled: Sequence[tuple[Job, Outcome]]) -> None:
         """Releases jobs and delivers their outcomes, with one wake-up of the event loop for all."""
+        if not settled:
+            return
         by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[Job, Outcome]]] = defaultdict(list)
         for job, outcome in settled:
             job.done = True

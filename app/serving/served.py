@@ -6,12 +6,16 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from models.artifact import Artifact
 from models.inputs import InputSpec
 from models.noise import Noise
 from models.protocol import MetaLearner, Support
 
+_CHUNK = 16
+"""Examples per call of an encoder on a CPU: the activations of more no longer fit its caches."""
 _FREE_LENGTH = 64
 """Length of the vectors that warm a learner which takes any."""
 
@@ -29,6 +33,11 @@ class Served:
         """Leaves the artifact's own learner as it is, but for the device."""
         learner = artifact.learner.to(device).eval()
         return cls(artifact.name, _folded(learner), artifact.config.input)
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
+        if x.shape[0] <= _CHUNK or x.device.type != "cpu":
+            return self.learner.embed(x)
+        return torch.cat([self.learner.embed(part) for part in x.split(_CHUNK)])
 
     def warm(self, device: torch.device) -> None:
         """Answers made-up requests: the first call of each kind is many times slower than the next."""
