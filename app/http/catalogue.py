@@ -18,6 +18,7 @@ CATALOGUE: dict[str, Entry] = {
     "incomplete_body": Entry(
         400, "Incomplete body", "The connection ended before the whole body had arrived."
     ),
+    "client_gone": Entry(400, "Client gone", "The connection ended before the answer was there."),
     "invalid_json": Entry(
         400, "Not JSON", "The body breaks the JSON grammar (RFC 8259) at the position given."
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from app.http.problems import ProblemError, fail, response
 from app.http.validation import faults
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+log = logging.getLogger("hyperserve")
+
 Translation = Callable[[Any], ProblemError]
 
 
@@ -35,7 +38,8 @@ def install(app: FastAPI, translations: Mapping[type[Exception], Translation]) -
         return response(_http_problem(app, request.scope, error.status_code), request.scope)
 
     async def internal(request: Request, _error: Exception) -> Response:
-        # Starlette re-raises after answering, so the server logs the traceback.
+        # Starlette re-raises after answering, so the server logs the traceback; this names the request.
+        log.error("request %s failed", request.scope.get("state", {}).get("request_id"))
         answer = response(fail("internal_error", "The server failed to answer."), request.scope)
         # It also makes the server close the connection, which a client must hear of.
         answer.headers["Connection"] = "close"

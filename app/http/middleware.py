@@ -32,7 +32,7 @@ class RequestContext:
         incoming = Headers(scope=scope).get("x-request-id", "")
         request_id = incoming if _SANE_ID.fullmatch(incoming) else new_id("req")
         timing: Timing = {}
-        scope.setdefault("state", {}).update(request_id=request_id, timing=timing)
+        scope.setdefault("state", {}).update(request_id=request_id, timing=timing, started=started)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser
 
 from app.http.body import Body
 from app.http.limits import LIMITS
 from app.http.problems import fail
+
+_PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^";\s]+)[ \t]*')
+_DISPOSITION = re.compile(rf"form-data[ \t]*(?:{_PARAMETER.pattern})*", re.IGNORECASE)
+_ESCAPED = re.compile(r'\\(["\\])')
 
 
 @dataclass(frozen=True)
@@ -74,20 +79,35 @@ class _Reader:
         self.chunks.append(data[start:end])
 
     def part_end(self) -> None:
-        disposition, options = parse_options_header(self.headers.get("content-disposition", ""))
-        if disposition != b"form-data" or b"name" not in options:
-            raise fail("invalid_multipart", f"Part {len(self.parts)} has no name.", "")
         if "content-transfer-encoding" in self.headers:
             raise fail(
                 "invalid_multipart", f"Part {len(self.parts)} has a transfer encoding (RFC 7578, 4.7).", ""
             )
+        name = _name(self.headers.get("content-disposition", ""))
+        if name is None:
+            raise fail("invalid_multipart", f"Part {len(self.parts)} has no name, or a broken one.", "")
         try:
-            # Browsers and httpx send a quote in a name as %22 (WHATWG HTML, multipart/form-data).
-            name = options[b"name"].decode().replace("%22", '"')
+            text = name.encode("latin-1").decode()
         except UnicodeDecodeError:
             raise fail("invalid_utf8", f"The name of part {len(self.parts)} is not UTF-8.", "") from None
-        media_type, _ = parse_options_header(self.headers.get("content-type", "application/octet-stream"))
-        self.parts.append(Part(name, media_type.decode("latin-1"), b"".join(self.chunks)))
+        media_type = self.headers.get("content-type", "application/octet-stream").partition(";")[0]
+        self.parts.append(Part(text, media_type.strip().lower(), b"".join(self.chunks)))
 
     def end(self) -> None:
         self.ended = True
+
+
+def _name(disposition: str) -> str | None:
+    r"""The `name` of a form-data part; None where the header breaks its grammar.
+
+    Read here, not by `parse_options_header`, which takes the end of `name="a\\"` for an escaped quote.
+    """
+    if not _DISPOSITION.fullmatch(disposition):
+        return None
+    names = [match[2] for match in _PARAMETER.finditer(disposition) if match[1].lower() == "name"]
+    if len(names) != 1:
+        return None
+    if not names[0].startswith('"'):
+        return names[0]
+    # Browsers and httpx send a quote as %22 (WHATWG HTML), others as RFC 9110 has it.
+    return _ESCAPED.sub(r"\1", names[0][1:-1]).replace("%22", '"')

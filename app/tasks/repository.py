@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, delete, insert, select, text
+from sqlalchemy import Row, Select, delete, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import ExampleRow, TaskRow, VersionExampleRow, VersionRow
@@ -51,6 +51,23 @@ async def add_task(
             for position, id in enumerate(ids)
         ],
     )
+
+
+async def add_version(
+    session: AsyncSession, task: TaskRow, version: VersionRow, *, examples_of: VersionRow
+) -> None:
+    """A version of the same examples as another, made current."""
+    session.add(version)
+    await session.flush()
+    source = select(
+        literal(version.id),
+        VersionExampleRow.position,
+        VersionExampleRow.example_id,
+        VersionExampleRow.tenant,
+    ).where(VersionExampleRow.version_id == examples_of.id)
+    columns = ["version_id", "position", "example_id", "tenant"]
+    await session.execute(insert(VersionExampleRow).from_select(columns, source))
+    task.current = version.number
 
 
 async def get_current(session: AsyncSession, tenant: str, task: str) -> tuple[TaskRow, VersionRow] | None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.body import Intake
-from app.http.context import Clock, Tenant
+from app.http.context import Clock, Tenant, options_once, timed, unless_gone
 from app.http.limits import PAGE_DEFAULT, PAGE_MAX
 from app.http.openapi import BODY, problems
 from app.http.pagination import Cursor
@@ -16,7 +16,7 @@ from app.tasks import documents, schemas
 from app.tasks.service import TaskService
 from hyperserve.types import Page, Predictions, Task
 
-router = APIRouter(prefix="/v1", tags=["tasks"])
+router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[Depends(options_once)])
 
 
 class PageOptions(BaseModel):
@@ -59,7 +59,7 @@ async def create_task(
     async with bodies.body(request, ("json", "multipart")) as body:
         task = await service.create(tenant, body, options, timing)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
-    return task
+    return timed(task, request)
 
 
 @router.get("/tasks", summary="Tasks, newest first", responses=problems(422, 503))
@@ -70,13 +70,16 @@ async def list_tasks(
     return await service.page(tenant, cursor, options.limit)
 
 
-@router.get("/tasks/{task_id}", summary="One task", responses=problems(404, 503))
+@router.get("/tasks/{task_id}", summary="One task", responses=problems(404, 422, 503))
 async def get_task(task_id: str, service: Service, tenant: Tenant) -> Task:
     return await service.get(tenant, task_id)
 
 
 @router.delete(
-    "/tasks/{task_id}", status_code=204, summary="Delete a task and its inputs", responses=problems(404, 503)
+    "/tasks/{task_id}",
+    status_code=204,
+    summary="Delete a task and its inputs",
+    responses=problems(404, 422, 503),
 )
 async def delete_task(task_id: str, service: Service, tenant: Tenant) -> None:
     await service.delete(tenant, task_id)
@@ -99,7 +102,8 @@ async def predict(
 ) -> Predictions:
     await service.head(tenant, task_id)
     async with bodies.body(request, ("json", "multipart", "image")) as body:
-        return await service.predict(tenant, task_id, body, options, timing)
+        work = service.predict(tenant, task_id, body, options, timing)
+        return timed(await unless_gone(request, work), request)
 
 
 @router.post(
@@ -116,4 +120,4 @@ async def predict_once(
     options: Annotated[schemas.PredictOnceOptions, Query()],
 ) -> Predictions:
     async with bodies.body(request, ("json", "multipart")) as body:
-        return await service.predict_once(body, options, timing)
+        return timed(await unless_gone(request, service.predict_once(body, options, timing)), request)

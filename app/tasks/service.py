@@ -10,10 +10,10 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 import numpy as np
-from safetensors import numpy as safetensors
+import numpy.typing as npt
 from sqlalchemy.exc import OperationalError
 
-from app.db.blobs import BlobMissingError, Blobs
+from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.tables import TaskRow, VersionRow
 from app.http.body import Body
@@ -22,17 +22,15 @@ from app.http.problems import fail
 from app.ids import is_id, new_id
 from app.learners.service import Learners
 from app.serving.engine import Engine
-from app.serving.types import SupportSet
 from app.tasks import prepare, repository, schemas
 from app.tasks.answers import predictions
 from app.tasks.garbage import Collector
 from app.tasks.heads import Head, Heads
-from app.tasks.inputs import redecode
+from app.tasks.prepare import PreparedSupport
 from app.tasks.repository import StoredExample
-from hyperserve.types import Page, Predictions, Task, Timing
+from app.tasks.restore import Restorer, head_of, not_found
+from hyperserve.types import Notice, Page, Predictions, Task, Timing
 from models.artifact import Artifact
-from models.inputs import raw_from
-from models.protocol import TaskWeights
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,6 +56,7 @@ class TaskService:
         self._pool = pool
         self._heads = heads
         self._garbage = garbage
+        self._restorer = Restorer(database, blobs, engine, pool)
 
     async def create(self, tenant: str, body: Body, options: schemas.CreateOptions, timing: Timing) -> Task:
         """When it returns, the task is committed; when it raises, nothing is stored."""
@@ -80,14 +79,14 @@ class TaskService:
         )
         await self._store(task, version, prepared, adapted.features)
         self._engine.admit(version.id, version.learner, adapted.weights)
-        self._heads.put(_head(task, version))
+        self._heads.put(head_of(task, version))
         return _task(task, version).model_copy(update={"timing": timing, "warnings": list(prepared.warnings)})
 
     async def get(self, tenant: str, task: str) -> Task:
         async with self._database.read() as session:
             found = await repository.get_current(session, tenant, task) if is_id(task, "task") else None
         if found is None:
-            raise _not_found()
+            raise not_found()
         return _task(*found)
 
     async def page(self, tenant: str, cursor: Cursor | None, limit: int) -> Page[Task]:
@@ -107,7 +106,7 @@ class TaskService:
             async with self._database.write() as session:
                 removed = await repository.remove_task(session, tenant, task)
         if removed is None:
-            raise _not_found()
+            raise not_found()
         self._heads.drop(task)
         for _, version in removed.versions:
             self._engine.evict(version)
@@ -117,20 +116,24 @@ class TaskService:
     async def predict(
         self, tenant: str, task: str, body: Body, options: schemas.PredictOptions, timing: Timing
     ) -> Predictions:
-        head = await self.head(tenant, task)
-        artifact = self._artifact(head)
+        head, artifact, notices = await self._served(await self.head(tenant, task))
         asked, queries = await self._decode(timing, prepare.predict, body, options, artifact, head)
         answers = await self._engine.predict(
             head.version,
             head.learner,
             queries.x,
             samples=asked.samples,
-            regenerate=partial(self._regenerate, head, artifact),
+            regenerate=partial(self._restorer.weights, head, artifact),
         )
         timing |= answers.timing
         found = predictions(answers.predictive, head.classes, coverage=asked.coverage, top=asked.top)
         return Predictions(
-            task=head.task, version=head.number, learner=head.learner, predictions=found, timing=timing
+            task=head.task,
+            version=head.number,
+            learner=head.learner,
+            predictions=found,
+            timing=timing,
+            warnings=notices,
         )
 
     async def predict_once(
@@ -164,18 +167,26 @@ class TaskService:
         async with self._database.read() as session:
             found = await repository.get_current(session, tenant, task) if is_id(task, "task") else None
         if found is None:
-            raise _not_found()
-        head = _head(*found)
+            raise not_found()
+        head = head_of(*found)
         self._heads.put(head)
         return head
 
-    def _artifact(self, head: Head) -> Artifact:
+    async def _served(self, head: Head) -> tuple[Head, Artifact, list[Notice]]:
+        """The version to ask and its learner. Where a release replaced the learner, that is a new version."""
         artifact = self._learners.artifacts.get(head.learner)
-        if artifact is None or artifact.digest != head.learner_digest:
+        if artifact is None:
             raise fail(
-                "learner_unavailable", "The learner that the task is pinned to is not served any more."
+                "learner_unavailable", f"The learner {head.learner} of the task is not served any more."
             )
-        return artifact
+        if artifact.digest == head.learner_digest:
+            return head, artifact, []
+        renewed = await self._restorer.renew(head, artifact)
+        self._heads.put(renewed)
+        detail = (
+            f"The learner was replaced: version {renewed.number} holds the same examples under the new one."
+        )
+        return renewed, artifact, [Notice(code="learner_replaced", detail=detail)]
 
     async def _decode(self, timing: Timing, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         started = time.perf_counter()
@@ -184,7 +195,7 @@ class TaskService:
         return answer
 
     async def _store(
-        self, task: TaskRow, version: VersionRow, prepared: prepare.PreparedSupport, features: np.ndarray
+        self, task: TaskRow, version: VersionRow, prepared: PreparedSupport, features: npt.NDArray[np.float32]
     ) -> None:
         """Blobs first, rows last; a failure takes back what was written."""
         classes = prepared.support.classes
@@ -195,9 +206,7 @@ class TaskService:
         blobs = dict(prepared.blobs)
         try:
             await self._blobs.put_missing(task.tenant, blobs)
-            await self._blobs.put_features(
-                version.learner_digest, version.id, safetensors.save({"features": features})
-            )
+            await self._restorer.keep_features(version.learner_digest, version.id, features)
             async with self._database.write() as session:
                 await repository.lock_blobs(session)
                 # Someone may have deleted a blob that was there before, together with its last task.
@@ -209,53 +218,6 @@ class TaskService:
             collect = self._garbage.later if isinstance(error, OperationalError) else self._garbage.collect
             await collect(task.tenant, blobs)
             raise
-
-    async def _regenerate(self, head: Head, artifact: Artifact) -> TaskWeights:
-        """The weights of a version again, from cached features or else from the raw inputs."""
-        async with self._database.read() as session:
-            examples = await repository.get_examples(session, head.tenant, head.version)
-        if not examples:
-            self._heads.drop(head.task)
-            raise _not_found()
-        index = {label: position for position, label in enumerate(head.classes)}
-        y = np.array([index[example.label] for example in examples], dtype=np.int64)
-        cached = await self._blobs.get_features(head.learner_digest, head.version)
-        if cached is not None:
-            features = safetensors.load(cached)["features"]
-            x = np.empty((len(y), *head.shape), np.float32)
-            return (
-                await self._engine.adapt(head.learner, SupportSet(x, y, head.classes, head.seed), features)
-            ).weights
-        try:
-            data = await self._blobs.get(head.tenant, [example.blob for example in examples])
-        except BlobMissingError:
-            raise _not_found() from None
-        raws = [raw_from(example.kind, bytes_) for example, bytes_ in zip(examples, data, strict=True)]
-        loop = asyncio.get_running_loop()
-        x = await loop.run_in_executor(self._pool, redecode, raws, artifact.config.input)
-        adapted = await self._engine.adapt(head.learner, SupportSet(x, y, head.classes, head.seed))
-        await self._blobs.put_features(
-            head.learner_digest, head.version, safetensors.save({"features": adapted.features})
-        )
-        return adapted.weights
-
-
-def _not_found() -> Exception:
-    return fail("task_not_found", "There is no such task.")
-
-
-def _head(task: TaskRow, version: VersionRow) -> Head:
-    return Head(
-        task.tenant,
-        task.id,
-        version.id,
-        version.number,
-        version.learner,
-        version.learner_digest,
-        version.seed,
-        tuple(version.classes),
-        tuple(version.shape),
-    )
 
 
 def _task(task: TaskRow, version: VersionRow) -> Task:

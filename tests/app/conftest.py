@@ -9,11 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
-from models.artifact import LearnerConfig, save
-from models.registry import build
+from tests.app.learner import save_learner
 from tests.app.problems import OK
 from tests.app.server import Server
 
@@ -24,16 +22,9 @@ Png = Callable[..., bytes]
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained learners: `glyphs` takes images, `vectors` vectors of any length, `triples` of length 3."""
     folder = tmp_path_factory.mktemp("zoo")
-    for name, encoder, hparams, spec in (
-        ("glyphs", "conv4", {"width": 8}, {"kind": "image"}),
-        ("vectors", "identity", {}, {"kind": "vector"}),
-        ("triples", "identity", {}, {"kind": "vector", "dim": 3}),
-    ):
-        torch.manual_seed(0)
-        config = LearnerConfig(
-            code_version="test", method="protonet", encoder=encoder, encoder_hparams=hparams, input=spec
-        )
-        save(folder / name, build(config).eval(), config, f"# {name}, untrained")
+    save_learner(folder / "glyphs", "conv4", {"width": 8}, {"kind": "image"})
+    save_learner(folder / "vectors", "identity", {}, {"kind": "vector"})
+    save_learner(folder / "triples", "identity", {}, {"kind": "vector", "dim": 3})
     return folder
 
 

@@ -115,3 +115,8 @@ class TestAddresses:
         response = client.get("/v1/tasks", params={"cursor": cursor})
         document = problem(response, 422, response.json()["code"])
         assert document["errors"][0]["pointer"] == "/cursor"
+
+    def test_option_twice(self, client: httpx.Client, task: str) -> None:
+        error(client.get("/v1/tasks?limit=1&limit=2"), 422, "given_twice", "/limit")
+        response = client.post(f"/v1/tasks/{task}/predict?top=1&top=2", json={"queries": []})
+        error(response, 422, "given_twice", "/top")

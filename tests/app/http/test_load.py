@@ -93,3 +93,19 @@ def test_more_requests_than_the_queue_takes(tight: Server) -> None:
             problem(response, 503, "busy")
             assert int(response.headers["retry-after"]) >= 1
     assert tight.client.get("/readyz").status_code == 200
+
+
+def test_answer_that_nobody_waits_for(tight: Server) -> None:
+    """Its place in the queue is free again, and the log is quiet."""
+    support = {str(way): [[float(way), 1.0]] * 10 for way in range(900)}
+    body = json.dumps({"support": support, "queries": [[1.0, 1.0]] * 1000, "top": 1}).encode()
+    for _ in range(6):
+        with connect(tight, f"Content-Type: application/json\r\nContent-Length: {len(body)}") as connection:
+            connection.sendall(body)
+            time.sleep(0.1)
+    deadline = time.monotonic() + 10
+    ask = {"support": {"a": OK, "b": OK}, "queries": OK}
+    while tight.client.post("/v1/predict", json=ask).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "Traceback" not in tight.log.read_text()

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.app.learner import save_learner
 from tests.app.problems import OK, create, problem
 from tests.app.server import Server
 
@@ -187,3 +188,42 @@ def test_deleted_while_it_is_asked(roomy: Server) -> None:
     assert set(statuses) == {200, 404}
     assert statuses[-1] == 404
     assert_empty(roomy)
+
+
+def test_replaced_learner(own_server: Server, zoo: Path, tmp_path: Path, b64: B64) -> None:
+    """A release brings another learner of the same name: the task goes on under it as a new version, and says so."""
+    own_server.learners_dir = tmp_path / "zoo"
+    shutil.copytree(zoo, own_server.learners_dir)
+    own_server.start()
+    support = {"cat": [b64(0), b64(2)], "dog": [b64(30)]}
+    task = create(own_server.client, learner="glyphs", support=support).json()
+    own_server.stop()
+    shutil.rmtree(own_server.learners_dir / "glyphs")
+    save_learner(own_server.learners_dir / "glyphs", "conv4", {"width": 8}, {"kind": "image"}, seed=1)
+    own_server.start()
+    with ThreadPoolExecutor(4) as pool:
+        address, body = f"/v1/tasks/{task['id']}/predict", {"queries": [b64(1)]}
+        answers = [
+            one.json() for one in pool.map(lambda _: own_server.client.post(address, json=body), range(4))
+        ]
+    again = own_server.client.post(address, json=body).json()
+    assert {answer["version"] for answer in (*answers, again)} == {2}
+    assert answers[0]["warnings"][0]["code"] == "learner_replaced"
+    assert again["warnings"] == []
+    renewed = own_server.client.get(f"/v1/tasks/{task['id']}").json()
+    assert renewed["version"] == 2
+    assert renewed["learner_digest"] != task["learner_digest"]
+    assert (renewed["classes"], renewed["shots"]) == (task["classes"], task["shots"])
+    once = own_server.client.post(
+        "/v1/predict", json={"learner": "glyphs", "support": support, **body}
+    ).json()
+    assert again["predictions"][0]["probabilities"] == pytest.approx(
+        once["predictions"][0]["probabilities"], abs=1e-5
+    )
+    assert rows(own_server) == {"tasks": 1, "versions": 2, "examples": 3, "version_examples": 6}
+    shutil.rmtree(own_server.learners_dir / "glyphs")
+    own_server.stop()
+    own_server.start()
+    problem(own_server.client.post(address, json=body), 503, "learner_unavailable")
+    assert own_server.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
+    assert_empty(own_server)
