@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -26,13 +26,14 @@ _SHOTS = (1, 2, 5, 10)
 _GOLD_SHOTS = (1, 2, 5)
 _GOLD_MAX_WAY = 20
 _QUERIES = 5
+_REFERENCE_WAY = 5
 _ROUNDS = 3
 _RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """Tasks per cell. Each fit draws its own."""
+    """Tasks per cell at 5 ways. Each fit draws its own."""
 
     tasks: int = 100
     gold_tasks: int = 30
@@ -65,22 +66,24 @@ def _cells(features: Features) -> list[Cell]:
     ]
 
 
-def _batches(learner: MetaLearner, spaces: Sequence[Features], tasks: int, seed: int) -> list[Batch]:
-    """The tasks of each cell, shared out over the spaces that allow it."""
-    share = max(1, tasks // len(spaces))
-    return [
-        batch
-        for features in spaces
-        for cell in _cells(features)
-        for batch in answers(learner, features, cell, share, seed)
-    ]
+def _batches(
+    learner: MetaLearner, spaces: Sequence[Features], tasks: int, seed: int, foreign: bool
+) -> list[Batch]:
+    """The tasks of each cell, shared out over the spaces; fewer of many ways, which have more queries each."""
+    found = []
+    for features in spaces:
+        for cell in _cells(features):
+            asked = cell if foreign else replace(cell, foreign=0)
+            share = max(2, tasks * _REFERENCE_WAY // (cell.way * len(spaces)))
+            found += list(answers(learner, features, asked, share, seed))
+    return found
 
 
 def _fit_temperature(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
 ) -> None:
     """Least NLL over log way, by LBFGS through the learner's own `predict`."""
-    batches = _batches(learner, spaces, plan.tasks, plan.seed)
+    batches = _batches(learner, spaces, plan.tasks, plan.seed, foreign=False)
     noise = Noise(SAMPLES) if learner.traits.stochastic else None
     start = calibration.temperature.clone()
     free = start.clone().requires_grad_()
@@ -129,7 +132,7 @@ def _fit_unknown(
 ) -> None:
     """Logistic regression of foreign against known on (novelty, task terms), tasks weighing the same."""
     scores, terms, foreign = [], [], []
-    for batch in _batches(learner, spaces, plan.tasks, plan.seed + 2):
+    for batch in _batches(learner, spaces, plan.tasks, plan.seed + 2, foreign=True):
         assert batch.answer.novelty is not None
         queries = batch.target.shape[1]
         scores.append(batch.answer.novelty.flatten())
@@ -186,7 +189,7 @@ def _quantiles(scores: Float[Tensor, "n"]) -> Float[Tensor, "levels"]:
 
 
 def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> None:
-    optimiser = torch.optim.LBFGS([free], max_iter=40, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([free], max_iter=20, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()

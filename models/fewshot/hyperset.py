@@ -174,8 +174,9 @@ class HyperSet(MetaLearner):
         """Sampled NLL and ProtoNet's, in units of log way; Bayes factor against foreign queries; KL to the prior."""
         embedded = embed_episodes(self.embed, episodes)
         support = embedded.support
-        keep = torch.rand(len(support.seed), generator=_keyed(support.seed)) >= self.config.residual_dropped
-        weights = self._adapt(support, self.metric(support.features), keep.to(support.features))
+        dropped = torch.special.ndtr(Noise(1).normal(support.seed, torch.zeros_like(support.seed)[:, None]))
+        keep = (dropped[:, 0, 0] >= self.config.residual_dropped).to(support.features)
+        weights = self._adapt(support, self.metric(support.features), keep)
         logits, deviation, novelty = self._logits(weights, self.metric(embedded.query))
         draws = _TRAINING_NOISE.normal(weights.seed, weights.class_key)
         members = sampled_log_probs(logits, deviation, draws)
@@ -294,7 +295,3 @@ def _quadratic(
     """Σ_j weight_cj (u_j − mean_cj)² by two batched products."""
     cross = u.square() @ weight.transpose(1, 2) - 2 * (u @ (weight * mean).transpose(1, 2))
     return (cross + (weight * mean.square()).sum(-1)[:, None]).clamp_min(0)
-
-
-def _keyed(seed: Tensor) -> torch.Generator:
-    return torch.Generator().manual_seed(int(seed[0]) if len(seed) else 0)

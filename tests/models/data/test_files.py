@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.data import files
+from models.data.dataset import DatasetError
+
+
+def write_classes(root: Path, count: int = 6) -> Path:
+    for index in range(count):
+        folder = root / f"class{index}"
+        folder.mkdir(parents=True)
+        for example in range(2):
+            pixels = np.full((40, 30, 3), 255, np.uint8)
+            pixels[5 + index : 9 + index, 5:25] = 20 * example
+            Image.fromarray(pixels).save(folder / f"{example}.png")
+    return root
+
+
+def test_a_folder_of_class_folders_becomes_ink(tmp_path: Path) -> None:
+    data = files.load(write_classes(tmp_path))
+    assert data.class_names == tuple(f"class{index}" for index in range(6))
+    assert data.inputs.shape == (12, 56, 56)
+    assert int(data.inputs.max()) == 255
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    root = write_classes(tmp_path)
+    (root / "class3" / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(DatasetError, match=r"class3/bad\.png"):
+        files.load(root)
+
+
+def test_an_npz_of_vectors_keeps_names_and_splits(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "v.npz",
+        test_x=np.eye(4, dtype=np.float32),
+        test_label=[2, 2, 5, 5],
+        class_name=list("abcdef"),
+    )
+    data = files.load(tmp_path / "v.npz", "test")
+    assert data.class_names == ("c", "f")
+    assert data.labels.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [({"x": np.eye(2)}, "needs label"), ({"x": np.array([[np.nan], [1]]), "label": [0, 1]}, "not finite")],
+)
+def test_an_npz_that_cannot_be_used_says_why(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    np.savez(tmp_path / "v.npz", **arrays)  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=message):
+        files.load(tmp_path / "v.npz")
+
+
+def test_classes_are_split_without_overlap(tmp_path: Path) -> None:
+    train, validation = files.split_classes(files.load(write_classes(tmp_path, 12)), 0.25, seed=0)
+    assert len(train.class_names) == 9
+    assert not set(train.class_names) & set(validation.class_names)
+    with pytest.raises(DatasetError, match="too few"):
+        files.split_classes(validation, 0.5, seed=0)

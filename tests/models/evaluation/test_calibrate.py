@@ -1,0 +1,85 @@
+"""Calibration on a space whose truth is known: Gaussian classes, where ProtoNet needs temperature 2σ²."""
+
+import pytest
+import torch
+
+from models.encoders.base import EncoderConfig
+from models.encoders.identity import Identity
+from models.evaluation.calibrate import CalibrationPlan, _quantiles, calibrate
+from models.evaluation.episodic import Cell, Features, accuracy, answers, nll
+from models.evaluation.gold import disagreement
+from models.evaluation.scores import auroc, calibration_error, spearman
+from models.fewshot.hyperset import HyperSet, HyperSetConfig
+from models.fewshot.protonet import ProtoNet, ProtoNetConfig
+from models.protocol import MetaLearner
+
+DIM, CLASSES, EXAMPLES = 8, 24, 24
+PLAN = CalibrationPlan(tasks=8, gold_tasks=4, set_tasks=300)
+
+
+def gaussian_space(seed: int, sigma: float = 3.0) -> Features:
+    generator = torch.Generator().manual_seed(seed)
+    means = 4 * torch.randn((CLASSES, 1, DIM), generator=generator)
+    values = means + sigma * torch.randn((CLASSES, EXAMPLES, DIM), generator=generator)
+    members = [m.numpy() for m in torch.arange(CLASSES * EXAMPLES).split(EXAMPLES)]
+    return Features(values.flatten(0, 1), members, torch.zeros(CLASSES, dtype=torch.long).numpy())
+
+
+def learner_of(method: str) -> MetaLearner:
+    torch.manual_seed(0)
+    encoder = Identity(EncoderConfig())
+    if method == "protonet":
+        return ProtoNet(encoder, ProtoNetConfig()).eval().requires_grad_(False)
+    encoder.dim = DIM
+    return HyperSet(encoder, HyperSetConfig(width=16)).eval().requires_grad_(False)
+
+
+def measure(learner: MetaLearner, cell: Cell) -> tuple[float, float, float]:
+    """Accuracy, NLL and calibration error on a space that calibration has not seen."""
+    batches = list(answers(learner, gaussian_space(9), cell, 200, seed=5))
+    confidence, label = torch.cat([b.answer.probabilities.flatten(0, 1) for b in batches]).max(-1)
+    right = label == torch.cat([b.target.flatten() for b in batches])
+    loss = torch.cat([nll(b) for b in batches]).mean()
+    return (
+        float(torch.cat([accuracy(b) for b in batches]).mean()),
+        float(loss),
+        calibration_error(confidence, right),
+    )
+
+
+@pytest.mark.parametrize("method", ["protonet", "hyperset"])
+def test_calibration_makes_probabilities_honest(method: str) -> None:
+    learner, cell = learner_of(method), Cell(5, 2)
+    before = measure(learner, cell)
+    calibrate(learner, [gaussian_space(1), gaussian_space(2)], PLAN)
+    after = measure(learner, cell)
+    assert after[0] >= before[0] - 0.02, "it may sharpen, not decide"
+    assert after[1] < before[1]
+    assert after[2] < 0.04
+
+
+def test_unknown_prediction_sets_and_epistemic_hold_on_new_tasks() -> None:
+    learner = learner_of("hyperset")
+    calibrate(learner, [gaussian_space(1), gaussian_space(2)], PLAN)
+    covered, unknown, foreign = [], [], []
+    for batch in answers(learner, gaussian_space(9), Cell(5, 5, 5, foreign=25), 100, seed=5):
+        sets = batch.answer.prediction_sets(0.9)
+        assert bool(sets.any(-1).all())
+        covered.append(sets.gather(-1, batch.target.clamp_min(0)[..., None])[..., 0][batch.known])
+        assert batch.answer.unknown is not None
+        unknown.append(batch.answer.unknown.flatten())
+        foreign.append(~batch.known.flatten())
+    assert float(torch.cat(covered).float().mean()) > 0.87
+    assert auroc(torch.cat(unknown), torch.cat(foreign)) > 0.7
+    found = disagreement(learner, gaussian_space(9), Cell(5, 1, 3), 10, seed=1)
+    assert 0.5 < float(found.disagreement.mean() / found.epistemic.mean()) < 2
+    assert spearman(found.epistemic, found.disagreement) > 0.4
+
+
+def test_the_conformal_quantile_is_the_ceiling_rank() -> None:
+    """Nine tasks: the level for 90 % is the ninth smallest, and above that the whole mass."""
+    scores = torch.arange(1, 10) / 10
+    levels = _quantiles(scores)
+    assert float(levels[180]) == pytest.approx(0.9)
+    assert float(levels[181]) == 1
+    assert float(levels[100]) == pytest.approx(0.5)
