@@ -45,6 +45,7 @@ class Batcher:
         self._lanes = Lanes()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._open: set[Job] = set()
         self._jobs, self._bytes = 0, 0
         self._seconds_per_job = 1e-3
 
@@ -94,6 +95,7 @@ class Batcher:
         try:
             job = self._inbox.get(block=not self._lanes)
             while job is not None:
+                self._open.add(job)
                 self._lanes.push(job)
                 job = self._inbox.get_nowait()
         except Empty:
@@ -113,13 +115,15 @@ class Batcher:
             self._seconds_per_job += _SMOOTHING * (spent - self._seconds_per_job)
 
     def _abandon(self) -> None:
+        """Whatever ended the thread, nobody waits for an answer that will not come."""
         with self._lock:
-            self._thread = None
+            if self._thread is threading.current_thread():
+                self._thread = None
         while not self._inbox.empty():
             if (job := self._inbox.get()) is not None:
-                self._lanes.push(job)
-        self._finish([(job, EngineClosed("the engine was closed")) for job in self._lanes])
-        self._lanes.clear()
+                self._open.add(job)
+        self._finish([(job, EngineClosed("the engine was closed")) for job in self._open])
+        self._lanes = Lanes()
 
     def _embed(self, slices: Sequence[Slice]) -> None:
         groups: defaultdict[Hashable, list[Slice]] = defaultdict(list)
@@ -182,6 +186,7 @@ class Batcher:
         for job, outcome in settled:
             job.done = True
             job.release()
+            self._open.discard(job)
             by_loop[job.loop].append((job, outcome))
         with self._lock:
             self._jobs -= len(settled)

@@ -12,7 +12,7 @@ from operator import itemgetter
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from app.serving.arena import Arena
@@ -44,8 +44,8 @@ def cut(group: Sequence[Job]) -> list[list[Job]]:
 def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
     """Weights of each job on the CPU, or why there are none. The jobs are of one group."""
     served, device = jobs[0].served, jobs[0].features.device
-    features, mask = _pad([job.features for job in jobs])
-    support, way = mask.shape[1], max(len(job.class_keys) for job in jobs)
+    features, sizes = _pad([job.features for job in jobs])
+    support, way = features.shape[1], max(len(job.class_keys) for job in jobs)
     targets = np.zeros((len(jobs), support), dtype=np.int64)
     class_key = np.zeros((len(jobs), way), dtype=np.int64)
     for index, job in enumerate(jobs):
@@ -55,7 +55,7 @@ def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
         Support(
             features,
             torch.from_numpy(targets).to(device),
-            mask,
+            torch.arange(support, device=device) < torch.tensor(sizes, device=device)[:, None],
             torch.tensor([len(job.class_keys) for job in jobs], device=device),
             torch.from_numpy(class_key).to(device),
             torch.tensor([job.seed for job in jobs], device=device),
@@ -80,17 +80,17 @@ def predict(jobs: Sequence[PredictJob], arena: Arena) -> list[Predictive | NotFi
 
 def _pad(
     parts: Sequence[Float[Tensor, "n *feature"]],
-) -> tuple[Float[Tensor, "tasks most *feature"], Bool[Tensor, "tasks most"]]:
-    """Ragged features as one batch, with the mask of what is real."""
+) -> tuple[Float[Tensor, "tasks most *feature"], list[int]]:
+    """Ragged features as one batch, and how many of each task are real."""
     sizes = [part.shape[0] for part in parts]
-    most, device = max(sizes), parts[0].device
+    most = max(sizes)
     if min(sizes) == most:
         features = torch.cat(list(parts)).view(len(parts), most, *parts[0].shape[1:])
-        return features, torch.ones(len(parts), most, dtype=torch.bool, device=device)
+        return features, sizes
     features = parts[0].new_zeros(len(parts), most, *parts[0].shape[1:])
     for index, part in enumerate(parts):
         features[index, : part.shape[0]] = part
-    return features, torch.arange(most, device=device) < torch.tensor(sizes, device=device)[:, None]
+    return features, sizes
 
 
 def _own(weights: TaskWeights) -> TaskWeights | NotFinite:

@@ -7,7 +7,7 @@ query by a round, not by its whole backlog.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from app.serving.jobs import Job
@@ -36,16 +36,8 @@ class Lanes:
     def __bool__(self) -> bool:
         return bool(self._lanes)
 
-    def __iter__(self) -> Iterator[Job]:
-        """Every waiting job."""
-        for lane in self._lanes.values():
-            yield from lane
-
     def push(self, job: Job) -> None:
         self._lanes.setdefault(job.lane, deque()).append(job)
-
-    def clear(self) -> None:
-        self._lanes.clear()
 
     def take(self) -> tuple[list[Slice], list[Job], list[Job]]:
         """The slices of one round, the jobs that are then complete, and the unwanted jobs met on the way."""
@@ -61,7 +53,8 @@ class Lanes:
             else:
                 stop = min(job.size, job.cursor + min(QUANTUM, budget))
                 budget -= max(1, stop - job.cursor)
-                if stop > job.cursor:
+                # Even no examples are embedded: a learner may adapt to none, and its features have a shape.
+                if not job.embedded or stop > job.cursor:
                     slices.append(Slice(job, job.cursor, stop))
                     job.cursor = stop
                 if job.cursor == job.size:

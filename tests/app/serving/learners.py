@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +112,25 @@ class Sum(MetaLearner):
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Whole(Predictive):
+    """An answer that cannot be cut from a batch."""
+
+    centre: Float[Tensor, "tasks d"]
+
+    def at(self, task: int, queries: int, way: int) -> Whole:
+        raise NotImplementedError
+
+
+class Uncut(Sum):
+    """Answers only tasks that it was asked about alone."""
+
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Predictive:
+        return Whole(weights.task["sum"])
 
 
 def artifact(name: str, learner: MetaLearner | None = None, spec: InputSpec | None = None) -> Artifact:

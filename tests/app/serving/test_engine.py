@@ -20,13 +20,15 @@ from app.serving.engine import Engine
 from app.serving.errors import EngineBusy, EngineClosed, LearnerFailed, NotFinite, UnknownLearner
 from app.serving.types import Answers, SupportSet
 from models.inputs import ImageInput
-from models.predictive import Predictive
+from models.predictive import Field, Predictive
 from models.protocol import TaskWeights, UnsupportedSupportError
 from tests.app.serving.learners import (
     BAD_QUERY,
     BAD_SUPPORT,
     Noisy,
     Sum,
+    Uncut,
+    Whole,
     artifact,
     expected,
     queries,
@@ -588,6 +590,38 @@ def test_an_event_loop_that_has_gone_harms_nobody() -> None:
         asyncio.run(leave())
         gate.opened.set()
         asyncio.run(engine.adapt("noisy", support_set(2)))
+
+
+def test_answers_that_cannot_be_cut_from_a_batch_are_made_one_by_one() -> None:
+    engine = Engine({"uncut": artifact("uncut", Uncut())})
+
+    async def ask(index: int) -> None:
+        support = support_set(2, seed=index)
+        adapted = await engine.adapt("uncut", support)
+        answers = await engine.predict_once("uncut", adapted.weights, queries(1), samples=0)
+        assert isinstance(answers.predictive, Whole)
+        torch.testing.assert_close(answers.predictive.centre, adapted.weights.task["sum"], rtol=0, atol=1e-5)
+
+    async def work() -> None:
+        await asyncio.gather(*(ask(index) for index in range(20)))
+
+    run(engine, work)
+
+
+def test_nothing_to_adapt_to_and_nothing_to_ask_are_the_learners_affair() -> None:
+    engine = engine_of()
+
+    async def work() -> None:
+        nothing = SupportSet(np.empty((0, 6), np.float32), np.empty(0, np.int64), (), 0)
+        adapted, other = await asyncio.gather(
+            engine.adapt("sum", nothing), engine.adapt("sum", support_set(2))
+        )
+        assert adapted.weights.task["sum"].tolist() == [[0.0] * 6]
+        answers = await engine.predict_once("sum", other.weights, queries(0), samples=0)
+        assert isinstance(answers.predictive, Field)
+        assert answers.predictive.values.shape == (1, 0, 6)
+
+    run(engine, work)
 
 
 def test_unknown_learner() -> None:

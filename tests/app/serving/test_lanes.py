@@ -87,11 +87,23 @@ def test_the_unwanted_are_dropped_unseen(loop: asyncio.AbstractEventLoop) -> Non
     assert [part.job for part in slices] == [wanted]
 
 
-def test_jobs_without_examples_are_complete_at_once_and_still_count(loop: asyncio.AbstractEventLoop) -> None:
+def test_jobs_embedded_before_are_complete_at_once_and_still_count(loop: asyncio.AbstractEventLoop) -> None:
     lanes = Lanes()
     for lane in range(ROUND + 1):
-        lanes.push(job(loop, lane, 0))
+        embedded = job(loop, lane, 0)
+        embedded.embedded.append(torch.zeros(5, 2))
+        lanes.push(embedded)
     slices, complete, _ = lanes.take()
     assert slices == []
     assert len(complete) == ROUND
-    assert len(list(lanes)) == 1
+    assert lanes
+    assert len(lanes.take()[1]) == 1
+    assert not lanes
+
+
+def test_no_examples_are_embedded_too(loop: asyncio.AbstractEventLoop) -> None:
+    lanes, empty = Lanes(), job(loop, 0, 0)
+    lanes.push(empty)
+    slices, complete, _ = lanes.take()
+    assert [(part.start, part.stop) for part in slices] == [(0, 0)]
+    assert complete == [empty]
