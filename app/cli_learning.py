@@ -65,6 +65,7 @@ def train(
     device: str = "cpu",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
     validate_every: int = 500,
+    calibration_tasks: Annotated[int, typer.Option(help="Validation tasks per way and shot.")] = 100,
     threads: Annotated[int, typer.Option(help="torch threads; 0 leaves torch's choice.")] = 0,
     runs: Annotated[Path, typer.Option(help="Where trainings live; one folder each.")] = Path("runs"),
 ) -> None:
@@ -96,6 +97,11 @@ def train(
                     "device": device,
                     "precision": precision,
                     "validate_every": validate_every,
+                },
+                "calibration": {
+                    "tasks": calibration_tasks,
+                    "gold_tasks": max(2, calibration_tasks * 3 // 10),
+                    "set_tasks": 10 * calibration_tasks,
                 },
             }
         )

@@ -21,19 +21,19 @@ from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import MetaLearner
 
-_WAYS = (2, 3, 5, 8, 12, 20, 40)
+_WAYS = (2, 5, 10, 20, 40)
 _SHOTS = (1, 2, 5, 10)
 _GOLD_SHOTS = (1, 2, 5)
 _GOLD_MAX_WAY = 20
 _QUERIES = 5
 _REFERENCE_WAY = 5
-_ROUNDS = 3
+_ROUNDS = 2
 _RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """Tasks per cell at 5 ways. Each fit draws its own."""
+    """Tasks per cell (at 5 ways), per check against disagreement, per conformal bin. Each fit draws its own."""
 
     tasks: int = 100
     gold_tasks: int = 30
@@ -50,7 +50,8 @@ def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: Calibratio
         _fit_temperature(learner, calibration, spaces, plan)
         if learner.traits.stochastic:
             _fit_epistemic(learner, calibration, spaces, plan)
-    _fit_temperature(learner, calibration, spaces, plan)
+    if learner.traits.stochastic:
+        _fit_temperature(learner, calibration, spaces, plan)
     _fit_unknown(learner, calibration, spaces, plan)
     _fit_sets(learner, calibration, spaces, plan)
 
@@ -189,7 +190,7 @@ def _quantiles(scores: Float[Tensor, "n"]) -> Float[Tensor, "levels"]:
 
 
 def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> None:
-    optimiser = torch.optim.LBFGS([free], max_iter=20, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS([free], max_iter=12, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()

@@ -68,31 +68,40 @@ def embed_all(learner: MetaLearner, inputs: Tensor, labels: Tensor, domains: Ten
     return Features(values, members, domains.numpy())
 
 
-@torch.no_grad()
 def answers(learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int) -> Iterator[Batch]:
     """Predictions on `tasks` random tasks, the same for every learner of the same data and seed."""
     rng = np.random.default_rng((seed, cell.way, cell.shot, cell.foreign, cell.within_domain))
     learner = learner.eval()
-    device = next(iter(learner.parameters()), torch.zeros(())).device
-    noise = Noise(SAMPLES) if learner.traits.stochastic else None
     for start in range(0, tasks, _TASKS_AT_ONCE):
         drawn = [draw(rng, features, cell) for _ in range(min(_TASKS_AT_ONCE, tasks - start))]
-        classes, support, query = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
-        count = len(drawn)
-        support_y = torch.arange(cell.way).repeat_interleave(cell.shot).expand(count, -1)
-        target = torch.arange(cell.way).repeat_interleave(cell.queries).expand(count, -1)
-        target = torch.cat((target, torch.full((count, cell.foreign), FOREIGN)), dim=1)
-        batch = Support.of(
-            features.values[support].to(device),
-            support_y.to(device),
-            seed=torch.arange(start, start + count, device=device) + 1_000_003 * seed,
-        )
-        weights = learner.adapt(batch)
-        asked = features.values[query].to(device)
-        answer = learner.predict(weights, asked, noise)
-        if not isinstance(answer, Categorical):
-            raise TypeError(f"{type(learner).__name__} does not classify")
-        yield Batch(answer, weights, target.to(device), classes, asked)
+        yield _answer(learner, features, cell, drawn, 1_000_003 * seed + start)
+
+
+@torch.no_grad()
+def _answer(
+    learner: MetaLearner,
+    features: Features,
+    cell: Cell,
+    drawn: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    seed: int,
+) -> Batch:
+    device = next(iter(learner.parameters()), torch.zeros(())).device
+    classes, support, query = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
+    count = len(drawn)
+    support_y = torch.arange(cell.way).repeat_interleave(cell.shot).expand(count, -1)
+    target = torch.arange(cell.way).repeat_interleave(cell.queries).expand(count, -1)
+    target = torch.cat((target, torch.full((count, cell.foreign), FOREIGN)), dim=1)
+    batch = Support.of(
+        features.values[support].to(device),
+        support_y.to(device),
+        seed=torch.arange(seed, seed + count, device=device),
+    )
+    weights = learner.adapt(batch)
+    asked = features.values[query].to(device)
+    answer = learner.predict(weights, asked, Noise(SAMPLES) if learner.traits.stochastic else None)
+    if not isinstance(answer, Categorical):
+        raise TypeError(f"{type(learner).__name__} does not classify")
+    return Batch(answer, weights, target.to(device), classes, asked)
 
 
 def draw(

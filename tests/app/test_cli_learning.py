@@ -14,6 +14,7 @@ from tests.models.glyph_data import glyphs
 FLAGS = [
     *("--method", "hyperset", "--steps", "4", "--validate-every", "2", "--precision", "fp32"),
     *("--max-way", "5", "--max-shot", "2", "--queries", "2", "--examples-per-step", "30"),
+    *("--calibration-tasks", "4"),
 ]
 
 
@@ -48,7 +49,7 @@ def test_train_makes_a_calibrated_learner_with_its_card_and_resumes(pictures: Pa
     assert artifact.load(tmp_path / "mine" / "learner").digest == made.digest, "a finished run stays as it is"
     code, said = run(*words, "--seed", "1")
     assert code == 2
-    assert "holds another training" in said
+    assert "another training" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
