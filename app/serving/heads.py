@@ -12,7 +12,7 @@ from operator import itemgetter
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 from app.serving.arena import Arena
@@ -46,15 +46,16 @@ def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
     served, device = jobs[0].served, jobs[0].features.device
     features, sizes = _pad([job.features for job in jobs])
     support, way = features.shape[1], max(len(job.class_keys) for job in jobs)
-    targets = np.zeros((len(jobs), support), dtype=np.int64)
+    targets = None
+    if jobs[0].y is not None:
+        targets, _ = _pad([torch.from_numpy(job.y) for job in jobs if job.y is not None])
     class_key = np.zeros((len(jobs), way), dtype=np.int64)
     for index, job in enumerate(jobs):
-        targets[index, : job.y.size] = job.y
         class_key[index, : len(job.class_keys)] = job.class_keys
     weights = served.learner.adapt(
         Support(
             features,
-            torch.from_numpy(targets).to(device),
+            None if targets is None else targets.to(device),
             torch.arange(support, device=device) < torch.tensor(sizes, device=device)[:, None],
             torch.tensor([len(job.class_keys) for job in jobs], device=device),
             torch.from_numpy(class_key).to(device),
@@ -79,18 +80,17 @@ def predict(jobs: Sequence[PredictJob], arena: Arena) -> list[Predictive | NotFi
 
 
 def _pad(
-    parts: Sequence[Float[Tensor, "n *feature"]],
-) -> tuple[Float[Tensor, "tasks most *feature"], list[int]]:
-    """Ragged features as one batch, and how many of each task are real."""
+    parts: Sequence[Shaped[Tensor, "n *rest"]],
+) -> tuple[Shaped[Tensor, "tasks most *rest"], list[int]]:
+    """Ragged parts as one batch, and the length of each."""
     sizes = [part.shape[0] for part in parts]
     most = max(sizes)
     if min(sizes) == most:
-        features = torch.cat(list(parts)).view(len(parts), most, *parts[0].shape[1:])
-        return features, sizes
-    features = parts[0].new_zeros(len(parts), most, *parts[0].shape[1:])
+        return torch.cat(list(parts)).view(len(parts), most, *parts[0].shape[1:]), sizes
+    padded = parts[0].new_zeros(len(parts), most, *parts[0].shape[1:])
     for index, part in enumerate(parts):
-        features[index, : part.shape[0]] = part
-    return features, sizes
+        padded[index, : part.shape[0]] = part
+    return padded, sizes
 
 
 def _own(weights: TaskWeights) -> TaskWeights | NotFinite:

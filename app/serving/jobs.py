@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from app.serving.arena import Arena, Entry
 from app.serving.packing import Packed
 from app.serving.served import Served
-from app.serving.types import Timing
+from app.serving.types import Targets, Timing
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -79,7 +78,7 @@ class Job(ABC):
 class AdaptJob(Job):
     """A support set that is to become weights. With `features` given beforehand nothing is embedded."""
 
-    y: Int64[np.ndarray, "n"]
+    y: Targets | None
     class_keys: list[int]
     seed: int
 
@@ -89,7 +88,8 @@ class AdaptJob(Job):
 
     @property
     def group(self) -> Hashable:
-        return AdaptJob, self.served, self.features.shape[1:]
+        targets = None if self.y is None else (self.y.dtype.char, self.y.shape[1:])
+        return AdaptJob, self.served, self.features.shape[1:], targets
 
     def release(self) -> None:
         """Holds nothing."""

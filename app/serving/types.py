@@ -10,15 +10,16 @@ from jaxtyping import Float32, Int64
 from models.predictive import Predictive
 from models.protocol import TaskWeights
 
+Targets = Int64[np.ndarray, "n"] | Float32[np.ndarray, "n target"]
 Timing = dict[str, float]
 
 
 @dataclass(frozen=True)
 class SupportSet:
-    """One task's decoded examples, in order. `y` indexes `classes`; each class has at least one example."""
+    """One task's decoded examples, in order. `y` indexes `classes`, or holds values, or is left out."""
 
     x: Float32[np.ndarray, "n *input"]
-    y: Int64[np.ndarray, "n"]
+    y: Targets | None
     classes: tuple[str, ...]
     seed: int
     """Key of the noise: the same support set under the same seed gives the same answers."""
