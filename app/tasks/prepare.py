@@ -39,8 +39,14 @@ class PreparedSupport:
     warnings: tuple[Notice, ...]
 
     @property
+    def targets(self) -> list[int]:
+        """The class of each example."""
+        assert self.support.y is not None
+        return self.support.y.tolist()
+
+    @property
     def shots(self) -> list[int]:
-        return np.bincount(self.support.y, minlength=len(self.support.classes)).tolist()  # type: ignore[no-any-return]
+        return np.bincount(self.targets, minlength=len(self.support.classes)).tolist()  # type: ignore[no-any-return]
 
 
 def create(
