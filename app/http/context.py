@@ -20,12 +20,15 @@ T = TypeVar("T")
 Timed = TypeVar("Timed", Task, Predictions)
 
 
-def _tenant() -> str:
+# Dependencies are coroutines though none awaits: FastAPI sends plain functions through its thread pool.
+
+
+async def _tenant() -> str:
     # Keys will name tenants; until then everyone is one.
     return DEFAULT_TENANT
 
 
-def _timing(request: Request) -> Timing:
+async def _timing(request: Request) -> Timing:
     timing: Timing = request.state.timing
     return timing
 
@@ -40,7 +43,7 @@ def timed(answer: Timed, request: Request) -> Timed:
     return answer.model_copy(update={"timing": {**request.state.timing, "total": total}})
 
 
-def options_once(request: Request) -> None:
+async def options_once(request: Request) -> None:
     """Raises `ProblemError` 422 where the query string gives an option twice: which one counts is undefined."""
     names = [name for name, _ in request.query_params.multi_items()]
     if len(names) != len(set(names)):

@@ -14,7 +14,7 @@ from hyperserve.types import Learner, LearnerCard, Page
 router = APIRouter(prefix="/v1/learners", tags=["learners"])
 
 
-def _learners(request: Request) -> Learners:
+async def _learners(request: Request) -> Learners:
     learners: Learners = request.app.state.services.learners
     return learners
 

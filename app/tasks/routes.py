@@ -26,12 +26,12 @@ class PageOptions(BaseModel):
     cursor: str | None = Field(default=None, max_length=100, description="`next_cursor` of the page before.")
 
 
-def _service(request: Request) -> TaskService:
+async def _service(request: Request) -> TaskService:
     service: TaskService = request.app.state.services.tasks
     return service
 
 
-def _intake(request: Request) -> Intake:
+async def _intake(request: Request) -> Intake:
     intake: Intake = request.app.state.services.intake
     return intake
 

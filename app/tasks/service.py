@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -22,6 +22,7 @@ from app.http.problems import fail
 from app.ids import is_id, new_id
 from app.learners.service import Learners
 from app.serving.engine import Engine
+from app.serving.types import Answers
 from app.tasks import prepare, repository, schemas
 from app.tasks.answers import predictions
 from app.tasks.garbage import Collector
@@ -29,11 +30,14 @@ from app.tasks.heads import Head, Heads
 from app.tasks.prepare import PreparedSupport
 from app.tasks.repository import StoredExample
 from app.tasks.restore import Restorer, head_of, not_found
-from hyperserve.types import Notice, Page, Predictions, Task, Timing
+from hyperserve.types import Notice, Page, Prediction, Predictions, Task, Timing
 from models.artifact import Artifact
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+LONG_ANSWER = 20_000
+"""Probabilities in an answer from which on making it would hold up other requests."""
 
 
 class TaskService:
@@ -126,7 +130,7 @@ class TaskService:
             regenerate=partial(self._restorer.weights, head, artifact),
         )
         timing |= answers.timing
-        found = predictions(answers.predictive, head.classes, coverage=asked.coverage, top=asked.top)
+        found = await self._predictions(answers, len(queries.x), head.classes, asked)
         return Predictions(
             task=head.task,
             version=head.number,
@@ -148,9 +152,7 @@ class TaskService:
         answers = await self._engine.predict_once(name, adapted.weights, queries.x, samples=asked.samples)
         for phase, spent in (*adapted.timing.items(), *answers.timing.items()):
             timing[phase] = timing.get(phase, 0.0) + spent
-        found = predictions(
-            answers.predictive, prepared.support.classes, coverage=asked.coverage, top=asked.top
-        )
+        found = await self._predictions(answers, len(queries.x), prepared.support.classes, asked)
         return Predictions(
             task=None,
             version=None,
@@ -188,6 +190,14 @@ class TaskService:
         )
         return renewed, artifact, [Notice(code="learner_replaced", detail=detail)]
 
+    async def _predictions(
+        self, answers: Answers, queries: int, classes: Sequence[str], asked: schemas.PredictOptions
+    ) -> list[Prediction]:
+        work = partial(predictions, answers.predictive, classes, coverage=asked.coverage, top=asked.top)
+        if queries * len(classes) < LONG_ANSWER:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
     async def _decode(self, timing: Timing, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         started = time.perf_counter()
         answer = await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *args, **kwargs))
@@ -201,7 +211,7 @@ class TaskService:
         classes = prepared.support.classes
         examples = [
             StoredExample(classes[target], prepared.kind, digest)
-            for target, (digest, _) in zip(prepared.support.y, prepared.blobs, strict=True)
+            for target, (digest, _) in zip(prepared.targets, prepared.blobs, strict=True)
         ]
         blobs = dict(prepared.blobs)
         try:

@@ -227,3 +227,24 @@ def test_replaced_learner(own_server: Server, zoo: Path, tmp_path: Path, b64: B6
     problem(own_server.client.post(address, json=body), 503, "learner_unavailable")
     assert own_server.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
     assert_empty(own_server)
+
+
+@pytest.mark.slow
+def test_two_processes(own_server: Server) -> None:
+    """What one process stores the other answers, and a deletion is seen by both within 2 s."""
+    own_server.environment = {"HYPERSERVE_WORKERS": "2"}
+    own_server.start()
+    time.sleep(3)
+    task = create(own_server.client, support={"a": OK, "b": OK}).json()["id"]
+
+    def statuses() -> set[int]:
+        """Each request on a connection of its own, so that both processes are asked."""
+        address = f"{own_server.url}/v1/tasks/{task}/predict"
+        return {httpx.post(address, json={"queries": OK}).status_code for _ in range(40)}
+
+    assert statuses() == {200}
+    assert own_server.client.delete(f"/v1/tasks/{task}").status_code == 204
+    time.sleep(2)
+    assert statuses() == {404}
+    assert_empty(own_server)
+    assert own_server.stop(signal.SIGTERM) < 6
