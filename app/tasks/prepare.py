@@ -42,7 +42,7 @@ class PreparedSupport:
     def targets(self) -> list[int]:
         """The class of each example."""
         assert self.support.y is not None
-        return self.support.y.tolist()
+        return [int(target) for target in self.support.y]
 
     @property
     def shots(self) -> list[int]:
