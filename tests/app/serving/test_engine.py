@@ -100,7 +100,8 @@ class Gate:
     async def closed_behind(self, engine: Engine) -> asyncio.Task[Any]:
         """Returns once the compute thread is held by a request, which comes back to be awaited."""
         first = asyncio.create_task(engine.adapt("noisy", support_set(2)))
-        await asyncio.to_thread(self.entered.wait, 20)
+        while not self.entered.is_set():
+            await asyncio.sleep(0.001)
         return first
 
 
@@ -115,11 +116,11 @@ RAGGED = st.lists(
         st.sampled_from(["held", "missing", "once", "adapt"]),
     ),
     min_size=1,
-    max_size=25,
+    max_size=20,
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(RAGGED, st.randoms(use_true_random=False))
 def test_alone_is_batched(
     tasks: list[tuple[str, int, int, int, int, int, str]], order: random.Random
