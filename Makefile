@@ -1,0 +1,43 @@
+# `make serve` and `make test` are the two commands; TORCH=cpu takes the small CPU build of torch.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?=
+PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
+TORCH_INDEX = $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: serve test lint bench docs slow clean
+
+serve: $(VENV)/.server
+	$(VENV)/bin/hyperserve serve
+
+test: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest
+
+slow: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest -m slow --timeout 600
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks.serving
+
+docs: $(VENV)/.dev
+	$(VENV)/bin/hyperserve openapi > docs/openapi.json
+
+clean:
+	rm -rf $(VENV) dist build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.server: pyproject.toml | $(VENV)/bin/python
+	$(PIP) $(TORCH_INDEX) -e '.[server]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(PIP) $(TORCH_INDEX) -e '.[dev]'
+	touch $@ $(VENV)/.server
