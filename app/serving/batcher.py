@@ -106,8 +106,8 @@ class Batcher:
         started = perf_counter()
         slices, complete, dropped = self._lanes.take()
         self._drop(dropped)
-        for job in (*(part.job for part in slices if part.start == 0), *complete):
-            job.timing["queue"] = 1e3 * (started - job.submitted)
+        for job in (*(part.job for part in slices), *complete):
+            job.timing.setdefault("queue", 1e3 * (started - job.submitted))
         self._embed(slices)
         self._run(complete)
         if complete:

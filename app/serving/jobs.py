@@ -31,7 +31,7 @@ class Job(ABC):
     submitted: float = field(default_factory=perf_counter)
     embedded: list[Float[Tensor, "part *feature"]] = field(default_factory=list)
     cursor: int = 0
-    timing: Timing = field(default_factory=lambda: {"queue": 0.0, "embed": 0.0})
+    timing: Timing = field(default_factory=lambda: {"embed": 0.0})
     done: bool = False
 
     @property
