@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from json.decoder import scanstring  # type: ignore[attr-defined]  # documented nowhere, stable since 3.1
 from math import isfinite
 from typing import NoReturn
@@ -34,18 +35,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-def parse(data: bytes) -> JsonValue:
-    """The value of a JSON document in UTF-8. Raises `ProblemError` of status 400."""
+def parse(data: bytes, location: Sequence[str | int] = ()) -> JsonValue:
+    """The value of a JSON document in UTF-8, itself at `location`. Raises `ProblemError` of status 400."""
+    root = pointer(location)
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise fail("byte_order_mark", "The document starts with a byte order mark.", "")
+        raise fail("byte_order_mark", "The document starts with a byte order mark.", root)
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise fail("invalid_utf8", f"The document is not UTF-8 at byte {error.start}.", "") from None
-    reader = _Reader(text)
+        raise fail("invalid_utf8", f"The document is not UTF-8 at byte {error.start}.", root) from None
+    reader = _Reader(text, location)
     position = reader.space(0)
     if position == len(text):
-        raise fail("empty_body", "The document is empty.", "")
+        raise fail("empty_body", "The document is empty.", root)
     value, position = reader.value(position, 0)
     if reader.space(position) != len(text):
         reader.broken(position, "nothing more")
@@ -55,9 +57,9 @@ def parse(data: bytes) -> JsonValue:
 class _Reader:
     """Recursive descent over one text; `path` is where it stands."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, location: Sequence[str | int]) -> None:
         self.text = text
-        self.path: list[str | int] = []
+        self.path = list(location)
         self.values = 0
 
     def refuse(self, code: str, detail: str, limit: float | None = None) -> NoReturn:

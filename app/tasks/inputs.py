@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.http import strict_json
-from app.http.limits import ERRORS_MAX
+from app.http.limits import ERRORS_MAX, LIMITS
 from app.http.multipart import Part
 from app.http.problems import Fault, ProblemError, fail, pointer
 from app.tasks.support import Sent
@@ -38,7 +38,7 @@ def kind_of(sent: Sent) -> str:
     """The kind of an input when no learner is named. Raises `ProblemError` 422 where it cannot be told."""
     match sent.value:
         case Part(media_type="application/json", data=data):
-            return kind_of(Sent(strict_json.parse(data), sent.location))
+            return kind_of(Sent(_json(data, sent), sent.location))
         case Part():
             return "image"
         case list():
@@ -98,7 +98,7 @@ def raw_input(sent: Sent, kind: str) -> RawInput:
     if isinstance(value, Part):
         if value.media_type != "application/json":
             return ImageBytes(value.data)
-        value = strict_json.parse(value.data)
+        value = _json(value.data, sent)
     where = pointer(sent.location)
     match value:
         case {"image": str() as text, **rest} if not rest:
@@ -118,6 +118,15 @@ def raw_input(sent: Sent, kind: str) -> RawInput:
         case list():
             raise InputError("wrong_kind", f"The learner takes {kind}s, not arrays.")
     raise _no_input(sent)
+
+
+def _json(data: bytes, sent: Sent) -> strict_json.JsonValue:
+    """A part that is JSON, under the limit of a JSON body."""
+    if len(data) > LIMITS.json_bytes:
+        raise fail(
+            "body_too_large", "The part is too large for JSON.", pointer(sent.location), LIMITS.json_bytes
+        )
+    return strict_json.parse(data, sent.location)
 
 
 def _no_input(sent: Sent) -> ProblemError:

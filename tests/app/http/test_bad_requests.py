@@ -120,3 +120,12 @@ class TestAddresses:
         error(client.get("/v1/tasks?limit=1&limit=2"), 422, "given_twice", "/limit")
         response = client.post(f"/v1/tasks/{task}/predict?top=1&top=2", json={"queries": []})
         error(response, 422, "given_twice", "/top")
+
+    def test_json_in_a_part(self, client: httpx.Client) -> None:
+        def parts(text: bytes) -> list[tuple[str, tuple[None, bytes, str]]]:
+            return [("a", (None, b"[1]", "application/json")), ("b", (None, text, "application/json"))]
+
+        error(client.post("/v1/tasks", files=parts(b"[NaN]")), 400, "not_json_number", "/support/b/0/0")
+        error(client.post("/v1/tasks", files=parts(b"")), 400, "empty_body", "/support/b/0")
+        error(client.post("/v1/tasks", files=parts(b"[1, 2]")), 422, "vector_length", "/support/b/0", 1)
+        error(client.post("/v1/tasks", files=parts(b'"x"')), 422, "wrong_kind", "/support/b/0")

@@ -16,7 +16,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_from(
 SCALAR = (
     st.none()
     | st.booleans()
-    | st.integers(-(10**18) + 1, 10**18 - 1)
+    | st.integers(-(2**53), 2**53)
     | st.floats(allow_nan=False, allow_infinity=False)
     | TEXT
 )
@@ -46,6 +46,11 @@ def test_arrays_of_numbers_are_floats(numbers: list[float]) -> None:
     assert parsed == numbers
     assert isinstance(parsed, list)
     assert {type(number) for number in parsed} == {float}
+
+
+@given(st.integers(-(10**18) + 1, 10**18 - 1))
+def test_integers_outside_arrays_are_exact(number: int) -> None:
+    assert parse(b'{"a": %d}' % number) == {"a": number}
 
 
 @pytest.mark.parametrize("depth", [1, MAX_DEPTH])
