@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.memory import keep_freed_memory
 from app.settings import REPOSITORY
 from models import artifact
 from models.artifact import Artifact, ArtifactError
@@ -70,6 +71,7 @@ def train(
     runs: Annotated[Path, typer.Option(help="Where trainings live; one folder each.")] = Path("runs"),
 ) -> None:
     """Meta-train a learner. Run again after a kill, the training goes on where it was."""
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     try:

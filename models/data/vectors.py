@@ -27,7 +27,7 @@ def space(seed: int) -> ClassDataset:
     if rng.random() < 0.5:
         tails = rng.chisquare(5, size=(_CLASSES, _EXAMPLES, 1)) / 5
         noise = noise / np.sqrt(tails)
-    within = np.exp(rng.uniform(np.log(0.4), np.log(2.5))) * np.exp(
+    within = np.exp(rng.uniform(np.log(0.35), np.log(1.8))) * np.exp(
         0.2 * rng.standard_normal((_CLASSES, 1, 1))
     )
     x = (means[:, None] + within * noise) * np.sqrt(spectrum)
