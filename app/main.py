@@ -20,6 +20,7 @@ from app.db.engine import Database
 from app.db.migrate import prepare_database
 from app.http import handlers, openapi
 from app.http.body import Intake
+from app.http.drain import DrainBody
 from app.http.middleware import RequestContext
 from app.http.problems import ProblemError, fail
 from app.learners import routes as learner_routes
@@ -66,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.ready = False
+    app.add_middleware(DrainBody)
     app.add_middleware(RequestContext)
     handlers.install(app, _TRANSLATIONS)
     for router in (task_routes.router, learner_routes.router, meta_routes.router):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import time
@@ -55,6 +56,29 @@ def test_slow_body(tight: Server) -> None:
         status, data = answer(connection)
     assert status == 408
     assert b'"code":"body_timeout"' in data
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/predict", {"Content-Type": "application/json"}, 413),
+        ("/v1/predict", {"Content-Type": "text/plain"}, 415),
+        ("/v1/tasks/task_0/predict", {"Content-Type": "application/json"}, 404),
+        ("/livez", {}, 405),
+        ("/nowhere", {}, 404),
+    ],
+)
+def test_refused_body_of_a_client_that_sends_before_it_reads(
+    tight: Server, path: str, headers: dict[str, str], status: int
+) -> None:
+    """As `http.client` does; without care it would see its connection reset."""
+    connection = http.client.HTTPConnection("127.0.0.1", tight.port, timeout=20)
+    for _ in range(2):
+        connection.request("POST", path, body=bytes(40 << 20), headers=headers)
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+        answer.read()
+    connection.close()
 
 
 def test_client_that_leaves(tight: Server) -> None:
