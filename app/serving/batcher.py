@@ -144,9 +144,11 @@ class Batcher:
 
     def _embedded(self, slices: Sequence[Slice]) -> Sequence[Tensor]:
         parts = [part.job.x[part.start : part.stop] for part in slices]
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        features = slices[0].job.served.embed(x.to(self._arena.device))
-        return torch.split(features, [len(part) for part in parts])
+        served, device = slices[0].job.served, self._arena.device
+        if len(parts) == 1:
+            return [served.embed(parts[0].to(device))]
+        features = served.embed(torch.cat(parts).to(device))
+        return torch.split(features, [part.shape[0] for part in parts])
 
     def _run(self, complete: Sequence[Job]) -> None:
         self._drop([job for job in complete if job.future.cancelled() and not job.done])

@@ -70,7 +70,9 @@ def predict(jobs: Sequence[PredictJob], arena: Arena) -> list[Predictive | NotFi
     served, samples = jobs[0].served, jobs[0].samples
     features, _ = _pad([job.features for job in jobs])
     weights = arena.gather([job.source for job in jobs])
-    batch = _on_cpu(served.learner.predict(weights, features, Noise(samples) if samples else None))
+    batch = served.learner.predict(weights, features, Noise(samples) if samples else None)
+    if features.device.type != "cpu":
+        batch = _on_cpu(batch)
     answers = [batch]
     if len(jobs) > 1:
         answers = [batch.at(index, job.features.shape[0], job.way) for index, job in enumerate(jobs)]
@@ -85,6 +87,8 @@ def _pad(
     """Ragged parts as one batch, and the length of each."""
     sizes = [part.shape[0] for part in parts]
     most = max(sizes)
+    if len(parts) == 1:
+        return parts[0][None], sizes
     if min(sizes) == most:
         return torch.cat(list(parts)).view(len(parts), most, *parts[0].shape[1:]), sizes
     padded = parts[0].new_zeros(len(parts), most, *parts[0].shape[1:])
@@ -111,10 +115,7 @@ def _tensors(predictive: Predictive) -> dict[str, Tensor]:
 
 
 def _on_cpu(predictive: Predictive) -> Predictive:
-    values = _tensors(predictive)
-    if all(value.device.type == "cpu" for value in values.values()):
-        return predictive
-    moved: dict[str, object] = {name: value.cpu() for name, value in values.items()}
+    moved: dict[str, object] = {name: value.cpu() for name, value in _tensors(predictive).items()}
     level = getattr(predictive, "set_level", None)
     if level is not None:
         moved["set_level"] = lambda coverage: level(coverage).cpu()

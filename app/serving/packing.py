@@ -64,8 +64,8 @@ class Layout:
     ) -> TaskWeights:
         """Weights that are views of the words. Rows must be zero from `n_way` on."""
         return TaskWeights(
-            task={column.name: _read(task, column) for column in self.task},
-            rows={column.name: _read(rows, column) for column in self.row},
+            task=_views(task, self.task),
+            rows=_views(rows, self.row),
             n_way=n_way,
             class_key=rows[..., 0],
             seed=seed,
@@ -88,10 +88,10 @@ class Packed:
         rows = torch.zeros(way, layout.row_words, dtype=torch.int64, device=device)
         task = torch.zeros(layout.task_words, dtype=torch.int64, device=device)
         rows[:, 0] = weights.class_key[0, :way]
-        for column in layout.row:
-            _read(rows, column).copy_(weights.rows[column.name][0, :way])
-        for column in layout.task:
-            _read(task, column).copy_(weights.task[column.name][0])
+        for name, view in _views(rows, layout.row).items():
+            view.copy_(weights.rows[name][0, :way])
+        for name, view in _views(task, layout.task).items():
+            view.copy_(weights.task[name][0])
         return cls(layout, rows, task, int(weights.seed[0]))
 
     @property
@@ -120,9 +120,13 @@ def _columns(samples: dict[str, Tensor], start: int) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _read(words: Int64[Tensor, "*lead words"], column: Column) -> Tensor:
-    elements = words.view(column.dtype)
-    start = elements.storage_offset() + column.start * (WORD // column.dtype.itemsize)
-    *lead, _ = elements.shape
-    *steps, _ = elements.stride()
-    return elements.as_strided((*lead, *column.shape), (*steps, *column.strides), start)
+def _views(words: Int64[Tensor, "*lead words"], columns: tuple[Column, ...]) -> dict[str, Tensor]:
+    """The tensors that lie in lines of words. They share memory with the words."""
+    typed = {dtype: words.view(dtype) for dtype in {column.dtype for column in columns}}
+    found = {}
+    for column in columns:
+        elements = typed[column.dtype]
+        start = elements.storage_offset() + column.start * (WORD // column.dtype.itemsize)
+        size, stride = (*words.shape[:-1], *column.shape), (*elements.stride()[:-1], *column.strides)
+        found[column.name] = elements.as_strided(size, stride, start)
+    return found
