@@ -212,7 +212,8 @@ def _learner(name: str) -> Artifact:
 
 
 def _update_card(found: Artifact, benchmark: Benchmark, result: dict[str, Any]) -> None:
-    config = found.config.model_copy(update={"metrics": {**found.config.metrics, benchmark.value: result}})
+    title = f"{benchmark.value} {result['data']}" if "data" in result else benchmark.value
+    config = found.config.model_copy(update={"metrics": {**found.config.metrics, title: result}})
     name = found.path.parent.name if found.name == "learner" else found.name
     artifact.save(found.path, found.learner, config, write_card(name, config))
 

@@ -25,7 +25,9 @@ def evaluate(learner: MetaLearner, data: ClassDataset, tasks: int, seed: int) ->
         Cell(way, shot, _QUERIES) for way in (5, classes) for shot in SHOTS if shot + _QUERIES <= smallest
     ]
     return {
-        "protocol": f"{data.source}: {classes} classes, {_QUERIES} queries per class; nothing trained on this set",
+        "data": data.source.removesuffix(".npz"),
+        "protocol": f"{classes} classes, {_QUERIES} queries per class; nothing trained on this set",
+        "seed": seed,
         "dim": data.inputs.shape[1],
         "cells": [
             _cell(learner, features, cell, FULL_WAY_TASKS if cell.way == classes else tasks, seed)

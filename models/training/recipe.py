@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,30 +67,25 @@ def train(
     torch.manual_seed(recipe.train.seed)
     config = _config(recipe, data, code_version)
     learner = build(config)
-    started = time.monotonic()
-    best_step, seconds = 0, 0.0
+    made: dict[str, object] = {"command": command, "dataset": recipe.dataset, "seed": recipe.train.seed}
     if data.train is not None and any(p.requires_grad for p in learner.parameters()):
         sampler = EpisodeSampler(data.train, recipe.episodes, recipe.train.seed)
         trainer = GradientTrainer(learner, sampler, recipe.augmentation, recipe.train, folder)
         learner = trainer.run(lambda candidate: validate(candidate, data.validation), report)
-        best_step, seconds = trainer.progress.best_step, trainer.progress.seconds
+        made |= {
+            "steps": recipe.train.steps,
+            "best_step": trainer.progress.best_step,
+            "train_seconds": round(trainer.progress.seconds),
+            "device": recipe.train.device,
+            "precision": recipe.train.precision,
+        }
     learner = learner.to("cpu").eval().requires_grad_(False)
     spaces = [embed(learner, dataset) for dataset in data.validation]
     gate = choose_gate(learner, spaces)
+    if gate is not None:
+        made["gate"] = gate
     calibrate(learner, spaces, recipe.calibration)
     scores = score(learner, spaces)
-    made = {
-        "command": command,
-        "dataset": recipe.dataset,
-        "seed": recipe.train.seed,
-        "steps": recipe.train.steps,
-        "best_step": best_step,
-        "train_seconds": round(seconds),
-        "calibration_seconds": round(time.monotonic() - started - seconds) if best_step else None,
-        "device": recipe.train.device,
-        "precision": recipe.train.precision,
-        **({"gate": gate} if gate is not None else {}),
-    }
     config = config.model_copy(update={"training": made, "metrics": {"validation": scores}})
     return artifact.save(folder / "learner", learner, config, write_card(folder.name, config))
 
