@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
-from app.http.problems import Fault, ProblemError, fail
+from app.http.problems import Fault, ProblemError, fail, pointer
 from hyperserve.types import Predictions, Task, Timing
 
 DEFAULT_TENANT = "default"
@@ -47,9 +48,9 @@ async def options_once(request: Request) -> None:
     """Raises `ProblemError` 422 where the query string gives an option twice: which one counts is undefined."""
     names = [name for name, _ in request.query_params.multi_items()]
     if len(names) != len(set(names)):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise ProblemError(
-            [Fault("given_twice", "The query string gives it twice.", f"/{name}") for name in twice]
+            [Fault("given_twice", "The query string gives it twice.", pointer((name,))) for name in twice]
         )
 
 

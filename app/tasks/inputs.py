@@ -22,7 +22,10 @@ from models.inputs.image import pixel_count
 REQUEST_PIXELS = 400_000_000
 """Of all images of one request together: a small body must not buy minutes of decoding."""
 _SPACE = re.compile(r"[ \t\n\r]+")
-_DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII | re.IGNORECASE)
+# Possessive: a text that is no such URL after all must not be read in all the ways it could be cut.
+_DATA_URL = re.compile(
+    r"data:[\w.+-]*+/?[\w.+-]*+(?:;[\w.+-]++=[\w.+-]*+)*+;base64,", re.ASCII | re.IGNORECASE
+)
 _KINDS = ("image", "text", "vector")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable
 
 import httpx
@@ -120,6 +121,14 @@ class TestAddresses:
         error(client.get("/v1/tasks?limit=1&limit=2"), 422, "given_twice", "/limit")
         response = client.post(f"/v1/tasks/{task}/predict?top=1&top=2", json={"queries": []})
         error(response, 422, "given_twice", "/top")
+        error(client.get("/v1/tasks?a%2Fb&a%2Fb"), 422, "given_twice", "/a~1b")
+        error(client.get("/v1/tasks?%00&%00"), 422, "given_twice", "")
+
+    def test_many_options_are_no_work(self, client: httpx.Client) -> None:
+        names = [f"a{index}" for index in range(7_000)]
+        started = time.monotonic()
+        error(client.get(f"/v1/tasks?{'&'.join([*names, 'a0'])}"), 422, "given_twice", "/a0")
+        assert time.monotonic() - started < 0.5
 
     def test_json_in_a_part(self, client: httpx.Client) -> None:
         def parts(text: bytes) -> list[tuple[str, tuple[None, bytes, str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import time
 import zlib
 from collections.abc import Callable
 
@@ -108,6 +109,14 @@ def test_not_base64(client: httpx.Client, text: str, b64: Callable[..., str]) ->
     error(response, 422, "not_base64", "/support/a/1")
     response = create(client, learner="glyphs", support={"a": [{"image": text}], "b": [b64()]})
     error(response, 422, "not_base64", "/support/a/0/image")
+
+
+@pytest.mark.parametrize("start", ["data:", "data:a/", "data:;", "data:;a="])
+def test_refusing_a_data_url_is_no_work(client: httpx.Client, task: str, start: str) -> None:
+    started = time.monotonic()
+    response = client.post(f"/v1/tasks/{task}/predict", json={"queries": [start + "a" * 100_000]})
+    error(response, 422, "not_base64", "/queries/0")
+    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"%PDF-1.7", bytes(100)])
