@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,14 +27,15 @@ class Categorical(Predictive):
 
     `expected_entropy` is the mean entropy of the sampled members; None for a deterministic learner,
     whose epistemic part is then None as well, never a made-up number.
-    `set_level` maps an asked coverage to the probability mass at which prediction sets stop (conformal);
-    None means uncalibrated: the mass is the coverage itself. `novelty` is the raw score behind `unknown`.
+    `set_levels` holds, for coverages in even steps from 0 to 1, the probability mass at which prediction sets
+    stop (conformal); None means uncalibrated: the mass is the coverage itself. `novelty` is the raw score behind
+    `unknown`.
     """
 
     log_probs: Float[Tensor, "tasks query way"]
     expected_entropy: Float[Tensor, "tasks query"] | None = None
     unknown: Float[Tensor, "tasks query"] | None = None
-    set_level: Callable[[float], Float[Tensor, "tasks"]] | None = None
+    set_levels: Float[Tensor, "tasks levels"] | None = None
     samples: int = 0
     novelty: Float[Tensor, "tasks query"] | None = None
 
@@ -58,10 +58,11 @@ class Categorical(Predictive):
     def prediction_sets(self, coverage: float) -> Bool[Tensor, "tasks query way"]:
         """Classes in falling order of probability until the mass above them passes the level. Never empty."""
         mass = self.mass_above()
-        if self.set_level is None:
+        if self.set_levels is None:
             level = torch.full_like(mass[:, :1, :1], coverage)
         else:
-            level = self.set_level(coverage)[:, None, None]
+            step = math.ceil(coverage * (self.set_levels.shape[1] - 1) - _ROUNDING)
+            level = self.set_levels[:, step, None, None]
         return (mass <= level + _ROUNDING) & (self.log_probs > -torch.inf)
 
     def mass_above(self) -> Float[Tensor, "tasks query way"]:
@@ -75,12 +76,12 @@ class Categorical(Predictive):
         def cut(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[task : task + 1, :queries]
 
-        level = self.set_level
+        levels = self.set_levels
         return Categorical(
             self.log_probs[task : task + 1, :queries, :way],
             cut(self.expected_entropy),
             cut(self.unknown),
-            None if level is None else lambda coverage: level(coverage)[task : task + 1],
+            None if levels is None else levels[task : task + 1],
             self.samples,
             cut(self.novelty),
         )

@@ -115,11 +115,7 @@ def _tensors(predictive: Predictive) -> dict[str, Tensor]:
 
 
 def _on_cpu(predictive: Predictive) -> Predictive:
-    moved: dict[str, object] = {name: value.cpu() for name, value in _tensors(predictive).items()}
-    level = getattr(predictive, "set_level", None)
-    if level is not None:
-        moved["set_level"] = lambda coverage: level(coverage).cpu()
-    return replace(predictive, **moved)  # type: ignore[type-var]
+    return replace(predictive, **{name: value.cpu() for name, value in _tensors(predictive).items()})  # type: ignore[type-var]
 
 
 def _has_nan(predictive: Predictive) -> bool:

@@ -54,13 +54,12 @@ class Calibration(nn.Module):
         slope, offset = self.unknown_weight[0], terms @ self.unknown_weight[1:]
         return torch.sigmoid(slope * score + offset[:, None])
 
-    def set_level(self, coverage: float, terms: Float[Tensor, "tasks terms"]) -> Float[Tensor, "tasks"]:
-        """Probability mass at which a prediction set stops, for the asked coverage: a conformal quantile."""
+    def set_levels(self, terms: Float[Tensor, "tasks terms"]) -> Float[Tensor, "tasks levels"] | None:
+        """Probability mass at which prediction sets stop, by coverage: conformal quantiles of the task's bin."""
         if not self.has_sets:
-            return torch.full_like(terms[:, 0], coverage)
-        index = min(LEVELS - 1, int(-(-coverage * (LEVELS - 1) // 1)))
+            return None
         way, shot = bins(terms)
-        return self.set_quantiles[way, shot, index]
+        return self.set_quantiles[way, shot]
 
 
 def task_terms(

@@ -88,8 +88,11 @@ def per_log_way(loss: Float[Tensor, "tasks"], n_way: Int[Tensor, "tasks"]) -> Fl
 def squared_distances(
     query: Float[Tensor, "tasks query d"], rows: Float[Tensor, "tasks way d"]
 ) -> Float[Tensor, "tasks query way"]:
-    """‖q − r‖² by one batched product, about the mean row: cancellation would cost digits far from 0."""
-    centre = rows.mean(1, keepdim=True)
+    """‖q − r‖² by one batched product, about the first row, which is never padding.
+
+    Far from 0 cancellation would cost digits, and a centre that padding moves would let neighbours in a batch matter.
+    """
+    centre = rows[:, :1]
     query, rows = query - centre, rows - centre
     cross = query @ rows.transpose(1, 2)
     return (query.square().sum(-1, keepdim=True) - 2 * cross + rows.square().sum(-1)[:, None]).clamp_min(0)

@@ -155,20 +155,15 @@ class HyperSet(MetaLearner):
         logits, deviation, novelty = self._logits(weights, u)
         sharpness = self.calibration.inverse_temperature(terms)[:, None, None]
         unknown = self.calibration.unknown(novelty, terms)
-
-        def set_level(coverage: float) -> Tensor:
-            return self.calibration.set_level(coverage, terms)
-
+        levels = self.calibration.set_levels(terms)
         if noise is None:
-            return Categorical(
-                (logits * sharpness).log_softmax(-1), None, unknown, set_level, novelty=novelty
-            )
+            return Categorical((logits * sharpness).log_softmax(-1), None, unknown, levels, novelty=novelty)
         spread = self.calibration.spread(terms)[:, None, None]
         draws = noise.normal(weights.seed, weights.class_key)
         members = sampled_log_probs(logits * sharpness, deviation * sharpness * spread, draws)
         expected = categorical_entropy(members.transpose(-1, -2)).mean(-1)
         log_probs = _mean_log_probs(members, weights.class_mask)
-        return Categorical(log_probs, expected, unknown, set_level, noise.samples, novelty)
+        return Categorical(log_probs, expected, unknown, levels, noise.samples, novelty)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
         """Sampled NLL and ProtoNet's, in units of log way; Bayes factor against foreign queries; KL to the prior."""

@@ -93,7 +93,7 @@ class ProtoNet(MetaLearner):
         return Categorical(
             logits.log_softmax(-1),
             unknown=self.calibration.unknown(novelty, terms),
-            set_level=lambda coverage: self.calibration.set_level(coverage, terms),
+            set_levels=self.calibration.set_levels(terms),
             novelty=novelty,
         )
 
@@ -115,7 +115,11 @@ class ProtoNet(MetaLearner):
             one = prototypes.new_ones(len(prototypes))
             return one, one - 1
         rows = _in_metric(prototypes, cosine)
-        pairs = present[:, :, None] & present[:, None] & ~torch.eye(present.shape[1], dtype=torch.bool)
+        pairs = (
+            present[:, :, None]
+            & present[:, None]
+            & ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+        )
         count = pairs.sum((1, 2)).clamp_min(1)
         distances = squared_distances(rows, rows) * pairs
         mean = distances.sum((1, 2)) / count

@@ -91,8 +91,9 @@ def test_prediction_sets_reach_the_coverage(coverage: float, expected: list[list
 
 
 def test_prediction_sets_stop_at_the_calibrated_level() -> None:
-    answer = categorical(HALF, set_level=lambda coverage: torch.tensor([coverage - 0.3]))
-    assert sets(answer, 0.9) == [[0, 1], [0]]
+    answer = categorical(HALF, set_levels=torch.tensor([[0.0, 0.3, 0.6, 1.0]]))
+    assert sets(answer, 0.65) == [[0, 1], [0]]
+    assert sets(answer, 0.3) == [[0], [0]]
 
 
 def test_mass_above_is_that_of_the_better_classes() -> None:
@@ -117,7 +118,7 @@ def test_a_task_is_cut_from_its_batch() -> None:
         padded,
         expected_entropy=torch.tensor([[0.1, 0.1], [0.2, 0.2]]),
         unknown=torch.tensor([[0.3, 0.3], [0.4, 0.4]]),
-        set_level=lambda coverage: torch.tensor([0.0, coverage]),
+        set_levels=torch.tensor([[0.0, 0.0], [0.0, 1.0]]),
         samples=4,
     )
     one, other = batch.at(0, 1, 2), batch.at(1, 2, 3)

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from models.encoders.identity import Identity
+from models.fewshot.classes import squared_distances
 from models.fewshot.protonet import ProtoNet
 from models.predictive import Categorical
 from models.protocol import FOREIGN, Episodes, Support, TaskWeights
@@ -90,3 +91,13 @@ def test_a_prior_is_a_running_sum() -> None:
     first = learner.adapt(Support.of(SUPPORT_X[:, :1], SUPPORT_Y[:, :1]))
     grown = learner.adapt(Support.of(SUPPORT_X[:, 1:], SUPPORT_Y[:, 1:]), prior=first)
     assert_close(grown.rows["prototype"], adapted(learner).rows["prototype"])
+
+
+def test_distances_far_from_zero_do_not_depend_on_padding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = 1000 + torch.randn((1, 5, 16), generator=generator)
+    query = 1000 + torch.randn((1, 3, 16), generator=generator)
+    exact = (query.double()[:, :, None] - rows.double()[:, None]).square().sum(-1).float()
+    padded = torch.cat((rows, torch.zeros(1, 145, 16)), dim=1)
+    assert torch.allclose(squared_distances(query, rows), exact, atol=1e-3)
+    assert torch.allclose(squared_distances(query, padded)[..., :5], exact, atol=1e-3)
