@@ -118,7 +118,7 @@ def test_a_task_is_cut_from_its_batch() -> None:
         padded,
         expected_entropy=torch.tensor([[0.1, 0.1], [0.2, 0.2]]),
         unknown=torch.tensor([[0.3, 0.3], [0.4, 0.4]]),
-        set_levels=torch.tensor([[0.0, 0.0], [0.0, 1.0]]),
+        set_levels=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.5, 1.0]]),
         samples=4,
     )
     one, other = batch.at(0, 1, 2), batch.at(1, 2, 3)
