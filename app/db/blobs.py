@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
 T = TypeVar("T")
+STORE_ERRORS = (BaseError, OSError)
+"""What a store raises that cannot be read or written."""
 _AT_ONCE = 64
 _LISTED_AT_ONCE = 500
 
@@ -113,13 +116,26 @@ class Blobs:
 
 
 async def _gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    limit = asyncio.Semaphore(_AT_ONCE)
+    """Results in order, some calls at a time. When it raises, no call is left running: it may write."""
+    listed = list(calls)
+    waiting = enumerate(listed)
+    results: dict[int, T] = {}
 
-    async def one(call: Callable[[], Awaitable[T]]) -> T:
-        async with limit:
-            return await call()
+    async def work() -> None:
+        for index, call in waiting:
+            results[index] = await call()
 
-    return list(await asyncio.gather(*map(one, calls)))
+    workers = [asyncio.create_task(work()) for _ in range(min(_AT_ONCE, len(listed)))]
+    try:
+        if workers:
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        # Waited for, not cancelled: the store finishes what it has begun all the same.
+        deque(waiting, maxlen=0)
+        await asyncio.gather(*workers, return_exceptions=True)
+    for worker in workers:
+        worker.result()
+    return [results[index] for index in range(len(listed))]
 
 
 def _raw(tenant: str, name: str) -> str:

@@ -6,13 +6,18 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app.db.blobs import Blobs
+from app.db.blobs import STORE_ERRORS, Blobs
 from app.db.engine import Database
 from app.tasks import repository
 
 RETRY_SECONDS = 60.0
+BUSY = (OperationalError, PoolTimeoutError)
+"""How a database says that it has no time."""
+FAILURES = (SQLAlchemyError, *STORE_ERRORS)
+"""After which the next round comes all the same."""
 
 log = logging.getLogger("hyperserve")
 
@@ -35,11 +40,15 @@ class Collector:
             async with self._database.write() as session:
                 await repository.lock_blobs(session)
                 await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, wanted))
-        except OperationalError as error:
-            await self.later(tenant, wanted)
-            log.warning("%d blobs of deleted examples stay for now: %s", len(wanted), error.orig)
+        except BaseException as error:
+            self.later(tenant, wanted)
+            if not isinstance(error, BUSY):
+                raise
+            log.warning(
+                "%d blobs of deleted examples stay for now: %s", len(wanted), getattr(error, "orig", error)
+            )
 
-    async def later(self, tenant: str, blobs: Collection[str]) -> None:
+    def later(self, tenant: str, blobs: Collection[str]) -> None:
         """To be collected when the database has time again."""
         self._left.setdefault(tenant, set()).update(blobs)
 
@@ -58,9 +67,12 @@ class Collector:
         """Sweeps what a killed process may have left, then retries what is left, until cancelled."""
         try:
             await self.sweep()
-        except OperationalError as error:
-            log.warning("left-over blobs were not looked for: %s", error.orig)
+        except FAILURES as error:
+            log.warning("left-over blobs were not looked for: %s", getattr(error, "orig", error))
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             for tenant in list(self._left):
-                await self.collect(tenant, ())
+                try:
+                    await self.collect(tenant, ())
+                except FAILURES as error:
+                    log.warning("blobs of deleted examples stay for now: %s", error)

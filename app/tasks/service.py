@@ -11,7 +11,6 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy.exc import OperationalError
 
 from app.db.blobs import Blobs
 from app.db.engine import Database
@@ -25,7 +24,7 @@ from app.serving.engine import Engine
 from app.serving.types import Answers
 from app.tasks import prepare, repository, schemas
 from app.tasks.answers import predictions
-from app.tasks.garbage import Collector
+from app.tasks.garbage import BUSY, Collector
 from app.tasks.heads import Head, Heads
 from app.tasks.prepare import PreparedSupport
 from app.tasks.repository import StoredExample
@@ -225,8 +224,10 @@ class TaskService:
         except BaseException as error:
             await self._blobs.delete_features([(version.learner_digest, version.id)])
             # A database too busy to commit is too busy to say which blobs are others' as well.
-            collect = self._garbage.later if isinstance(error, OperationalError) else self._garbage.collect
-            await collect(task.tenant, blobs)
+            if isinstance(error, BUSY):
+                self._garbage.later(task.tenant, blobs)
+            else:
+                await self._garbage.collect(task.tenant, blobs)
             raise
 
 

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import BaseError
 
 from app.db.blobs import BlobMissingError, Blobs, digest
 
@@ -22,6 +23,27 @@ def test_put_get_delete(tmp_path: Path) -> None:
         assert [tenant async for tenant, _ in blobs.listed()] == ["a"]
         await blobs.delete("a", [*data, digest(b"never there")])
         assert [name async for _, names in blobs.listed() for name in names] == []
+
+    asyncio.run(test())
+
+
+def test_a_failed_write_leaves_none_running(tmp_path: Path) -> None:
+    """Whoever then takes back what was written must not be overtaken by the rest."""
+
+    async def test() -> None:
+        blobs = Blobs.at(None, tmp_path)
+        data = {digest(bytes([index])): bytes([index]) for index in range(200)}
+        first = next(iter(data))
+        # A file where the folder of the first blob belongs: it cannot be written.
+        folder = tmp_path / "blobs" / "raw" / "a" / first[:2]
+        folder.parent.mkdir(parents=True)
+        folder.write_bytes(b"")
+        with pytest.raises(BaseError):
+            await blobs.put_missing("a", data)
+        written = sorted(path for path in folder.parent.rglob("*") if path.is_file())
+        await asyncio.sleep(0.1)
+        assert sorted(path for path in folder.parent.rglob("*") if path.is_file()) == written
+        assert len(written) < len(data)
 
     asyncio.run(test())
 

@@ -93,3 +93,22 @@ def test_tenants_see_their_own(run: Callable[[Test], None]) -> None:
         assert (removed.versions, removed.blobs) == ([("d", version)], {KEPT})
 
     run(test)
+
+
+def test_what_a_failure_left_is_retried(run: Callable[[Test], None], tmp_path: Path) -> None:
+    """Whatever kept blobs from being deleted, the next collection of their tenant has them."""
+
+    async def test(database: Database, blobs: Blobs) -> None:
+        await blobs.put_missing("t", {ORPHAN: b"orphan"})
+        collector = Collector(database, blobs)
+        file = next(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
+        file.unlink()
+        file.mkdir()
+        with pytest.raises(Exception, match=ORPHAN):
+            await collector.collect("t", [ORPHAN])
+        file.rmdir()
+        file.write_bytes(b"orphan")
+        await collector.collect("t", ())
+        assert await names(blobs) == {}
+
+    run(test)
