@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from app.db.blobs import BlobMissingError, Blobs
@@ -45,18 +46,23 @@ class Restorer:
     async def weights(self, head: Head, artifact: Artifact) -> TaskWeights:
         """Of a version whose learner is served, from cached features or else from the raw inputs."""
         examples = await self._examples(head)
-        cached = await self._blobs.get_features(head.learner_digest, head.version)
-        if cached is None:
+        features = await self._features(head, len(examples))
+        if features is None:
             adapted = await self._adapt(head, artifact, examples)
-            await self.keep_features(head.learner_digest, head.version, adapted.features)
+            await self._keep_features(head, adapted.features)
             return adapted.weights
-        features = safetensors.load(cached)[FEATURES]
         # Not read by the engine, so never filled.
         x = np.empty((len(examples), *head.shape), np.float32)
         return (await self._engine.adapt(head.learner, _support(head, examples, x), features)).weights
 
     async def renew(self, head: Head, artifact: Artifact) -> Head:
         """The same examples under the learner that is served now: a new version, and the current one."""
+        # Until it is ours: another process, with yet another learner, may have been faster.
+        while head.learner_digest != artifact.digest:
+            head = await self._renewed(head, artifact)
+        return head
+
+    async def _renewed(self, head: Head, artifact: Artifact) -> Head:
         flight = self._renewing.get(head.version)
         if flight is None:
             flight = self._renewing[head.version] = asyncio.create_task(self._renew(head, artifact))
@@ -88,9 +94,30 @@ class Restorer:
                 shape=old.shape,
             )
             await repository.add_version(session, task, version, examples_of=old)
-        await self.keep_features(version.learner_digest, version.id, adapted.features)
-        self._engine.admit(version.id, version.learner, adapted.weights)
-        return head_of(task, version)
+        renewed = head_of(task, version)
+        # The weights are not admitted here: a deletion that has just evicted them would be undone.
+        await self._keep_features(renewed, adapted.features)
+        return renewed
+
+    async def _features(self, head: Head, examples: int) -> npt.NDArray[np.float32] | None:
+        """None where they are not there, or damaged: they can be made again."""
+        cached = await self._blobs.get_features(head.learner_digest, head.version)
+        if cached is None:
+            return None
+        try:
+            features: npt.NDArray[np.float32] = safetensors.load(cached)[FEATURES]
+        except (SafetensorError, KeyError):
+            return None
+        return features if len(features) == examples else None
+
+    async def _keep_features(self, head: Head, features: npt.NDArray[np.float32]) -> None:
+        """Of a version that is stored. Raises `ProblemError` 404, leaving none, if it was deleted meanwhile."""
+        await self.keep_features(head.learner_digest, head.version, features)
+        async with self._database.read() as session:
+            known = await repository.known_versions(session, [head.version])
+        if not known:
+            await self._blobs.delete_features([(head.learner_digest, head.version)])
+            raise not_found()
 
     async def _examples(self, head: Head) -> list[StoredExample]:
         async with self._database.read() as session:
