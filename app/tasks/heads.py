@@ -6,7 +6,9 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-CAPACITY = 100_000
+CAPACITY = 1_000_000
+"""Labels of all heads together, which are what a head weighs; a head counts as a few beside its own."""
+OWN_WEIGHT = 10
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,17 @@ class Head:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
 
+    @property
+    def weight(self) -> int:
+        return OWN_WEIGHT + len(self.classes)
+
 
 class Heads:
     """Least recently used heads by task id. A change by another process goes unseen for `seconds` at most."""
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, capacity: int = CAPACITY) -> None:
         self._seconds = float("inf") if seconds is None else seconds
+        self._left = capacity
         self._heads: OrderedDict[str, tuple[float, Head]] = OrderedDict()
 
     def get(self, tenant: str, task: str) -> Head | None:
@@ -36,16 +43,18 @@ class Heads:
         if entry is None or entry[1].tenant != tenant:
             return None
         if time.monotonic() - entry[0] > self._seconds:
-            del self._heads[task]
+            self.drop(task)
             return None
         self._heads.move_to_end(task)
         return entry[1]
 
     def put(self, head: Head) -> None:
+        self.drop(head.task)
         self._heads[head.task] = (time.monotonic(), head)
-        self._heads.move_to_end(head.task)
-        if len(self._heads) > CAPACITY:
-            self._heads.popitem(last=False)
+        self._left -= head.weight
+        while self._left < 0:
+            self.drop(next(iter(self._heads)))
 
     def drop(self, task: str) -> None:
-        self._heads.pop(task, None)
+        if entry := self._heads.pop(task, None):
+            self._left += entry[1].weight
