@@ -63,7 +63,8 @@ class Intake:
         self._bodies_left -= 1
         try:
             await self._read(request, BYTES[kind], chunks)
-            yield Body(kind, b"".join(chunks), boundary)
+            chunks[:] = [b"".join(chunks)]  # Not twice in memory.
+            yield Body(kind, chunks[0], boundary)
         finally:
             self._bodies_left += 1
             self._bytes_left += sum(map(len, chunks))
