@@ -21,6 +21,7 @@ from app.settings import REPOSITORY
 from models import artifact
 from models.artifact import Artifact, ArtifactError
 from models.data import files, omniglot, vectors
+from models.data.augment import AugmentConfig
 from models.data.dataset import DatasetError
 from models.evaluation import compare as comparison
 from models.evaluation import omniglot as omniglot_protocol
@@ -34,6 +35,8 @@ console = Console(stderr=True)
 OMNIGLOT, SYNTHETIC = "omniglot", "synthetic-vectors"
 _SPACES = 12
 _HELD_OUT = 0.2
+_LOCAL = ("--data", "--runs")
+_LOCAL_WITH_VALUE = tuple(f"{name}=" for name in _LOCAL)
 _REFUSALS = (ArtifactError, DatasetError, LearnerError, training.RecipeError, TrainingDivergedError)
 
 
@@ -60,6 +63,13 @@ def train(
     foreign: Annotated[float, typer.Option(help="Share of queries of classes not in the support set.")] = 0.1,
     within_domain: Annotated[float, typer.Option(help="Share of tasks within one alphabet.")] = 0.5,
     examples_per_step: int = 300,
+    augmentation: Annotated[float, typer.Option(help="Strength of the changes made to glyphs.")] = 1.0,
+    mirrored: Annotated[
+        bool, typer.Option(help="Mirror images of training classes are classes too.")
+    ] = False,
+    init: Annotated[
+        str | None, typer.Option(help="Start from this learner: a path, or a name in the zoo.")
+    ] = None,
     steps: int = 14_000,
     lr: float = 2e-3,
     seed: int = 0,
@@ -75,12 +85,14 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     try:
+        start = None if init is None else _learner(init)
         chosen = training.Recipe.model_validate(
             {
                 "method": method,
                 "hparams": dict(map(_key_value, hparam or [])),
                 "encoder": encoder,
-                "dataset": dataset,
+                "dataset": f"{dataset}, mirrored" if mirrored else dataset,
+                "warm_start": None if start is None else start.digest,
                 "episodes": {
                     "min_way": min_way,
                     "max_way": max_way,
@@ -91,7 +103,7 @@ def train(
                     "within_domain": within_domain,
                     "examples_per_step": examples_per_step,
                 },
-                "augmentation": {} if encoder != "identity" else None,
+                "augmentation": None if encoder == "identity" else AugmentConfig().scaled(augmentation),
                 "train": {
                     "steps": steps,
                     "lr": lr,
@@ -107,10 +119,8 @@ def train(
                 },
             }
         )
-        material = _training_data(dataset, data, encoder, seed)
-        # The path of the data is this machine's affair, not part of how to make the learner again.
-        words = [word for word in sys.argv[1:] if data is None or word not in ("--data", str(data))]
-        command = shlex.join(["hyperserve", *words])
+        material = _training_data(dataset, data, encoder, seed, mirrored)
+        command = _command(sys.argv[1:])
         with _bar() as progress:
             task = progress.add_task("training", total=steps, note="")
 
@@ -121,7 +131,15 @@ def train(
                     progress.console.print(f"step {int(row['step'])}: {note}")
                 progress.update(task, completed=row["step"], note=note)
 
-            digest = training.train(chosen, material, runs / name, version("hyperserve"), command, report)
+            digest = training.train(
+                chosen,
+                material,
+                runs / name,
+                version("hyperserve"),
+                command,
+                report,
+                None if start is None else start.learner,
+            )
     except (*_REFUSALS, ValidationError) as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from error
@@ -192,17 +210,20 @@ def _evaluate(
     }
 
 
-def _training_data(dataset: str, data: Path | None, encoder: str, seed: int) -> training.TrainingData:
+def _training_data(
+    dataset: str, data: Path | None, encoder: str, seed: int, mirrored: bool
+) -> training.TrainingData:
     if dataset == OMNIGLOT:
-        return training.TrainingData(
-            omniglot.load(data, "train").glyphs().rotations(), [omniglot.load(data, "validation")]
-        )
+        fitting = omniglot.load(data, "train").glyphs()
+        fitting = fitting.mirrored() if mirrored else fitting
+        return training.TrainingData(fitting.rotations(), [omniglot.load(data, "validation")])
     if dataset == SYNTHETIC:
         return training.TrainingData(None, [vectors.space(index) for index in range(_SPACES)])
     given = files.load(Path(dataset))
     fitting, validation = files.split_classes(given, _HELD_OUT, seed)
     if encoder != "identity" and given.inputs.dtype == torch.uint8:
         fitting = fitting.glyphs()
+        fitting = fitting.mirrored() if mirrored else fitting
     return training.TrainingData(fitting, [validation])
 
 
@@ -226,6 +247,19 @@ def _page(benchmark: Benchmark, result: dict[str, Any]) -> str:
         else:
             lines.append(f"- {key.replace('_', ' ')}: {value}")
     return "\n".join(lines) + "\n"
+
+
+def _command(words: list[str]) -> str:
+    """How to make the learner again; where this machine keeps data and runs is its own affair."""
+    kept, skip = [], False
+    for word in words:
+        if skip or word.startswith(_LOCAL_WITH_VALUE):
+            skip = False
+        elif word in _LOCAL:
+            skip = True
+        else:
+            kept.append(word)
+    return shlex.join(["hyperserve", *kept])
 
 
 def _key_value(pair: str) -> tuple[str, Any]:

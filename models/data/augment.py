@@ -38,6 +38,11 @@ class AugmentConfig(BaseModel):
     one_hand: float = 0.5
     """Share of tasks written in one style."""
 
+    def scaled(self, strength: float) -> AugmentConfig:
+        """Every change of a glyph times `strength`; how styles are shared stays."""
+        changes = ("turn", "shear", "scale", "shift", "elastic", "thicker", "thinner", "blur")
+        return self.model_copy(update={name: getattr(self, name) * strength for name in changes})
+
 
 def augment(
     pictures: UInt8[Tensor, "n side side"],

@@ -72,6 +72,18 @@ class ClassDataset:
         chunks = [ink(chunk, side)[:, 0].mul(255).round().byte() for chunk in pictures.split(_CHUNK)]
         return replace(self, inputs=torch.cat(chunks))
 
+    def mirrored(self) -> ClassDataset:
+        """Each class and its mirror image as two classes, in domains of their own."""
+        classes, domains = len(self.class_names), int(self.domains.max()) + 1
+        return replace(
+            self,
+            source=f"{self.source} with mirror images",
+            inputs=torch.cat((self.inputs, self.inputs.flip(2))),
+            labels=torch.cat((self.labels, self.labels + classes)),
+            class_names=(*self.class_names, *(f"{name}#mirrored" for name in self.class_names)),
+            domains=torch.cat((self.domains, self.domains + domains)),
+        )
+
     def rotations(self) -> ClassDataset:
         """Each class turned by 0, 90, 180 and 270 degrees as four classes (Santoro et al. 2016)."""
         classes, turns = len(self.class_names), range(4)

@@ -42,6 +42,8 @@ class Recipe(BaseModel):
     encoder: str = "conv4"
     encoder_hparams: dict[str, object] = Field(default_factory=dict)
     dataset: str
+    warm_start: str | None = None
+    """Digest of the learner whose weights training starts from."""
     episodes: EpisodeConfig = EpisodeConfig()
     augmentation: AugmentConfig | None = AugmentConfig()
     train: TrainConfig = TrainConfig()
@@ -57,16 +59,25 @@ class TrainingData:
 
 
 def train(
-    recipe: Recipe, data: TrainingData, folder: Path, code_version: str, command: str, report: Report
+    recipe: Recipe,
+    data: TrainingData,
+    folder: Path,
+    code_version: str,
+    command: str,
+    report: Report,
+    start: MetaLearner | None = None,
 ) -> str:
     """Trains into `folder`, resuming what is there, and saves the learner in `folder/learner`; its digest.
 
-    Raises `RecipeError` when the folder holds another training.
+    `start` is the learner of `recipe.warm_start`. Raises `RecipeError` when the folder holds another training
+    or the two learners differ in shape.
     """
     _claim(folder, recipe)
     torch.manual_seed(recipe.train.seed)
     config = _config(recipe, data, code_version)
     learner = build(config)
+    if start is not None:
+        _warm_start(learner, start)
     made: dict[str, object] = {"command": command, "dataset": recipe.dataset, "seed": recipe.train.seed}
     if data.train is not None and any(p.requires_grad for p in learner.parameters()):
         sampler = EpisodeSampler(data.train, recipe.episodes, recipe.train.seed)
@@ -150,6 +161,16 @@ def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerCon
         input=ImageInput() if pictures else VectorInput(),
         training_classes=classes,
     )
+
+
+def _warm_start(learner: MetaLearner, start: MetaLearner) -> None:
+    """Everything but the calibration, which is fitted anew."""
+    own = learner.state_dict()
+    taken = {name: value for name, value in start.state_dict().items() if not name.startswith("calibration.")}
+    wrong = [name for name, value in taken.items() if name not in own or own[name].shape != value.shape]
+    if wrong:
+        raise RecipeError(f"the learner to start from is of another make: {wrong[0]}")
+    learner.load_state_dict({**own, **taken})
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

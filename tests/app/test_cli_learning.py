@@ -50,6 +50,12 @@ def test_train_makes_a_calibrated_learner_with_its_card_and_resumes(pictures: Pa
     code, said = run(*words, "--seed", "1")
     assert code == 2
     assert "another training" in " ".join(said.split())
+    start = ("--init", str(tmp_path / "mine" / "learner"), "--mirrored", "--augmentation", "0.5")
+    code, said = run("train", "--name", "second", *words[3:], *start)
+    assert code == 0, said
+    second = artifact.load(tmp_path / "second" / "learner")
+    assert json.loads((tmp_path / "second" / "recipe.json").read_text())["warm_start"] == made.digest
+    assert second.config.training["dataset"].endswith(", mirrored")
 
 
 @pytest.mark.parametrize(
