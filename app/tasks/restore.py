@@ -30,7 +30,10 @@ FEATURES = "features"
 
 
 class Restorer:
-    """Raw inputs are the truth; features of one learner are a cache beside them. Raises `ProblemError`."""
+    """Raw inputs are the truth; features of one learner are a cache beside them.
+
+    Raises `ProblemError`, and `BlobMissingError` where raw inputs are lost.
+    """
 
     def __init__(self, database: Database, blobs: Blobs, engine: Engine, pool: Executor) -> None:
         self._database = database
@@ -113,11 +116,13 @@ class Restorer:
     async def _keep_features(self, head: Head, features: npt.NDArray[np.float32]) -> None:
         """Of a version that is stored. Raises `ProblemError` 404, leaving none, if it was deleted meanwhile."""
         await self.keep_features(head.learner_digest, head.version, features)
-        async with self._database.read() as session:
-            known = await repository.known_versions(session, [head.version])
-        if not known:
+        if not await self._stored(head):
             await self._blobs.delete_features([(head.learner_digest, head.version)])
             raise not_found()
+
+    async def _stored(self, head: Head) -> bool:
+        async with self._database.read() as session:
+            return bool(await repository.known_versions(session, [head.version]))
 
     async def _examples(self, head: Head) -> list[StoredExample]:
         async with self._database.read() as session:
@@ -133,7 +138,8 @@ class Restorer:
             loop = asyncio.get_running_loop()
             x = await loop.run_in_executor(self._pool, redecode, raws, artifact.config.input)
         except BlobMissingError:
-            # Deleted meanwhile.
+            if await self._stored(head):
+                raise  # Lost, which is no client's fault.
             raise not_found() from None
         except InputError as error:
             detail = f"The learner that is served now does not take the task's inputs: {error.detail}"

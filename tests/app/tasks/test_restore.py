@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.db.blobs import Blobs, digest
+from app.db.blobs import BlobMissingError, Blobs, digest
 from app.db.engine import Database
 from app.db.migrate import upgrade
 from app.db.tables import TaskRow, VersionRow
@@ -141,5 +141,20 @@ def test_a_version_of_yet_another_learner_is_renewed_too(tmp_path: Path, artifac
             renewed = await it.restorer.renew(it.head, artifact)
             assert (renewed.number, renewed.learner_digest) == (3, artifact.digest)
             assert (await it.restorer.renew(it.head, artifact)) == renewed
+
+    asyncio.run(test())
+
+
+def test_lost_inputs_are_not_a_missing_task(tmp_path: Path, artifact: Artifact) -> None:
+    """A task is only said not to be there when it is not."""
+
+    async def test() -> None:
+        async with stored(tmp_path, artifact, artifact.digest) as it:
+            await it.blobs.delete("t", [digest(VECTORS["a"])])
+            with pytest.raises(BlobMissingError):
+                await it.restorer.weights(it.head, artifact)
+            await it.delete()
+            with pytest.raises(ProblemError):
+                await it.restorer.weights(it.head, artifact)
 
     asyncio.run(test())
