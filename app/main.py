@@ -94,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         queue_limit=settings.queue_limit,
     )
     engine.start()
+    app.state.engine = engine
     alone = settings.uses_sqlite and settings.workers == 1
     heads = Heads(None if alone else OTHERS_SEEN_SECONDS)
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:

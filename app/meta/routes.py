@@ -39,6 +39,10 @@ async def livez() -> Health:
 async def readyz(request: Request) -> Health:
     if not request.app.state.ready:
         raise fail("starting", "Learners are being loaded.", headers={"Retry-After": "1"})
+    if not request.app.state.engine.alive:
+        raise fail(
+            "busy", "The compute thread has ended; start the service again.", headers={"Retry-After": "5"}
+        )
     return Health(status="ok")
 
 

@@ -64,6 +64,11 @@ class Batcher:
         if thread is not None:
             thread.join()
 
+    @property
+    def alive(self) -> bool:
+        with self._lock:
+            return self._thread is not None
+
     def submit(self, job: Job) -> None:
         """Raises `EngineBusy` or `EngineClosed`; the job is then released."""
         try:

@@ -55,6 +55,11 @@ class Engine:
     def start(self) -> None:
         self._batcher.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the compute thread runs: False before `start`, after `close`, and if it ever dies."""
+        return self._batcher.alive
+
     def warm(self) -> None:
         """Runs every learner once, in the calling thread. Raises what a broken learner raises."""
         torch.set_num_threads(1)

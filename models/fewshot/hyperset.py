@@ -21,12 +21,13 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
+from models.bayes.sampling import MOST_SAMPLED, expectations, mean_log_probs, sampled_log_probs
 from models.encoders.base import Encoder
 from models.fewshot.classes import (
     EmbeddedEpisodes,
@@ -39,7 +40,7 @@ from models.fewshot.classes import (
 )
 from models.hypernets.set_residual import SetResidual
 from models.noise import Noise
-from models.predictive import Categorical, categorical_entropy
+from models.predictive import Categorical
 from models.protocol import (
     Episodes,
     LearnerError,
@@ -160,9 +161,15 @@ class HyperSet(MetaLearner):
             return Categorical((logits * sharpness).log_softmax(-1), None, unknown, levels, novelty=novelty)
         spread = self.calibration.spread(terms)[:, None, None]
         draws = noise.normal(weights.seed, weights.class_key)
-        members = sampled_log_probs(logits * sharpness, deviation * sharpness * spread, draws)
-        expected = categorical_entropy(members.transpose(-1, -2)).mean(-1)
-        log_probs = _mean_log_probs(members, weights.class_mask)
+        sharp, wide = logits * sharpness, deviation * sharpness * spread
+        part = max(1, MOST_SAMPLED // draws.numel())
+        parts = [
+            expectations(
+                sharp[:, start : start + part], wide[:, start : start + part], draws, weights.class_mask
+            )
+            for start in range(0, max(1, sharp.shape[1]), part)
+        ]
+        log_probs, expected = (torch.cat(both, dim=1) for both in zip(*parts, strict=True))
         return Categorical(log_probs, expected, unknown, levels, noise.samples, novelty)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
@@ -175,7 +182,7 @@ class HyperSet(MetaLearner):
         logits, deviation, novelty = self._logits(weights, self.metric(embedded.query))
         draws = _TRAINING_NOISE.normal(weights.seed, weights.class_key)
         members = sampled_log_probs(logits, deviation, draws)
-        log_probs = _mean_log_probs(members, weights.class_mask)
+        log_probs = mean_log_probs(members, weights.class_mask)
         nll = cross_entropy(log_probs, embedded.target, embedded.known)
         protonet = self._protonet_loss(embedded)
         unknown = self._unknown_loss(novelty, embedded)
@@ -261,25 +268,6 @@ class HyperSet(MetaLearner):
         moved = (weights.rows["mean"] - weights.task["centre"][:, None]).square() / between
         kl = 0.5 * (share + moved - 1 - share.log()).sum(-1)
         return (kl * weights.class_mask).sum(1)
-
-
-def sampled_log_probs(
-    logits: Float[Tensor, "tasks query way"],
-    deviation: Float[Tensor, "tasks query way"],
-    draws: Float[Tensor, "tasks way samples"],
-) -> Float[Tensor, "tasks query way samples"]:
-    """Log-probabilities of each member: one draw per class and sample, shared by the queries of a task."""
-    sampled = logits[..., None] + deviation[..., None] * draws[:, None]
-    return sampled.log_softmax(-2)
-
-
-def _mean_log_probs(
-    members: Float[Tensor, "tasks query way samples"], present: Bool[Tensor, "tasks way"]
-) -> Float[Tensor, "tasks query way"]:
-    """Log of the mean probability over members; padding is kept out of the sum, whose gradient there is NaN."""
-    padding = ~present[:, None]
-    finite = members.masked_fill(padding[..., None], 0.0)
-    return (finite.logsumexp(-1) - math.log(members.shape[-1])).masked_fill(padding, -torch.inf)
 
 
 def _quadratic(
