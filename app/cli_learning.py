@@ -72,6 +72,7 @@ def train(
     ] = None,
     steps: int = 14_000,
     lr: float = 2e-3,
+    ema: Annotated[float, typer.Option(help="Decay of the moving average of weights.")] = 0.998,
     seed: int = 0,
     device: str = "cpu",
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
@@ -107,6 +108,7 @@ def train(
                 "train": {
                     "steps": steps,
                     "lr": lr,
+                    "ema": ema,
                     "seed": seed,
                     "device": device,
                     "precision": precision,
@@ -120,7 +122,7 @@ def train(
             }
         )
         material = _training_data(dataset, data, encoder, seed, mirrored)
-        command = _command(sys.argv[1:])
+        command = _command(sys.argv[1:], start)
         with _bar() as progress:
             task = progress.add_task("training", total=steps, note="")
 
@@ -249,8 +251,8 @@ def _page(benchmark: Benchmark, result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _command(words: list[str]) -> str:
-    """How to make the learner again; where this machine keeps data and runs is its own affair."""
+def _command(words: list[str], start: Artifact | None) -> str:
+    """How to make the learner again, from the first; where this machine keeps data and runs is its own affair."""
     kept, skip = [], False
     for word in words:
         if skip or word.startswith(_LOCAL_WITH_VALUE):
@@ -259,7 +261,8 @@ def _command(words: list[str]) -> str:
             skip = True
         else:
             kept.append(word)
-    return shlex.join(["hyperserve", *kept])
+    command = shlex.join(["hyperserve", *kept])
+    return command if start is None else f"{start.config.training.get('command')} && {command}"
 
 
 def _key_value(pair: str) -> tuple[str, Any]:
