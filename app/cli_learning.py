@@ -116,7 +116,7 @@ def train(
                 },
                 "calibration": {
                     "tasks": calibration_tasks,
-                    "gold_tasks": max(2, calibration_tasks * 3 // 10),
+                    "gold_tasks": max(2, calibration_tasks * 6 // 10),
                     "set_tasks": 10 * calibration_tasks,
                 },
             }

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 STATISTICS = 2
-TASK_TERMS = 3 + STATISTICS
-"""1, log way, mean log shot, and the learner's own statistics of the support set."""
+TASK_TERMS = 5 + STATISTICS
+"""1, log way, mean log shot, 1/shot, log way/shot, and the learner's own statistics of the support set."""
 UNKNOWN_TERMS = TASK_TERMS + 1
 WAY_EDGES = (2, 4, 8, 16, 32)
 SHOT_EDGES = (1, 2, 4, 8)
@@ -72,8 +72,10 @@ def task_terms(
     log_shot = shots.clamp_min(1).log().sum(1) / present.sum(1).clamp_min(1)
     if statistics is None:
         statistics = log_shot.new_zeros(len(log_shot), STATISTICS)
-    basic = torch.stack((torch.ones_like(log_shot), n_way.to(log_shot).log(), log_shot), dim=1)
-    return torch.cat((basic, statistics), dim=1)
+    one, log_way, rarity = torch.ones_like(log_shot), n_way.to(log_shot).log(), (-log_shot).exp()
+    return torch.cat(
+        (torch.stack((one, log_way, log_shot, rarity, log_way * rarity), dim=1), statistics), dim=1
+    )
 
 
 def bins(terms: Float[Tensor, "tasks terms"]) -> tuple[Int[Tensor, "tasks"], Int[Tensor, "tasks"]]:

@@ -11,8 +11,8 @@ import torch
 
 from models.data.dataset import ClassDataset
 
-_CLASSES = 48
-_EXAMPLES = 24
+_CLASSES = 120
+_EXAMPLES = 20
 _GROUPS = 8
 
 

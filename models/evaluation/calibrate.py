@@ -21,13 +21,13 @@ from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import MetaLearner
 
-_WAYS = (2, 5, 10, 20, 40)
+_WAYS = (2, 5, 10, 20, 40, 100)
 _SHOTS = (1, 2, 5, 10)
-_GOLD_SHOTS = (1, 2, 5)
+_GOLD_SHOTS = (1, 2, 5, 10)
 _GOLD_MAX_WAY = 20
 _QUERIES = 5
 _REFERENCE_WAY = 5
-_ROUNDS = 2
+_ROUNDS = 3
 _RIDGE = 1e-3
 
 
@@ -36,7 +36,7 @@ class CalibrationPlan:
     """Tasks per cell (at 5 ways), per check against disagreement, per conformal bin. Each fit draws its own."""
 
     tasks: int = 100
-    gold_tasks: int = 30
+    gold_tasks: int = 60
     set_tasks: int = 1000
     seed: int = 20
 
