@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(default=1, ge=1, le=64, description="Serving processes.")
-    data_dir: Path = Field(default=Path("./data"), description="Where the database, blobs and secrets live.")
+    data_dir: Path = Field(default=Path("./data"), description="Where the database and blobs live.")
     database_url: str | None = Field(
         default=None, description="SQLAlchemy URL of the state of record; SQLite in DATA_DIR when unset."
     )

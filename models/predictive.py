@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _ROUNDING = 1e-7
@@ -65,9 +65,14 @@ class Categorical(Predictive):
             level = self.set_levels[:, step, None, None]
         return (mass <= level + _ROUNDING) & (self.log_probs > -torch.inf)
 
+    def ranking(self) -> Int[Tensor, "tasks query way"]:
+        """Classes in falling order of probability, the first of equals first: labels and sets share it."""
+        return self.log_probs.sort(dim=-1, descending=True, stable=True).indices
+
     def mass_above(self) -> Float[Tensor, "tasks query way"]:
         """For each class, the probability of all classes ranked above it: 0 for the label."""
-        ranked, order = self.probabilities.sort(dim=-1, descending=True, stable=True)
+        order = self.ranking()
+        ranked = self.probabilities.gather(-1, order)
         mass = (ranked.cumsum(-1) - ranked).clamp_min(0)
         mass[..., 0] = 0
         return torch.empty_like(mass).scatter(-1, order, mass)

@@ -19,7 +19,7 @@ def predictions(
     probabilities = log_probs.exp() / log_probs.exp().sum(-1, keepdim=True)
     if not bool(probabilities.isfinite().all()):
         raise fail("numerical_overflow", "The answers are not finite; scale the inputs down.", "/queries")
-    order = probabilities.sort(dim=-1, descending=True, stable=True).indices
+    order = predictive.ranking()[0]
     inside = predictive.prediction_sets(coverage)[0].tolist()
     entropy = predictive.entropy[0].clamp_min(0).tolist()
     epistemic = None if predictive.epistemic is None else predictive.epistemic[0].tolist()

@@ -153,3 +153,10 @@ def test_other_answers_are_cut_alike() -> None:
     assert density.samples is not None
     assert density.samples.shape == (1, 7, 4)
     assert Density(values[..., 0]).at(0, 1, 0).samples is None
+
+
+def test_the_label_is_in_its_set_when_probabilities_tie_in_single_precision() -> None:
+    """The second class is better by less than float32 shows after the exponential."""
+    answer = Categorical(torch.tensor([[[-0.69314724, -0.6931472, -20.0]]]))
+    assert int(answer.ranking()[0, 0, 0]) == 1
+    assert sets(answer, 0.1) == [[1]]
