@@ -24,6 +24,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.serving
+	$(VENV)/bin/python -m benchmarks.start
 
 docs: $(VENV)/.dev
 	$(VENV)/bin/hyperserve openapi > docs/openapi.json
