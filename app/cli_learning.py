@@ -231,14 +231,15 @@ def _training_data(
 
 def _learner(name: str) -> Artifact:
     zoo = REPOSITORY / "models" / "zoo" / name
-    return artifact.load(zoo if zoo.is_dir() else Path(name))
+    folder = zoo if zoo.is_dir() else Path(name)
+    # A training keeps its learner in a folder `learner`; its name is that of the training.
+    return artifact.load(folder, folder.resolve().parent.name if folder.name == "learner" else None)
 
 
 def _update_card(found: Artifact, benchmark: Benchmark, result: dict[str, Any]) -> None:
     title = f"{benchmark.value} {result['data']}" if "data" in result else benchmark.value
     config = found.config.model_copy(update={"metrics": {**found.config.metrics, title: result}})
-    name = found.path.parent.name if found.name == "learner" else found.name
-    artifact.save(found.path, found.learner, config, write_card(name, config))
+    artifact.save(found.path, found.learner, config, write_card(found.name, config))
 
 
 def _page(benchmark: Benchmark, result: dict[str, Any]) -> str:
