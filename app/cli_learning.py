@@ -85,6 +85,10 @@ def train(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
+    tasks = {"min_way": min_way, "max_way": max_way, "min_shot": min_shot, "max_shot": max_shot}
+    tasks |= {"queries": queries, "examples_per_step": examples_per_step}
+    schedule = {"steps": steps, "lr": lr, "ema": ema, "seed": seed, "validate_every": validate_every}
+    calibration = {"tasks": calibration_tasks, "set_tasks": 10 * calibration_tasks}
     try:
         start = None if init is None else _learner(init)
         chosen = training.Recipe.model_validate(
@@ -94,58 +98,40 @@ def train(
                 "encoder": encoder,
                 "dataset": f"{dataset}, mirrored" if mirrored else dataset,
                 "warm_start": None if start is None else start.digest,
-                "episodes": {
-                    "min_way": min_way,
-                    "max_way": max_way,
-                    "min_shot": min_shot,
-                    "max_shot": max_shot,
-                    "queries": queries,
-                    "foreign": foreign,
-                    "within_domain": within_domain,
-                    "examples_per_step": examples_per_step,
-                },
+                "episodes": tasks | {"foreign": foreign, "within_domain": within_domain},
                 "augmentation": None if encoder == "identity" else AugmentConfig().scaled(augmentation),
-                "train": {
-                    "steps": steps,
-                    "lr": lr,
-                    "ema": ema,
-                    "seed": seed,
-                    "device": device,
-                    "precision": precision,
-                    "validate_every": validate_every,
-                },
-                "calibration": {
-                    "tasks": calibration_tasks,
-                    "gold_tasks": max(2, calibration_tasks * 6 // 10),
-                    "set_tasks": 10 * calibration_tasks,
-                },
+                "train": schedule | {"device": device, "precision": precision},
+                "calibration": calibration | {"gold_tasks": max(2, calibration_tasks * 6 // 10)},
             }
         )
         material = _training_data(dataset, data, encoder, seed, mirrored)
-        command = _command(sys.argv[1:], start)
-        with _bar() as progress:
-            task = progress.add_task("training", total=steps, note="")
-
-            def report(row: dict[str, float]) -> None:
-                note = f"loss {row['loss']:.3f}"
-                if "score" in row:
-                    note = f"{note}  validation {100 * row['score']:.2f} %"
-                    progress.console.print(f"step {int(row['step'])}: {note}")
-                progress.update(task, completed=row["step"], note=note)
-
-            digest = training.train(
-                chosen,
-                material,
-                runs / name,
-                version("hyperserve"),
-                command,
-                report,
-                None if start is None else start.learner,
-            )
+        digest = _run(chosen, material, runs / name, _command(sys.argv[1:], start), start)
     except (*_REFUSALS, ValidationError) as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from error
     console.print(f"{runs / name / 'learner'}  {digest[:16]}", highlight=False)
+
+
+def _run(
+    chosen: training.Recipe,
+    material: training.TrainingData,
+    folder: Path,
+    command: str,
+    start: Artifact | None,
+) -> str:
+    """Trains under a progress bar; the digest of what came of it."""
+    with _bar() as progress:
+        task = progress.add_task("training", total=chosen.train.steps, note="")
+
+        def report(row: dict[str, float]) -> None:
+            note = f"loss {row['loss']:.3f}"
+            if "score" in row:
+                note = f"{note}  validation {100 * row['score']:.2f} %"
+                progress.console.print(f"step {int(row['step'])}: {note}")
+            progress.update(task, completed=row["step"], note=note)
+
+        learner = None if start is None else start.learner
+        return training.train(chosen, material, folder, version("hyperserve"), command, report, learner)
 
 
 def evaluate(

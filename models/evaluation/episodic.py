@@ -7,13 +7,15 @@ embedding each task, at a small part of the cost.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from models.evaluation import scores
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import FOREIGN, MetaLearner, Support, TaskWeights
@@ -135,3 +137,16 @@ def nll(batch: Batch) -> Float[Tensor, "tasks"]:
     """Mean negative log-likelihood of the known queries, in nats, per task."""
     picked = batch.answer.log_probs.gather(-1, batch.target.clamp_min(0)[..., None])[..., 0]
     return -(torch.where(batch.known, picked, 0.0).sum(1) / batch.known.sum(1))
+
+
+def summary(batches: list[Batch]) -> dict[str, Any]:
+    """Accuracy and NLL with their intervals over tasks, calibration error and Brier score over queries."""
+    probabilities = torch.cat([batch.answer.probabilities[batch.known] for batch in batches])
+    target = torch.cat([batch.target[batch.known] for batch in batches])
+    confidence, label = probabilities.max(-1)
+    return {
+        "accuracy": asdict(scores.Estimate.over(torch.cat([accuracy(batch) for batch in batches]))),
+        "nll": asdict(scores.Estimate.over(torch.cat([nll(batch) for batch in batches]))),
+        "ece": scores.calibration_error(confidence, label == target),
+        "brier": scores.brier(probabilities, target),
+    }

@@ -12,7 +12,7 @@ import torch
 
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation import scores
-from models.evaluation.episodic import Batch, Cell, Features, accuracy, answers, embed_all, nll
+from models.evaluation.episodic import Batch, Cell, Features, accuracy, answers, embed_all, summary
 from models.evaluation.gold import disagreement
 from models.evaluation.scores import Estimate
 from models.protocol import MetaLearner
@@ -67,18 +67,8 @@ def _accuracy(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) 
 
 def _cell(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
     batches = list(answers(learner, features, cell, plan.tasks, plan.seed))
-    probabilities = torch.cat([batch.answer.probabilities.flatten(0, 1) for batch in batches])
-    target = torch.cat([batch.target.flatten() for batch in batches])
-    confidence, label = probabilities.max(-1)
-    return {
-        "way": cell.way,
-        "shot": cell.shot,
-        "accuracy": asdict(Estimate.over(torch.cat([accuracy(batch) for batch in batches]))),
-        "nll": asdict(Estimate.over(torch.cat([nll(batch) for batch in batches]))),
-        "ece": scores.calibration_error(confidence, label == target),
-        "brier": scores.brier(probabilities, target),
-        "sets": [_sets(batches, coverage) for coverage in COVERAGES],
-    }
+    sets = [_sets(batches, coverage) for coverage in COVERAGES]
+    return {"way": cell.way, "shot": cell.shot, **summary(batches), "sets": sets}
 
 
 def _sets(batches: list[Batch], coverage: float) -> dict[str, Any]:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from models.data.dataset import ClassDataset
-from models.evaluation import scores
-from models.evaluation.episodic import Cell, Features, accuracy, answers, embed_all, nll
-from models.evaluation.scores import Estimate
+from models.evaluation.episodic import Cell, answers, embed_all, summary
 from models.protocol import MetaLearner
 
 SHOTS = (1, 5, 10)
@@ -30,21 +25,10 @@ def evaluate(learner: MetaLearner, data: ClassDataset, tasks: int, seed: int) ->
         "seed": seed,
         "dim": data.inputs.shape[1],
         "cells": [
-            _cell(learner, features, cell, FULL_WAY_TASKS if cell.way == classes else tasks, seed)
+            {"way": cell.way, "shot": cell.shot}
+            | summary(
+                list(answers(learner, features, cell, FULL_WAY_TASKS if cell.way == classes else tasks, seed))
+            )
             for cell in cells
         ],
-    }
-
-
-def _cell(learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int) -> dict[str, Any]:
-    batches = list(answers(learner, features, cell, tasks, seed))
-    probabilities = torch.cat([batch.answer.probabilities.flatten(0, 1) for batch in batches])
-    target = torch.cat([batch.target.flatten() for batch in batches])
-    confidence, label = probabilities.max(-1)
-    return {
-        "way": cell.way,
-        "shot": cell.shot,
-        "accuracy": asdict(Estimate.over(torch.cat([accuracy(batch) for batch in batches]))),
-        "nll": asdict(Estimate.over(torch.cat([nll(batch) for batch in batches]))),
-        "ece": scores.calibration_error(confidence, label == target),
     }
