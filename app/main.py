@@ -138,7 +138,11 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     EngineBusy: _busy,
     EngineClosed: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
     UnknownLearner: lambda _: fail("learner_unavailable", "The learner is not served any more."),
-    NotFinite: lambda _: fail("numerical_overflow", "The answer is not finite; scale the inputs down."),
+    NotFinite: lambda error: fail(
+        "numerical_overflow",
+        "The numbers overflow; scale the inputs down.",
+        "/support" if error.support else "/queries",
+    ),
     LearnerError: lambda error: fail("unsupported_support", f"{error}", "/support"),
     OperationalError: _database_busy,
     PoolTimeoutError: _database_busy,

@@ -29,3 +29,8 @@ class LearnerFailed(ServingError):
 
 class NotFinite(ServingError):
     """The weights or the answer came out as NaN or infinite: the numbers given were too large for float32."""
+
+    def __init__(self, message: str, *, support: bool) -> None:
+        super().__init__(message)
+        self.support = support
+        """Whether the support set is at fault, else the queries."""

@@ -83,7 +83,10 @@ def predict(jobs: Sequence[PredictJob], arena: Arena) -> list[Predictive | NotFi
         answers = [batch.at(index, job.features.shape[0], job.way) for index, job in enumerate(jobs)]
     if not _has_nan(batch):
         return list(answers)
-    return [NotFinite("the answer is not a number") if _has_nan(answer) else answer for answer in answers]
+    return [
+        NotFinite("the answer is not a number", support=False) if _has_nan(answer) else answer
+        for answer in answers
+    ]
 
 
 def _pad(
@@ -105,7 +108,7 @@ def _pad(
 def _own(weights: TaskWeights) -> TaskWeights | NotFinite:
     """The weights of one task in memory of their own: a view would keep its whole batch alive."""
     if not all(bool(value.isfinite().all()) for _, value in tensors(weights)):
-        return NotFinite("the weights of this support set are not finite")
+        return NotFinite("the weights of this support set are not finite", support=True)
     return TaskWeights(
         task={name: value.detach().cpu().clone() for name, value in weights.task.items()},
         rows={name: value.detach().cpu().clone() for name, value in weights.rows.items()},

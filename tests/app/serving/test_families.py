@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,9 @@ async def never() -> TaskWeights:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_served_in_company_as_by_hand_alone(case: Case) -> None:
     learner = case.learner().requires_grad_(False)
-    engine = Engine({"it": Artifact("it", case.config, "d" * 64, learner, "", Path())})
+    # A copy: `functional_call` swaps a module's parameters for a moment, so two threads must not share one.
+    served = copy.deepcopy(learner)
+    engine = Engine({"it": Artifact("it", case.config, "d" * 64, served, "", Path())})
     engine.start()
 
     async def ask(index: int, task: Task) -> None:
