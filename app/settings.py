@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -46,6 +47,33 @@ class Settings(BaseSettings):
     )
     body_bytes: int = Field(default=512 << 20, gt=0, description="Memory for request bodies, all together.")
     body_seconds: float = Field(default=60, gt=0, description="Time a client has to send its body.")
+
+    redis_url: str | None = Field(
+        default=None, description="Shares weights between processes and wakes them; needs SECRET."
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Signs what goes through Redis; made up and kept in DATA_DIR when unset, without Redis.",
+    )
+    worker: bool = Field(default=True, description="Whether `serve` runs a worker beside it.")
+    worker_jobs: int = Field(default=1, ge=1, le=64, description="Jobs that a worker runs at a time.")
+    worker_device: str = Field(default="cpu", description="torch device of the worker's jobs.")
+    lease_seconds: float = Field(
+        default=15, ge=0.5, le=3600, description="Silence after which a worker's job goes to another."
+    )
+    prediction_seconds: float = Field(
+        default=7 * 86_400, gt=0, description="How long predictions asked with store=true take feedback."
+    )
+    job_seconds: float = Field(
+        default=30 * 86_400, gt=0, description="How long finished jobs are kept before `gc` drops them."
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object per line, or lines for people."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is worth a line."
+    )
 
     @property
     def database(self) -> str:

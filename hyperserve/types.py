@@ -41,10 +41,35 @@ class Task(Answer):
     warnings: list[Notice] = Field(default_factory=list)
 
 
+class Version(Answer):
+    """One immutable support set of a task."""
+
+    number: int
+    parent: int | None = Field(description="Number of the version that this one was made from.")
+    origin: Literal["created", "support", "edited", "feedback", "renewed"] = Field(
+        description="What made it; renewed: the learner was replaced."
+    )
+    current: bool = Field(description="Whether it answers when no version is named.")
+    learner: str
+    learner_digest: str
+    classes: list[str]
+    shots: dict[str, int]
+    created_at: datetime
+
+
+class Example(Answer):
+    """One labelled input of a support set."""
+
+    id: str
+    label: str
+    kind: Literal["image", "vector", "text"]
+    created_at: datetime
+
+
 class Prediction(Answer):
     """The answer to one query. `label` is the most probable class whatever `unknown` says."""
 
-    id: str | None = None
+    id: str | None = Field(default=None, description="Where the query was stored: what feedback names.")
     label: str
     confidence: float = Field(description="Probability of `label`.")
     probabilities: dict[str, float] = Field(
@@ -82,23 +107,70 @@ class Learner(Answer):
     """A meta-trained model that turns support sets into weights."""
 
     name: str
-    digest: str
-    input: dict[str, Any] = Field(
-        description='Kind and shape of the input, such as {"kind": "image", "size": 28}.'
+    digest: str | None = Field(description="Of what it answers; null until it is trained.")
+    input: dict[str, Any] | None = Field(
+        description='Kind and shape of the input, such as {"kind": "image", "size": 28}; null until trained.'
     )
     default: bool = Field(description="Whether it serves requests of its input kind that name no learner.")
     method: str
-    status: Literal["ready", "loading", "failed"]
+    status: Literal["ready", "loading", "training", "failed"]
     traits: dict[str, Any]
-    ways: SpanOut
-    shots: SpanOut
+    ways: SpanOut | None
+    shots: SpanOut | None
     metrics: dict[str, Any]
+    dataset: str | None = Field(default=None, description="What it is trained on, if it was trained here.")
+    job: str | None = Field(default=None, description="The job that trains it.")
 
 
 class LearnerCard(Learner):
     """One learner with its model card (Markdown)."""
 
     card: str
+
+
+class Dataset(Answer):
+    """An uploaded labelled set to meta-train learners on."""
+
+    id: str
+    name: str | None
+    format: Literal["zip", "npz", "csv"]
+    kind: Literal["image", "vector"]
+    shape: list[int] | None = Field(description="Of one input, where all have one.")
+    classes: dict[str, int] = Field(description="Examples of each class.")
+    examples: int
+    bytes: int
+    created_at: datetime
+
+
+class Job(Answer):
+    """Work that a worker does. Run at least once, published once."""
+
+    id: str
+    kind: str
+    subject: str | None = Field(description="What it works on, such as learners/mine.")
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"] = Field(
+        description="dead: its worker was lost at every attempt."
+    )
+    attempt: int
+    max_attempts: int
+    cancel_requested: bool
+    progress: dict[str, Any] | None = Field(description='Such as {"step": 300, "steps": 1000, "loss": 0.2}.')
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None = Field(description="`code` and `detail` of a failure.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        return self.state not in ("queued", "running")
+
+
+class Training(Answer):
+    """A learner in the making and the job that makes it."""
+
+    learner: Learner
+    job: Job
 
 
 class Limits(Answer):
@@ -117,6 +189,10 @@ class Limits(Answer):
     text_characters: int
     image_bytes: int
     image_pixels: int
+    dataset_bytes: int
+    dataset_examples: int
+    dataset_classes: int
+    training_steps: int
 
 
 class Page(Answer, Generic[Item]):

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.db.types import UtcDateTime, now
 
-REVISION = "0001"
+REVISION = "0002"
 """Of `migrations`: where these tables stand."""
 
 ID = String(40)
@@ -42,6 +54,8 @@ class TaskRow(Base):
     name: Mapped[str | None] = mapped_column(LABEL)
     current: Mapped[int] = mapped_column(Integer)
     """Number of the version that answers when none is named."""
+    revision: Mapped[int] = mapped_column(Integer, default=1)
+    """Counts every change of the task or of what is current: its ETag."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
@@ -63,6 +77,10 @@ class VersionRow(Base):
     """Examples of each class, in the order of `classes`."""
     shape: Mapped[list[int]] = mapped_column(JSON)
     """Of one decoded input: queries must have the same."""
+    parent: Mapped[int | None] = mapped_column(Integer)
+    """Number of the version that this one was made from; None for the first."""
+    origin: Mapped[str] = mapped_column(String(16), default="created")
+    """What made it: created, support, edited, feedback or renewed."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
@@ -93,3 +111,143 @@ class VersionExampleRow(Base):
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     example_id: Mapped[str] = mapped_column(ID, ForeignKey("examples.id", ondelete="CASCADE"))
     tenant: Mapped[str] = mapped_column(TENANT)
+
+
+class PredictionRow(Base):
+    """A query that was kept with its answer (`store=true`), so that feedback can name it. It lapses."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (Index(None, "tenant", "blob"), Index(None, "task_id"), Index(None, "expires_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant: Mapped[str] = mapped_column(TENANT)
+    task_id: Mapped[str] = mapped_column(ID, ForeignKey("tasks.id", ondelete="CASCADE"))
+    version: Mapped[int] = mapped_column(Integer)
+    """Number of the version that answered."""
+    label: Mapped[str] = mapped_column(LABEL)
+    kind: Mapped[str] = mapped_column(String(16))
+    blob: Mapped[str] = mapped_column(DIGEST)
+    feedback: Mapped[str | None] = mapped_column(LABEL)
+    """The label that the client says is right."""
+    feedback_version: Mapped[int | None] = mapped_column(Integer)
+    """Number of the version that the feedback made."""
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class DatasetRow(Base):
+    """An uploaded labelled set to meta-train on. The file as it came is a blob."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (Index(None, "tenant", "id"), Index(None, "tenant", "blob"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant: Mapped[str] = mapped_column(TENANT)
+    name: Mapped[str | None] = mapped_column(LABEL)
+    format: Mapped[str] = mapped_column(String(16))
+    """Of the file: zip, npz or csv."""
+    kind: Mapped[str] = mapped_column(String(16))
+    """Of an input: image or vector."""
+    shape: Mapped[list[int] | None] = mapped_column(JSON)
+    """Of one input where all have one: [d] of vectors, [height, width] of arrays of pictures."""
+    classes: Mapped[dict[str, int]] = mapped_column(JSON)
+    """Examples of each class."""
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    blob: Mapped[str] = mapped_column(DIGEST)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class LearnerRow(Base):
+    """A learner that was trained here, or is being trained. Those in the zoo have no row."""
+
+    __tablename__ = "learners"
+    __table_args__ = (UniqueConstraint("tenant", "name"), Index(None, "dataset_id"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant: Mapped[str] = mapped_column(TENANT)
+    name: Mapped[str] = mapped_column(SLUG)
+    method: Mapped[str] = mapped_column(String(63))
+    status: Mapped[str] = mapped_column(String(16))
+    """training, ready or failed."""
+    digest: Mapped[str | None] = mapped_column(DIGEST)
+    """Of the artifact in the blob store; set when it is ready."""
+    dataset_id: Mapped[str | None] = mapped_column(ID, ForeignKey("datasets.id"))
+    job_id: Mapped[str | None] = mapped_column(ID)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class JobRow(Base):
+    """Work for a worker. Who holds the lease publishes, and nobody else: see `app.jobs.repository`."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "tenant", "id"), Index(None, "state", "priority", "run_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant: Mapped[str] = mapped_column(TENANT)
+    kind: Mapped[str] = mapped_column(String(32))
+    payload: Mapped[dict[str, Any]] = mapped_column(JSON)
+    subject: Mapped[str | None] = mapped_column(String(128))
+    """What the job works on, such as learners/<name>."""
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    """queued, running, succeeded, failed, cancelled or dead."""
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    """Higher runs first."""
+    run_at: Mapped[int] = mapped_column(BigInteger)
+    """Not before; milliseconds of the database's clock, as `lease_until`."""
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    max_attempts: Mapped[int] = mapped_column(Integer, default=3)
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_token: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Fencing token: grows with every claim."""
+    lease_until: Mapped[int | None] = mapped_column(BigInteger)
+    cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    sequence: Mapped[int] = mapped_column(Integer, default=1)
+    """Counts every change that clients can see: the id of its event."""
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class IdempotencyRow(Base):
+    """A request that came with an Idempotency-Key; its response is stored with the request's effect."""
+
+    __tablename__ = "idempotency"
+    __table_args__ = (UniqueConstraint("tenant", "key"), Index(None, "expires_at"))
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant: Mapped[str] = mapped_column(TENANT)
+    key: Mapped[str] = mapped_column(String(255))
+    route: Mapped[str] = mapped_column(String(255))
+    """Method and path."""
+    body: Mapped[str] = mapped_column(DIGEST)
+    """Digest of the query string and the body."""
+    token: Mapped[str] = mapped_column(ID)
+    """Whose turn it is: the request that holds the lease."""
+    lease_until: Mapped[int] = mapped_column(BigInteger)
+    """Milliseconds of the database's clock; past it, without a response, the key is free again."""
+    status: Mapped[int | None] = mapped_column(Integer)
+    headers: Mapped[dict[str, str] | None] = mapped_column(JSON)
+    response: Mapped[bytes | None] = mapped_column(LargeBinary)
+    expires_at: Mapped[int] = mapped_column(BigInteger)
+    """Milliseconds of the database's clock."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class ChangeRow(Base):
+    """What other processes must hear of; each reads what is new about once a second (`app.db.changes`)."""
+
+    __tablename__ = "changes"
+    __table_args__ = (Index(None, "at"),)
+
+    id: Mapped[str] = mapped_column(ID, primary_key=True)
+    tenant: Mapped[str] = mapped_column(TENANT)
+    at: Mapped[int] = mapped_column(BigInteger)
+    """Milliseconds of the database's clock."""
+    kind: Mapped[str] = mapped_column(String(16))
+    """task, purge, learner or job."""
+    subject: Mapped[str] = mapped_column(String(128))
+    detail: Mapped[list[str]] = mapped_column(JSON)
+    """Of a purge, the ids of the versions that are gone."""

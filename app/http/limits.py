@@ -20,6 +20,10 @@ LIMITS = Limits(
     text_characters=MAX_TEXT,
     image_bytes=MAX_BYTES,
     image_pixels=MAX_PIXELS,
+    dataset_bytes=2 << 30,
+    dataset_examples=2_000_000,
+    dataset_classes=20_000,
+    training_steps=200_000,
 )
 SAMPLES_MIN, SAMPLES_DEFAULT = 2, 32
 TOP_MAX = 1_000

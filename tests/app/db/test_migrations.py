@@ -22,7 +22,7 @@ from app.db.tables import REVISION, Base
 from app.settings import Settings
 from tests.app.db.postgres import postgres_url
 
-TABLES = {"tasks", "versions", "examples", "version_examples"}
+TABLES = set(Base.metadata.tables)
 
 
 @pytest.fixture(scope="module")

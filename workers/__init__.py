@@ -1,0 +1,1 @@
+"""Background work: a supervisor, and one child process per job."""
