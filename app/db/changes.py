@@ -7,6 +7,7 @@ when its transaction commits, which may be after a later one did: each reading l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -79,10 +80,8 @@ class Watcher:
     async def run(self) -> None:
         """Until cancelled. While the database is away nothing is new; afterwards all of it comes."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), self.seconds)
-            except TimeoutError:
-                pass
             self._woken.clear()
             try:
                 news = await self._read()
