@@ -9,4 +9,13 @@ install_import_hook("models", "tests.shapes.checked")
 
 import torch  # noqa: E402
 
+from tests.servers.fixtures import (  # noqa: E402, F401 (found by name)
+    database_url,
+    databases,
+    own_postgres_server,
+    own_redis_server,
+    postgres_url,
+    redis_url,
+)
+
 torch.set_num_threads(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,14 @@ from app.db.migrate import (
 )
 from app.db.tables import REVISION, Base
 from app.settings import Settings
-from tests.app.db.postgres import postgres_url
+from tests.servers.postgres import Databases
 
 TABLES = set(Base.metadata.tables)
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from postgres_url(tmp_path_factory.mktemp("postgres"))
+def postgres(databases: Databases) -> str:
+    return databases.empty()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
-from tests.app.db.postgres import postgres_url
 from tests.app.problems import OK, create
 from tests.app.server import Server
+from tests.servers.postgres import Databases
 
 
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from postgres_url(tmp_path_factory.mktemp("postgres"))
+def postgres(databases: Databases) -> str:
+    return databases.empty()
 
 
 def test_tasks_on_postgresql(own_server: Server, postgres: str) -> None:

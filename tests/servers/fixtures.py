@@ -1,0 +1,85 @@
+"""Fixtures over real servers. Servers are shared by all tests of a run, databases by those of one module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.db.migrate import upgrade
+from app.settings import Settings
+from tests.servers import postgres, redis
+from tests.servers.postgres import Databases, Postgres, own_postgres
+from tests.servers.programs import installed_postgres, installed_redis, missing, wheel_postgres, wheel_redis
+from tests.servers.redis import Redis, own_redis
+
+BOTH = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Databases of one PostgreSQL server."""
+    if given := os.environ.get(postgres.VARIABLE):
+        shared = Databases(Settings(database_url=given).database)
+        yield shared
+        shared.drop_all()
+        return
+    if installed_postgres() is None and wheel_postgres() is None:
+        missing("PostgreSQL", postgres.VARIABLE)
+    server = own_postgres(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield Databases(server.url)
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def postgres_url(databases: Databases) -> str:
+    """SQLAlchemy's URL of a database that is migrated and, for the first test of the module, empty."""
+    return databases.migrated()
+
+
+@pytest.fixture(params=BOTH)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A migrated and empty database for each test, once of each kind."""
+    if request.param == "postgresql":
+        made: Databases = request.getfixturevalue("databases")
+        return made.migrated()
+    url = f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a Redis that tests share: keys must be their own."""
+    if given := os.environ.get(redis.VARIABLE):
+        yield given
+        return
+    if installed_redis() is None and wheel_redis() is None:
+        missing("Redis", redis.VARIABLE)
+    server = own_redis(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def own_postgres_server(tmp_path: Path) -> Iterator[Postgres]:
+    """Started; to be stopped and started by the test."""
+    folder = tmp_path / "postgres"
+    folder.mkdir()
+    server = own_postgres(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_redis_server(tmp_path: Path) -> Iterator[Redis]:
+    """Started; to be stopped and started by the test."""
+    server = own_redis(tmp_path)
+    server.start()
+    yield server
+    server.stop()
