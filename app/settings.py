@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=15, ge=0.5, le=3600, description="Silence after which a worker's job goes to another."
     )
+    job_kinds: str | None = Field(
+        default=None, description="Module whose KINDS are further kinds of jobs that the worker runs."
+    )
     prediction_seconds: float = Field(
         default=7 * 86_400, gt=0, description="How long predictions asked with store=true take feedback."
     )

@@ -1,0 +1,270 @@
+"""The queue: jobs under leases, by the database's clock. Run at least once, published once.
+
+Who claims a job holds a lease and a fencing token that grows with every claim and every loss. All that is
+written for a running job is written where the token is still the same, so a worker that was paused, cut off
+or taken for dead changes nothing when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Update,
+    case,
+    exists,
+    false,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.changes import Change, record
+from app.db.clock import now_ms
+from app.db.tables import JobRow
+from app.db.types import now
+from app.ids import new_id
+from hyperserve.types import Job
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"]
+Document = dict[str, Any]
+Effect = Callable[[AsyncSession], Awaitable[None]]
+ACTIVE: tuple[State, ...] = ("queued", "running")
+MAX_ATTEMPTS = 3
+LOST = {"code": "worker_lost", "detail": "The process that ran the job was lost at every attempt."}
+_SPENT = JobRow.attempt >= JobRow.max_attempts
+
+Values = dict[Any, Any]
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The lease holds on. `cancelled`: somebody asked to end the job."""
+
+    cancelled: bool
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a worker should do next."""
+
+    waiting: bool
+    """There is a job to claim."""
+    lapsed: bool
+    """A lease ran out: `reap`."""
+    cancelled: frozenset[str]
+    """Its own jobs that somebody asked to end."""
+
+
+async def enqueue(
+    session: AsyncSession,
+    tenant: str,
+    kind: str,
+    payload: Document,
+    *,
+    subject: str | None = None,
+    max_attempts: int = MAX_ATTEMPTS,
+    priority: int = 0,
+) -> JobRow:
+    """A new job, visible to workers when the caller's transaction commits."""
+    values = {"id": new_id("job"), "tenant": tenant, "kind": kind, "payload": payload, "subject": subject}
+    settings = {"max_attempts": max_attempts, "priority": priority, "run_at": now_ms()}
+    statement = insert(JobRow).values(**values, **settings).returning(JobRow)
+    job = (await session.scalars(statement)).one()
+    await record(session, Change(tenant, "job", job.id))
+    return job
+
+
+async def signals(session: AsyncSession, owner: str, kinds: Collection[str]) -> Signals:
+    """A cheap look without any lock, before the statements that take one."""
+    here = select(JobRow.id)
+    looked = select(
+        exists(here.where(_waiting(kinds))).label("waiting"), exists(here.where(_lapsed())).label("lapsed")
+    )
+    found = (await session.execute(looked)).one()
+    mine = (JobRow.state == "running", JobRow.lease_owner == owner, JobRow.cancel_requested == true())
+    cancelled = await session.scalars(here.where(*mine))
+    return Signals(found.waiting, found.lapsed, frozenset(cancelled))
+
+
+async def reap(session: AsyncSession) -> list[JobRow]:
+    """Jobs whose lease ran out: back in the queue, dead after their last attempt, or cancelled if so asked."""
+    lapsed = select(JobRow.id).where(_lapsed()).with_for_update(skip_locked=True)
+    return await _changed(session, update(JobRow).where(JobRow.id.in_(lapsed)).values(_given_up(_SPENT)))
+
+
+async def claim(
+    session: AsyncSession, owner: str, lease_ms: int, kinds: Collection[str] | None = None
+) -> JobRow | None:
+    """The next job, now running under a lease of `owner`; None when nothing waits."""
+    await reap(session)
+    first = (
+        select(JobRow.id)
+        .where(_waiting(kinds))
+        .order_by(JobRow.priority.desc(), JobRow.run_at, JobRow.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    values = {
+        JobRow.state: "running",
+        JobRow.attempt: JobRow.attempt + 1,
+        JobRow.lease_owner: owner,
+        JobRow.lease_token: JobRow.lease_token + 1,
+        JobRow.lease_until: now_ms() + lease_ms,
+        JobRow.sequence: JobRow.sequence + 1,
+        JobRow.started_at: func.coalesce(JobRow.started_at, now()),
+    }
+    statement = update(JobRow).where(JobRow.id == first, JobRow.state == "queued").values(values)
+    return await _row(session, statement)
+
+
+async def renew(
+    session: AsyncSession, id: str, token: int, lease_ms: int, progress: Document | None = None
+) -> Renewal | None:
+    """None when the lease is lost: end the child, it can publish nothing any more."""
+    values: Values = {JobRow.lease_until: now_ms() + lease_ms}
+    if progress is not None:
+        values |= {JobRow.progress: progress, JobRow.sequence: JobRow.sequence + 1}
+    job = await _row(session, _held(id, token).values(values))
+    return None if job is None else Renewal(job.cancel_requested)
+
+
+async def finish(
+    session: AsyncSession,
+    id: str,
+    token: int,
+    state: Literal["succeeded", "failed", "cancelled"],
+    result: Document | None = None,
+    error: Document | None = None,
+    *,
+    progress: Document | None = None,
+    effect: Effect | None = None,
+) -> bool:
+    """Publishes the end of a job, and with it, in the same transaction, its effect. False, without effect,
+    when the lease is lost."""
+    values = _ended() | {
+        JobRow.state: state,
+        JobRow.result: null() if result is None else result,
+        JobRow.error: null() if error is None else error,
+        JobRow.finished_at: now(),
+    }
+    if progress is not None:
+        values[JobRow.progress] = progress
+    job = await _row(session, _held(id, token).values(values))
+    if job is None:
+        return False
+    if effect is not None:
+        await effect(session)
+    await record(session, Change(job.tenant, "job", id))
+    return True
+
+
+async def release(session: AsyncSession, id: str, token: int, *, blame: bool = True) -> JobRow | None:
+    """Gives a running job up, as a lapsed lease does. Without `blame` the attempt does not count: its worker
+    stopped in order. None when it has finished or the lease is lost."""
+    spent = {} if blame else {JobRow.max_attempts: JobRow.max_attempts + 1}
+    last = _SPENT if blame else false()
+    return next(iter(await _changed(session, _held(id, token).values(_given_up(last) | spent))), None)
+
+
+async def request_cancel(session: AsyncSession, tenant: str, id: str) -> JobRow | None:
+    """At once where nobody runs it, else its worker is asked. None when it is unknown or has finished."""
+    idle = or_(JobRow.state == "queued", _lapsed())
+    values = {
+        JobRow.cancel_requested: True,
+        JobRow.sequence: JobRow.sequence + 1,
+        JobRow.state: case((idle, "cancelled"), else_=JobRow.state),
+        JobRow.finished_at: case((idle, now()), else_=null()),
+        JobRow.lease_token: case((idle, JobRow.lease_token + 1), else_=JobRow.lease_token),
+        JobRow.lease_owner: case((idle, null()), else_=JobRow.lease_owner),
+        JobRow.lease_until: case((idle, null()), else_=JobRow.lease_until),
+    }
+    mine = (JobRow.tenant == tenant, JobRow.id == id, JobRow.state.in_(ACTIVE))
+    return next(iter(await _changed(session, update(JobRow).where(*mine).values(values))), None)
+
+
+async def get(session: AsyncSession, tenant: str, id: str) -> JobRow | None:
+    return (
+        await session.scalars(select(JobRow).where(JobRow.tenant == tenant, JobRow.id == id))
+    ).one_or_none()
+
+
+async def page(
+    session: AsyncSession,
+    tenant: str,
+    before: str | None,
+    limit: int,
+    *,
+    state: State | None = None,
+    kind: str | None = None,
+) -> list[JobRow]:
+    """Newest first, starting after the job `before`."""
+    query = select(JobRow).where(JobRow.tenant == tenant).order_by(JobRow.id.desc()).limit(limit)
+    for column, value in ((JobRow.state, state), (JobRow.kind, kind)):
+        query = query if value is None else query.where(column == value)
+    return list(await session.scalars(query if before is None else query.where(JobRow.id < before)))
+
+
+async def sequences(session: AsyncSession, ids: Collection[str]) -> dict[str, int]:
+    """Where each of the jobs stands: grows with every change that clients can see."""
+    query = select(JobRow.id, JobRow.sequence).where(JobRow.id.in_(ids))
+    return {row.id: row.sequence for row in await session.execute(query)}
+
+
+def job_answer(row: JobRow) -> Job:
+    return Job.model_validate(row, from_attributes=True)
+
+
+def _waiting(kinds: Collection[str] | None) -> ColumnElement[bool]:
+    due = (JobRow.state == "queued") & (JobRow.run_at <= now_ms())
+    return due if kinds is None else due & JobRow.kind.in_(kinds)
+
+
+def _lapsed() -> ColumnElement[bool]:
+    return (JobRow.state == "running") & (JobRow.lease_until < now_ms())
+
+
+def _held(id: str, token: int) -> Update:
+    """A lease that ran out holds on until somebody takes the job: nobody else runs it yet."""
+    return update(JobRow).where(JobRow.id == id, JobRow.state == "running", JobRow.lease_token == token)
+
+
+def _ended() -> Values:
+    return {JobRow.lease_owner: None, JobRow.lease_until: None, JobRow.sequence: JobRow.sequence + 1}
+
+
+def _given_up(last: ColumnElement[bool]) -> Values:
+    cancelled = JobRow.cancel_requested == true()
+    return _ended() | {
+        JobRow.lease_token: JobRow.lease_token + 1,
+        JobRow.state: case((cancelled, "cancelled"), (last, "dead"), else_="queued"),
+        JobRow.error: case((cancelled, null()), (last, literal(LOST, JSON)), else_=null()),
+        JobRow.finished_at: case((or_(cancelled, last), now()), else_=null()),
+    }
+
+
+async def _row(session: AsyncSession, statement: Update) -> JobRow | None:
+    return next(iter(await _rows(session, statement)), None)
+
+
+async def _rows(session: AsyncSession, statement: Update) -> list[JobRow]:
+    options = {"synchronize_session": False, "populate_existing": True}
+    return list(await session.scalars(statement.returning(JobRow), execution_options=options))
+
+
+async def _changed(session: AsyncSession, statement: Update) -> list[JobRow]:
+    """Rows that the statement changed, with the news that others must hear."""
+    jobs = await _rows(session, statement)
+    await record(session, *(Change(job.tenant, "job", job.id) for job in jobs))
+    return jobs
