@@ -6,6 +6,7 @@ hand writes a whole support set, and per picture for the rest; small changes per
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import torch
@@ -31,7 +32,7 @@ class AugmentConfig(BaseModel):
     elastic: float = 0.05
     thicker: float = 0.8
     thinner: float = 0.5
-    """Stroke change: 1 is one pixel of dilation at the stored side, per side of the stroke."""
+    """Stroke change: pixels of dilation at the stored side, per side of the stroke."""
     blur: float = 0.4
     jitter: float = 0.35
     """Change per picture, as a share of the change per style."""
@@ -94,14 +95,16 @@ def _basis(side: int) -> Float[Tensor, "terms pixels"]:
 def _stroke(
     x: Float[Tensor, "n 1 side side"], width: Float[Tensor, "n"], config: AugmentConfig
 ) -> Float[Tensor, "n 1 side side"]:
-    """Towards the maximum of the four neighbours (thicker) or their minimum (thinner) by a share."""
-    share = torch.where(width > 0, width * config.thicker, width * config.thinner)[:, None, None, None]
-    sign = torch.where(share > 0, 1.0, -1.0)
-    signed = F.pad(x * sign, (1, 1, 1, 1), value=-1.0)
-    across = torch.maximum(signed[..., 1:-1, :-2], signed[..., 1:-1, 2:])
-    along = torch.maximum(signed[..., :-2, 1:-1], signed[..., 2:, 1:-1])
-    extreme = torch.maximum(torch.maximum(across, along), signed[..., 1:-1, 1:-1]) * sign
-    return x.lerp(extreme.clamp_min(0), share.abs())
+    """Towards the maximum of the four neighbours (thicker) or their minimum (thinner), a pixel at a time."""
+    change = torch.where(width > 0, width * config.thicker, width * config.thinner)[:, None, None, None]
+    sign = torch.where(change > 0, 1.0, -1.0)
+    for done in range(math.ceil(max(config.thicker, config.thinner))):
+        signed = F.pad(x * sign, (1, 1, 1, 1), value=-1.0)
+        across = torch.maximum(signed[..., 1:-1, :-2], signed[..., 1:-1, 2:])
+        along = torch.maximum(signed[..., :-2, 1:-1], signed[..., 2:, 1:-1])
+        extreme = torch.maximum(torch.maximum(across, along), signed[..., 1:-1, 1:-1]) * sign
+        x = x.lerp(extreme.clamp_min(0), (change.abs() - done).clamp(0, 1))
+    return x
 
 
 def _halve(

@@ -27,6 +27,10 @@ def test_limits(client: httpx.Client) -> None:
         "text_characters": 8_192,
         "image_bytes": 20_971_520,
         "image_pixels": 40_000_000,
+        "dataset_bytes": 2_147_483_648,
+        "dataset_examples": 2_000_000,
+        "dataset_classes": 20_000,
+        "training_steps": 200_000,
     }
 
 
