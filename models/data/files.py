@@ -1,31 +1,73 @@
-"""Data sets of a user's own: a folder of class folders, or an npz of labelled arrays."""
+"""Data sets of a user's own: class folders, plain or in a zip; an npz of labelled arrays; a CSV of vectors."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from models.data.dataset import ClassDataset, DatasetError
+from models.data import csv_file, npz_file, zip_file
+from models.data.archive import Archive
+from models.data.dataset import GLYPH_SIDE, ClassDataset, DatasetError
+from models.data.refusal import DatasetFileError, Format, Summary
 from models.inputs import ImageBytes, ImageInput, InputError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-_STORED_SIDE = 56
+FORMATS: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".csv": "csv"}
 
 
 def load(path: Path, split: str | None = None) -> ClassDataset:
-    """A folder `path/<class>/<picture>`, or an npz. Raises `DatasetError` naming the file at fault."""
+    """A folder `path/<class>/<picture>`, a zip of one, an npz or a CSV.
+
+    Raises `DatasetError` naming the file at fault.
+    """
     if path.is_dir():
         return from_folder(path)
-    if path.suffix == ".npz":
-        return from_npz(path, split)
-    raise DatasetError(f"{path}: neither a folder of class folders nor an npz")
+    found: Format | None = FORMATS.get(path.suffix.lower())
+    if found is None or not path.is_file():
+        raise DatasetError(f"{path}: neither a folder of class folders nor a zip, npz or CSV")
+    try:
+        return from_file(path, found, path.name, split)
+    except DatasetFileError as error:
+        raise DatasetError(f"{path}: {error}") from error
+
+
+def from_file(path: Path, format: Format, source: str, split: str | None = None) -> ClassDataset:
+    """Raises `DatasetFileError`."""
+    with path.open("rb") as file:
+        match format:
+            case "zip":
+                return zip_file.load(file, source)
+            case "npz":
+                return npz_file.load(file, source, split)
+            case "csv":
+                return csv_file.load(file, source)
+
+
+def inspect(file: BinaryIO, format: Format) -> Summary:
+    """What a file holds, all of it read once, little of it in memory at a time. Raises `DatasetFileError`."""
+    match format:
+        case "zip":
+            return zip_file.inspect(file)
+        case "npz":
+            return npz_file.inspect(file)
+        case "csv":
+            return csv_file.inspect(file)
+
+
+def sniff(file: BinaryIO) -> Format:
+    """The format by its content: an npz is a zip with arrays at its top, whatever is no zip is text."""
+    file.seek(0)
+    if file.read(2) != b"PK":
+        return "csv"
+    return "npz" if any(member.filename.endswith(".npy") for member in Archive(file).files) else "zip"
 
 
 def from_folder(path: Path) -> ClassDataset:
     """One class per folder, in the order of names; pictures of any size become ink at once."""
-    spec = ImageInput(size=_STORED_SIDE)
+    spec = ImageInput(size=GLYPH_SIDE)
     pictures: list[np.ndarray] = []
     labels: list[int] = []
     names: list[str] = []
@@ -43,28 +85,6 @@ def from_folder(path: Path) -> ClassDataset:
         raise DatasetError(f"{path}: {len(names)} class folders with pictures; at least 2 are needed")
     stack = torch.from_numpy(np.stack(pictures)).mul(255).round().byte()
     return ClassDataset(path.name, stack, torch.tensor(labels), tuple(names), _one_domain(names))
-
-
-def from_npz(path: Path, split: str | None = None) -> ClassDataset:
-    """Keys `image` (uint8), `x` or `embedding` (floats) with `label`, each after `<split>_` where one is named."""
-    prefix = f"{split}_" if split else ""
-    with np.load(path, allow_pickle=False) as archive:
-        found = [key for key in ("image", "x", "embedding") if prefix + key in archive.files]
-        if not found or f"{prefix}label" not in archive.files:
-            raise DatasetError(
-                f"{path}: needs {prefix}label and one of {prefix}image, {prefix}x, {prefix}embedding; "
-                f"has {', '.join(archive.files)}"
-            )
-        values, labels = archive[prefix + found[0]], archive[f"{prefix}label"].astype(np.int64)
-        given = [str(name) for name in archive["class_name"]] if "class_name" in archive.files else None
-    present, labels = np.unique(labels, return_inverse=True)
-    names = [given[index] if given else str(index) for index in present]
-    inputs = torch.from_numpy(values)
-    if inputs.dtype != torch.uint8:
-        inputs = inputs.float()
-        if not bool(torch.isfinite(inputs).all()):
-            raise DatasetError(f"{path}: {prefix}{found[0]} holds values that are not finite")
-    return ClassDataset(path.name, inputs, torch.from_numpy(labels), tuple(names), _one_domain(names))
 
 
 def _one_domain(names: list[str]) -> torch.Tensor:

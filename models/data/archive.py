@@ -1,0 +1,169 @@
+"""Zip archives from strangers: checked as a whole before any member is read, and never unpacked to paths.
+
+What an archive says of itself (names, sizes, kinds of members) is checked first; what it says of sizes is
+checked again while a member is read, one at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+from zipfile import ZipExtFile, ZipInfo
+
+from models.data.refusal import DatasetFileError
+
+MAX_MEMBERS = 500_000
+MAX_UNPACKED = 4 << 30
+MAX_RATIO = 100
+"""Unpacked bytes for each byte of the archive."""
+_FREE_BYTES = 16 << 20
+"""Unpacked bytes for which no ratio is asked: a few blank pictures compress well."""
+_DIRECTORY_BYTES = 64 << 20
+_DIRECTORY_SIZE = 5
+"""Position of the directory's size in what `zipfile` reads from the end of an archive."""
+_ENCRYPTED = 0x41
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DRIVE = re.compile(r"[A-Za-z]:")
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+"""What `zipfile` raises on archives that are cut off or damaged."""
+_CHUNK = 1 << 20
+
+
+class Archive:
+    """Members of a zip in place. `files` and `folders` leave out what macOS and Windows put in by themselves."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Raises `DatasetFileError` naming the first member that is refused."""
+        self._zip = _opened(file)
+        members = self._zip.infolist()
+        _check_size(members, _length(file))
+        seen: set[str] = set()
+        for member in members:
+            _check_name(member.orig_filename)
+            _check_kind(member)
+            if member.filename in seen:
+                raise DatasetFileError(
+                    "archive_duplicate_name", "Two members have this name.", member.filename
+                )
+            seen.add(member.filename)
+        kept = [member for member in members if not _is_junk(member.filename)]
+        self.files = [member for member in kept if not member.is_dir()]
+        self.folders = [member.filename.rstrip("/") for member in kept if member.is_dir()]
+
+    @contextmanager
+    def open(self, member: ZipInfo) -> Iterator[ZipExtFile]:
+        """A stream that may hold one byte more than the member says: `finish` finds out."""
+        longer = copy.copy(member)
+        longer.file_size += 1
+        try:
+            with self._zip.open(longer) as stream:
+                assert isinstance(stream, ZipExtFile)
+                yield stream
+        except _DAMAGED as error:
+            if isinstance(error, DatasetFileError):
+                raise
+            detail = "The member is cut off or damaged."
+            raise DatasetFileError("archive_damaged", detail, member.filename) from error
+
+    def read(self, member: ZipInfo) -> bytes:
+        """All of one member, whose size the caller has looked at."""
+        with self.open(member) as stream:
+            data = stream.read(member.file_size)
+            finish(stream, member, len(data))
+        return data
+
+
+def finish(stream: ZipExtFile, member: ZipInfo, read: int) -> None:
+    """To be called when all is read: the member must end here, as it said. Raises `DatasetFileError`."""
+    if read < member.file_size or stream.read(1):
+        detail = "The member unpacks to another size than the archive says."
+        raise DatasetFileError("archive_size_lie", detail, member.filename, member.file_size)
+
+
+def chunks(stream: ZipExtFile, member: ZipInfo, read: int = 0) -> Iterator[bytes]:
+    """The rest of a member, `read` bytes of it being read already, up to its end."""
+    while read < member.file_size and (data := stream.read(min(_CHUNK, member.file_size - read))):
+        read += len(data)
+        yield data
+    finish(stream, member, read)
+
+
+def _opened(file: BinaryIO) -> zipfile.ZipFile:
+    # Before `ZipFile` makes an object of every entry: a directory alone can fill the memory.
+    try:
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    except _DAMAGED:
+        end = None
+    if end is None:
+        file.seek(0)
+        if file.read(2) == b"PK":
+            raise DatasetFileError("archive_damaged", "The archive is cut off: its directory is missing.")
+        raise DatasetFileError("not_an_archive", "The file is not a zip archive.")
+    if end[_DIRECTORY_SIZE] > _DIRECTORY_BYTES:
+        raise _too_many()
+    try:
+        return zipfile.ZipFile(file)
+    except _DAMAGED as error:
+        detail = "The directory of the archive is cut off or damaged."
+        raise DatasetFileError("archive_damaged", detail) from error
+
+
+def _check_size(members: list[ZipInfo], packed: int) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise _too_many()
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > MAX_UNPACKED:
+        detail = f"The members unpack to more than {MAX_UNPACKED} bytes."
+        raise DatasetFileError("archive_too_large", detail, limit=MAX_UNPACKED)
+    if unpacked > _FREE_BYTES and unpacked > MAX_RATIO * packed:
+        detail = f"The members unpack to more than {MAX_RATIO} times the size of the archive."
+        raise DatasetFileError("archive_ratio", detail, limit=MAX_RATIO)
+
+
+def _check_name(name: str) -> None:
+    parts = re.split(r"[/\\]", name)
+    if not parts[0] or _DRIVE.match(name):
+        raise DatasetFileError("archive_path_absolute", "The name of the member is an absolute path.", name)
+    if ".." in parts:
+        raise DatasetFileError(
+            "archive_path_escapes", "The name of the member leads out of its folder.", name
+        )
+    if "\0" in name or "\\" in name or "." in parts or "" in parts[:-1]:
+        detail = "Names of members are folders and a file, parted by single slashes."
+        raise DatasetFileError("archive_path_invalid", detail, name)
+
+
+def _check_kind(member: ZipInfo) -> None:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
+        detail = "Links, devices and other special members are refused."
+        raise DatasetFileError("archive_not_regular", detail, member.filename)
+    if member.flag_bits & _ENCRYPTED:
+        raise DatasetFileError("archive_encrypted", "The member is encrypted.", member.filename)
+    if member.compress_type not in _METHODS:
+        detail = "Members are stored or deflated; other compressions are not read."
+        raise DatasetFileError("archive_compression", detail, member.filename)
+
+
+def _is_junk(name: str) -> bool:
+    parts = name.rstrip("/").split("/")
+    return (
+        "__MACOSX" in parts
+        or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
+        or parts[-1].startswith("._")
+    )
+
+
+def _too_many() -> DatasetFileError:
+    detail = f"The archive has more than {MAX_MEMBERS} members."
+    return DatasetFileError("archive_too_many_members", detail, limit=MAX_MEMBERS)
+
+
+def _length(file: BinaryIO) -> int:
+    return file.seek(0, 2)

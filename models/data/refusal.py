@@ -1,0 +1,84 @@
+"""Why a data set of a user's own is refused, and what every format shares: labels, bounds, the summary."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from models.data.dataset import DatasetError
+
+Format = Literal["zip", "npz", "csv"]
+
+MAX_EXAMPLES = 2_000_000
+MAX_CLASSES = 20_000
+MIN_CLASSES = 2
+MAX_LABEL = 200
+_SHOWN = 120
+"""Characters of a name that a message repeats."""
+
+
+class DatasetFileError(DatasetError):
+    """A file is no data set. `where` is the member or the line at fault, `limit` the bound that was passed."""
+
+    def __init__(self, code: str, detail: str, where: str | None = None, limit: float | None = None) -> None:
+        super().__init__(detail if where is None else f"{shown(where)}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.where = where
+        self.limit = limit
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a data set holds, all of it read and found good."""
+
+    kind: Literal["image", "vector"]
+    shape: tuple[int, ...] | None
+    """Of one input where all have one: [d] of vectors, [height, width] of arrays of pictures."""
+    classes: dict[str, int]
+    """Examples of each class, in the order of their names."""
+
+    @property
+    def examples(self) -> int:
+        return sum(self.classes.values())
+
+
+def summary(
+    kind: Literal["image", "vector"], shape: tuple[int, ...] | None, classes: dict[str, int]
+) -> Summary:
+    """Raises `DatasetFileError`: too_few_classes, dataset_too_many_classes, dataset_too_many_examples."""
+    if len(classes) < MIN_CLASSES:
+        detail = f"There are {len(classes)} classes; at least {MIN_CLASSES} are needed."
+        raise DatasetFileError("too_few_classes", detail, limit=MIN_CLASSES)
+    check_classes(len(classes))
+    found = Summary(kind, shape, dict(sorted(classes.items())))
+    check_examples(found.examples)
+    return found
+
+
+def check_classes(count: int) -> None:
+    if count > MAX_CLASSES:
+        detail = f"There are more than {MAX_CLASSES} classes."
+        raise DatasetFileError("dataset_too_many_classes", detail, limit=MAX_CLASSES)
+
+
+def check_examples(count: int) -> None:
+    if count > MAX_EXAMPLES:
+        detail = f"There are more than {MAX_EXAMPLES} examples."
+        raise DatasetFileError("dataset_too_many_examples", detail, limit=MAX_EXAMPLES)
+
+
+def label(text: str, where: str) -> str:
+    """A class label in NFC. Raises `DatasetFileError` invalid_label."""
+    normal = unicodedata.normalize("NFC", text)
+    if not 1 <= len(normal) <= MAX_LABEL or any(unicodedata.category(c) in ("Cc", "Cs") for c in normal):
+        detail = f"A class label is 1 to {MAX_LABEL} characters without control characters."
+        raise DatasetFileError("invalid_label", detail, where, MAX_LABEL)
+    return normal
+
+
+def shown(name: str) -> str:
+    """A name as a message may repeat it: short and printable."""
+    plain = "".join(c if unicodedata.category(c)[0] != "C" else "�" for c in name)
+    return plain if len(plain) <= _SHOWN else plain[: _SHOWN - 1] + "…"
