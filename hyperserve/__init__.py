@@ -1,12 +1,17 @@
 """hyperserve's client: post a support set, get a task, query it with uncertainty."""
 
-from hyperserve.client import Client
+from hyperserve.aio.client import AsyncClient
+from hyperserve.aio.task import AsyncPrediction, AsyncPredictions, AsyncTask
 from hyperserve.errors import (
     BadRequestError,
+    ConflictError,
     ConnectionFailedError,
+    GoneError,
     HyperserveError,
+    JobFailedError,
     MalformedAnswerError,
     NotFoundError,
+    PreconditionFailedError,
     RateLimitError,
     ServerError,
     ServiceUnavailableError,
@@ -14,17 +19,31 @@ from hyperserve.errors import (
     TimeoutFailedError,
     TooLargeError,
     UnprocessableError,
+    WaitTimeoutError,
 )
-from hyperserve.tasks import Task
-from hyperserve.types import Prediction, Predictions
+from hyperserve.sync.client import Client
+from hyperserve.sync.task import Prediction, Predictions, Task
+from hyperserve.types import Dataset, Example, Job, Learner, Version
 
 __all__ = [
+    "AsyncClient",
+    "AsyncPrediction",
+    "AsyncPredictions",
+    "AsyncTask",
     "BadRequestError",
     "Client",
+    "ConflictError",
     "ConnectionFailedError",
+    "Dataset",
+    "Example",
+    "GoneError",
     "HyperserveError",
+    "Job",
+    "JobFailedError",
+    "Learner",
     "MalformedAnswerError",
     "NotFoundError",
+    "PreconditionFailedError",
     "Prediction",
     "Predictions",
     "RateLimitError",
@@ -35,4 +54,6 @@ __all__ = [
     "TimeoutFailedError",
     "TooLargeError",
     "UnprocessableError",
+    "Version",
+    "WaitTimeoutError",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from hyperserve.types import Problem
+from hyperserve.types import Job, Problem
 
 
 class HyperserveError(Exception):
@@ -21,6 +21,30 @@ class TimeoutFailedError(ConnectionFailedError):
 
 class MalformedAnswerError(HyperserveError):
     """An answer of status 2xx that is not what the wire promises: often a proxy or another service."""
+
+
+class JobFailedError(HyperserveError):
+    """A job that was waited for did not succeed: `job.state` is failed, cancelled or dead."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def __str__(self) -> str:
+        return f"job {self.job.id} ({self.job.kind}) {self.job.state}: {self.detail} [{self.code}]"
+
+    @property
+    def code(self) -> str:
+        """Of the failure; the state, where the server says no more."""
+        return str((self.job.error or {}).get("code") or self.job.state)
+
+    @property
+    def detail(self) -> str:
+        return str((self.job.error or {}).get("detail") or "the server says no more")
+
+
+class WaitTimeoutError(HyperserveError, TimeoutError):
+    """A job was not finished within the `timeout` of `jobs.wait`. It goes on."""
 
 
 class StatusError(HyperserveError):
@@ -56,7 +80,19 @@ class BadRequestError(StatusError):
 
 
 class NotFoundError(StatusError):
-    """404 or 410: no such task or learner, or no longer."""
+    """404: there is no such thing."""
+
+
+class GoneError(NotFoundError):
+    """410: there was, such as a stored prediction that has lapsed."""
+
+
+class ConflictError(StatusError):
+    """409: not in this state, such as deleting a dataset in use or cancelling a job that has finished."""
+
+
+class PreconditionFailedError(StatusError):
+    """412: the task has changed since it was read; `task.refresh()` and look again."""
 
 
 class TooLargeError(StatusError):
@@ -81,7 +117,9 @@ class ServiceUnavailableError(ServerError):
 
 _BY_STATUS: dict[int, type[StatusError]] = {
     404: NotFoundError,
-    410: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    412: PreconditionFailedError,
     413: TooLargeError,
     422: UnprocessableError,
     429: RateLimitError,

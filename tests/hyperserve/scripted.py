@@ -40,6 +40,22 @@ PREDICTIONS = {
     "timing": {"total": 1.5},
 }
 
+JOB = {
+    "id": "job_1",
+    "kind": "train",
+    "subject": "learners/mine",
+    "state": "running",
+    "attempt": 1,
+    "max_attempts": 3,
+    "cancel_requested": False,
+    "progress": None,
+    "result": None,
+    "error": None,
+    "created_at": "2026-11-21T10:00:00Z",
+    "started_at": "2026-11-21T10:00:01Z",
+    "finished_at": None,
+}
+
 
 def problem(status: int, code: str = "some_code", **fields: Any) -> dict[str, Any]:
     return {
@@ -55,7 +71,7 @@ def problem(status: int, code: str = "some_code", **fields: Any) -> dict[str, An
 
 @dataclass(frozen=True)
 class Reply:
-    """One scripted answer; `body` None closes the connection without a word."""
+    """One scripted answer; `body` None closes the connection without a word, bytes are sent as they are."""
 
     status: int = 200
     body: Any = field(default_factory=dict)
@@ -92,21 +108,21 @@ def scripted(*replies: Reply) -> Iterator[Script]:
             raw = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = script.replies[min(len(script.asked), len(script.replies) - 1)]
-            script.asked.append(
-                Asked(self.command, self.path, headers, json.loads(raw) if raw else None, time.monotonic())
-            )
+            is_json = headers.get("content-type") == "application/json"
+            body = json.loads(raw) if is_json else raw or None
+            script.asked.append(Asked(self.command, self.path, headers, body, time.monotonic()))
             time.sleep(reply.delay)
             if reply.body is None:
                 self.close_connection = True
                 return
-            body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+            said = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             self.send_response(reply.status)
-            for name, value in ({"Content-Length": str(len(body))} | reply.headers).items():
+            for name, value in ({"Content-Length": str(len(said))} | reply.headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(said)
 
-        do_GET = do_POST = do_DELETE = answer
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
         def log_message(self, format: str, *args: Any) -> None:
             """Silent: the tests read `asked`."""

@@ -146,4 +146,4 @@ def test_the_quickstarts_work(server: Server, command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "prediction_set" in done.stdout or "umbrella-2.png" in done.stdout
     with Client(server.url) as client:
-        assert client.tasks.list() == []
+        assert client.tasks.list().all() == []

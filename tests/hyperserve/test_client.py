@@ -116,7 +116,7 @@ def test_list_follows_the_pages(client: Client, server: Script) -> None:
 
 def test_list_stops_at_its_limit(client: Client, server: Script) -> None:
     server.replies[:] = [Reply(body={"items": [TASK], "next_cursor": "c"})]
-    assert len(client.tasks.list(limit=2)) == 2
+    assert len(client.tasks.list(limit=2).all()) == 2
     assert [asked.path.partition("?")[2] for asked in server.asked] == ["limit=2", "limit=1&cursor=c"]
 
 
@@ -135,7 +135,7 @@ def test_ids_cannot_leave_their_place_in_the_path(client: Client, server: Script
     with pytest.raises(NotFoundError):
         client.tasks.get("../limits?x=#y")
     assert last(server)[1] == "/v1/tasks/..%2Flimits%3Fx%3D%23y"
-    with pytest.raises(ValueError, match="a task id is needed"):
+    with pytest.raises(ValueError, match="/v1/tasks/: an id or a name is missing"):
         client.tasks.get("")
 
 

@@ -11,13 +11,17 @@ import httpx
 import pytest
 
 import hyperserve as hs
-from hyperserve.transport import RetryPolicy, Transport, parse_retry_after
+from hyperserve.requests import Request
+from hyperserve.retries import RetryPolicy, parse_retry_after
+from hyperserve.sync.transport import Transport
 from hyperserve.types import Health
 from tests.hyperserve.scripted import Reply, problem, scripted
 
 FAST = RetryPolicy(max_retries=2, first_wait=0.01)
 OK = Reply(body={"status": "ok"})
 GONE = Reply(body=None)
+X = Request("GET", "/x")
+ONCE = Request("POST", "/x", repeatable=False)
 
 
 def transport(url: str, policy: RetryPolicy = FAST, timeout: float = 5) -> Transport:
@@ -37,7 +41,7 @@ def closed_port() -> int:
 @pytest.mark.parametrize("first", [failing(503), failing(429), GONE])
 def test_a_passing_failure_is_tried_again(first: Reply) -> None:
     with scripted(first, first, OK) as server:
-        assert transport(server.url).fetch(Health, "GET", "/x").status == "ok"
+        assert transport(server.url).fetch(Health, X).status == "ok"
     assert len(server.asked) == 3
 
 
@@ -51,35 +55,33 @@ def test_a_passing_failure_is_tried_again(first: Reply) -> None:
 )
 def test_retries_end(reply: Reply, error: type[Exception]) -> None:
     with scripted(reply) as server, pytest.raises(error):
-        transport(server.url).send("GET", "/x")
+        transport(server.url).send(X)
     assert len(server.asked) == 1 + FAST.max_retries
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 500, 502])
 def test_an_answer_that_will_not_change_is_not_asked_for_again(status: int) -> None:
     with scripted(failing(status)) as server, pytest.raises(hs.StatusError):
-        transport(server.url).send("GET", "/x")
+        transport(server.url).send(X)
     assert len(server.asked) == 1
 
 
 def test_what_may_have_been_done_is_not_done_twice() -> None:
     with scripted(GONE, OK) as server, pytest.raises(hs.ConnectionFailedError):
-        transport(server.url).send("POST", "/x", repeatable=False)
+        transport(server.url).send(ONCE)
     assert len(server.asked) == 1
 
 
 def test_what_was_refused_is_tried_again_even_if_not_repeatable() -> None:
     with scripted(failing(503), failing(429), OK) as server:
-        transport(server.url).send("POST", "/x", json={"a": 1}, repeatable=False)
+        transport(server.url).send(Request("POST", "/x", body=b'{"a": 1}', repeatable=False))
     assert [asked.body for asked in server.asked] == [{"a": 1}] * 3
 
 
 def test_a_closed_port_is_tried_again_even_if_not_repeatable() -> None:
     started = time.monotonic()
     with pytest.raises(hs.ConnectionFailedError, match="refused"):
-        transport(f"http://127.0.0.1:{closed_port()}", RetryPolicy(1, 0.2)).send(
-            "POST", "/x", repeatable=False
-        )
+        transport(f"http://127.0.0.1:{closed_port()}", RetryPolicy(1, 0.2)).send(ONCE)
     assert time.monotonic() - started >= 0.1
 
 
@@ -88,14 +90,14 @@ def test_a_closed_port_is_tried_again_even_if_not_repeatable() -> None:
 )
 def test_retry_after_is_obeyed(write: Callable[[], str]) -> None:
     with scripted(failing(503, Retry_After=write()), OK) as server:
-        transport(server.url).send("GET", "/x")
+        transport(server.url).send(X)
     first, second = server.asked
     assert 0.95 <= second.at - first.at < 3
 
 
 def test_a_longer_retry_after_than_the_client_waits_is_raised() -> None:
     with scripted(failing(429, Retry_After="3600")) as server, pytest.raises(hs.RateLimitError) as raised:
-        transport(server.url).send("GET", "/x")
+        transport(server.url).send(X)
     assert (raised.value.retry_after, len(server.asked)) == (3600, 1)
 
 
@@ -131,7 +133,7 @@ def test_a_slow_answer_is_a_timeout_and_not_asked_for_again() -> None:
         scripted(slow) as server,
         pytest.raises(hs.TimeoutFailedError, match=f"GET {server.url}/x: no answer"),
     ):
-        transport(server.url, timeout=0.1).send("GET", "/x")
+        transport(server.url, timeout=0.1).send(X)
     assert len(server.asked) == 1
 
 
@@ -140,13 +142,13 @@ def test_a_slow_answer_is_a_timeout_and_not_asked_for_again() -> None:
 )
 def test_an_answer_that_is_not_the_wire_is_malformed(body: bytes) -> None:
     with scripted(Reply(body=body)) as server, pytest.raises(hs.MalformedAnswerError, match="not a Health"):
-        transport(server.url).fetch(Health, "GET", "/x")
+        transport(server.url).fetch(Health, X)
 
 
 def test_an_answer_cut_short_is_a_failed_connection() -> None:
     cut = Reply(body=b'{"status"', headers={"Content-Length": "500", "Connection": "close"})
     with scripted(cut) as server, pytest.raises(hs.ConnectionFailedError):
-        transport(server.url, RetryPolicy(0)).send("GET", "/x")
+        transport(server.url, RetryPolicy(0)).send(X)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,9 @@ def test_an_answer_cut_short_is_a_failed_connection() -> None:
         (400, hs.BadRequestError),
         (404, hs.NotFoundError),
         (405, hs.BadRequestError),
-        (410, hs.NotFoundError),
+        (409, hs.ConflictError),
+        (410, hs.GoneError),
+        (412, hs.PreconditionFailedError),
         (413, hs.TooLargeError),
         (415, hs.BadRequestError),
         (422, hs.UnprocessableError),
@@ -170,7 +174,7 @@ def test_each_family_of_statuses_has_its_error(status: int, error: type[hs.Statu
     items = [{"pointer": "/support/cat/3", "code": "truncated_image", "detail": "The image ends early."}]
     reply = Reply(status, problem(status, "a_code", errors=items))
     with scripted(reply) as server, pytest.raises(hs.StatusError) as raised:
-        transport(server.url, RetryPolicy(0)).send("GET", "/x")
+        transport(server.url, RetryPolicy(0)).send(X)
     assert type(raised.value) is error
     assert (raised.value.status, raised.value.code, raised.value.request_id) == (status, "a_code", "req_1")
     assert str(raised.value) == (
@@ -184,12 +188,12 @@ def test_an_error_of_something_else_has_no_problem() -> None:
         scripted(reply) as server,
         pytest.raises(hs.ServerError, match="HTTP 502 Bad Gateway, without") as raised,
     ):
-        transport(server.url).send("GET", "/x")
+        transport(server.url).send(X)
     assert (raised.value.problem, raised.value.code, raised.value.request_id) == (None, None, None)
 
 
 def test_errors_cross_process_borders() -> None:
     with scripted(failing(429, Retry_After="99")) as server, pytest.raises(hs.RateLimitError) as raised:
-        transport(server.url).send("GET", "/x")
+        transport(server.url).send(X)
     twin = copy.copy(raised.value)  # rebuilt in the way of pickle
     assert (type(twin), str(twin), twin.retry_after) == (hs.RateLimitError, str(raised.value), 99)

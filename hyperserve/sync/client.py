@@ -1,0 +1,107 @@
+# Made from hyperserve/aio/client.py by `python -m tools.make_sync`: change that file, not this one.
+"""The synchronous client.
+
+with Client() as client:
+    task = client.tasks.create({"cat": ["cat1.png", "cat2.png"], "dog": ["dog1.png"]})
+    answer = task.predict(["what.png"])
+    print(answer.predictions[0].label)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from hyperserve import connection, inputs, types
+from hyperserve.errors import ConnectionFailedError, ServiceUnavailableError
+from hyperserve.requests import Request, once_body
+from hyperserve.retries import RetryPolicy
+from hyperserve.sync import io
+from hyperserve.sync.jobs import Jobs
+from hyperserve.sync.resources import Datasets, Learners, Tasks
+from hyperserve.sync.task import Task, feedback
+from hyperserve.sync.transport import Transport
+
+
+class Client:
+    """A connection to a hyperserve server; use it in a `with` block, or call `close`.
+
+    To be shared by threads, or by the tasks of one event loop where it is asynchronous.
+    base_url: HYPERSERVE_URL or http://127.0.0.1:8000 when left out; api_key: sent as a bearer token;
+    timeout: seconds of silence from the server that count as a failure; max_retries: further attempts after
+    429, 503 and failed connections, which obey Retry-After.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        max_retries: int = 2,
+    ) -> None:
+        if max_retries < 0:
+            raise ValueError(f"max_retries {max_retries} must be 0 or more")
+        self._http = httpx.Client(
+            base_url=connection.address(base_url),
+            headers=connection.headers(api_key),
+            timeout=connection.timeouts(timeout),
+            limits=connection.POOL,
+        )
+        self._transport = Transport(self._http, RetryPolicy(max_retries))
+        self.tasks = Tasks(self._transport)
+        self.learners = Learners(self._transport)
+        self.datasets = Datasets(self._transport)
+        self.jobs = Jobs(self._transport)
+
+    def predict(
+        self,
+        learner: str | None,
+        support: inputs.Support,
+        queries: Iterable[inputs.Input],
+        *,
+        coverage: float | None = None,
+        samples: int | None = None,
+        top: int | None = None,
+    ) -> types.Predictions:
+        """Adapt and answer in one request; the server keeps nothing. Arguments as for tasks.
+
+        `learner` None takes the server's default for the kind of input.
+        """
+        options = {"learner": learner, "coverage": coverage, "samples": samples, "top": top}
+        body = io.off_loop(once_body, support, queries, **options)
+        return self._transport.fetch(types.Predictions, Request("POST", "/v1/predict", body=body))
+
+    def feedback(self, prediction_id: str, label: str) -> Task:
+        """Teach a task what a stored query was; the task as it is now. `prediction.feedback` with an id only.
+
+        Raises NotFoundError, and GoneError once the prediction has lapsed.
+        """
+        return feedback(self._transport, prediction_id, label)
+
+    def limits(self) -> types.Limits:
+        """What the server accepts at most."""
+        return self._transport.fetch(types.Limits, Request("GET", "/v1/limits"))
+
+    def ready(self) -> bool:
+        """Whether the server answers and its learners are warm; one attempt, for polling."""
+        try:
+            Transport(self._http, RetryPolicy(0)).send(Request("GET", "/readyz"))
+        except (ServiceUnavailableError, ConnectionFailedError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
