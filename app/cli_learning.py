@@ -48,15 +48,15 @@ class Benchmark(StrEnum):
 
 def train(
     name: Annotated[str, typer.Option(help="Name of the learner, and of the folder of its training.")],
-    method: Annotated[str, typer.Option(help="protonet or hyperset.")] = "hyperset",
+    method: Annotated[str, typer.Option(help="protonet, hyperset or hypershot.")] = "hyperset",
     dataset: Annotated[
         str, typer.Option(help="omniglot, synthetic-vectors, or a path: class folders or an npz.")
     ] = OMNIGLOT,
     data: Annotated[Path | None, typer.Option(help="Omniglot on disk; downloaded when not given.")] = None,
     encoder: Annotated[str, typer.Option(help="conv4 for pictures, identity for vectors.")] = "conv4",
     hparam: Annotated[list[str] | None, typer.Option(help="Hyperparameter of the method, key=value.")] = None,
-    min_way: int = 5,
-    max_way: int = 60,
+    min_way: Annotated[int | None, typer.Option(help="5, or what the method takes.")] = None,
+    max_way: Annotated[int | None, typer.Option(help="60, or what the method takes.")] = None,
     min_shot: int = 1,
     max_shot: int = 5,
     queries: Annotated[int, typer.Option(help="Known queries per class and task.")] = 5,
@@ -85,16 +85,18 @@ def train(
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    tasks = {"min_way": min_way, "max_way": max_way, "min_shot": min_shot, "max_shot": max_shot}
-    tasks |= {"queries": queries, "examples_per_step": examples_per_step}
+    tasks = {"min_shot": min_shot, "max_shot": max_shot, "queries": queries}
+    tasks |= {"examples_per_step": examples_per_step}
+    hparams = dict(map(_key_value, hparam or []))
     schedule = {"steps": steps, "lr": lr, "ema": ema, "seed": seed, "validate_every": validate_every}
     calibration = {"tasks": calibration_tasks, "set_tasks": 10 * calibration_tasks}
     try:
+        tasks |= training.task_ways(method, hparams, encoder, min_way, max_way)
         start = None if init is None else _learner(init)
         chosen = training.Recipe.model_validate(
             {
                 "method": method,
-                "hparams": dict(map(_key_value, hparam or [])),
+                "hparams": hparams,
                 "encoder": encoder,
                 "dataset": f"{dataset}, mirrored" if mirrored else dataset,
                 "warm_start": None if start is None else start.digest,

@@ -8,7 +8,7 @@ stream learners make them by registering data into a version. Shapes are named i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -41,6 +41,19 @@ class Span:
 
     def __contains__(self, value: int) -> bool:
         return value >= self.low and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"at least {self.low}"
+        return str(self.low) if self.low == self.high else f"{self.low} to {self.high}"
+
+    def nearest(self, value: int) -> int:
+        """The number of the range that is nearest to `value`."""
+        return max(self.low, value if self.high is None else min(value, self.high))
+
+    def among(self, candidates: Sequence[int]) -> tuple[int, ...]:
+        """Those of the candidates that lie within; where none does, the number nearest to the first."""
+        return tuple(c for c in candidates if c in self) or (self.nearest(candidates[0]),)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
     {
         "protonet": "models.fewshot.protonet:ProtoNet",
         "hyperset": "models.fewshot.hyperset:HyperSet",
+        "hypershot": "models.fewshot.hypershot:HyperShot",
     },
 )
 ENCODERS: Catalogue[Encoder] = Catalogue(

@@ -11,6 +11,7 @@ import numpy as np
 from app.db.blobs import digest
 from app.http import multipart, strict_json
 from app.http.body import Body
+from app.http.limits import LIMITS
 from app.http.problems import Fault, ProblemError, pointer
 from app.http.validation import validated
 from app.learners.service import Learners
@@ -119,23 +120,24 @@ def _check_traits(sent: SentSupport, artifact: Artifact, learners: Learners) -> 
     traits = artifact.learner.traits
     shots = np.bincount(sent.targets)
     if len(sent.classes) not in traits.ways:
+        kind = artifact.config.input.kind
         others = [
-            name for name, other in learners.artifacts.items() if other.learner.traits.ways.high is None
+            name
+            for name, other in learners.artifacts.items()
+            if other.config.input.kind == kind and _takes_any(other.learner.traits.ways)
         ]
-        advice = f" Any number is taken by: {', '.join(others)}." if others else ""
-        detail = f"{artifact.name} takes {_words(traits.ways)} classes.{advice}"
+        advice = f" Any number of them is taken by: {', '.join(others)}." if others else ""
+        detail = f"{artifact.name} takes {traits.ways} classes, not {len(sent.classes)}.{advice}"
         raise ProblemError(Fault("unsupported_way", detail, "/support", traits.ways.high or traits.ways.low))
     if any(int(shot) not in traits.shots for shot in shots):
-        detail = f"{artifact.name} takes {_words(traits.shots)} examples of each class."
+        detail = f"{artifact.name} takes {traits.shots} examples of each class."
         raise ProblemError(
             Fault("unsupported_shot", detail, "/support", traits.shots.high or traits.shots.low)
         )
 
 
-def _words(span: Span) -> str:
-    if span.high is None:
-        return f"at least {span.low}"
-    return str(span.low) if span.low == span.high else f"{span.low} to {span.high}"
+def _takes_any(ways: Span) -> bool:
+    return ways.high is None and LIMITS.ways_min in ways
 
 
 def _warnings(sent: SentSupport, decoded: Decoded, digests: Sequence[str]) -> list[Notice]:

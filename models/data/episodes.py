@@ -15,7 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from models.data.augment import AugmentConfig, augment, same_task
 from models.data.dataset import ClassDataset, DatasetError
-from models.protocol import FOREIGN, Episodes
+from models.protocol import FOREIGN, Episodes, Span
+
+_ANY_WAY = Span(2)
 
 
 class EpisodeConfig(BaseModel):
@@ -53,7 +55,10 @@ class TaskIndex:
 
 
 class EpisodeSampler:
-    """Draws the tasks of a step. `unseen_classes` never appear in tasks that train the encoder."""
+    """Draws the tasks of a step. `unseen_classes` never appear in tasks that train the encoder.
+
+    `ways` are those that the learner takes: a domain of fewer classes is no domain to draw from.
+    """
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class EpisodeSampler:
         config: EpisodeConfig,
         seed: int,
         unseen_classes: frozenset[int] = frozenset(),
+        ways: Span = _ANY_WAY,
     ) -> None:
         self.dataset = dataset
         self.config = config
@@ -75,7 +81,7 @@ class EpisodeSampler:
         domains = dataset.domains.numpy()
         every = np.arange(len(self._members))
         self._pools = {
-            unseen: _Pool(every[[(c in unseen_classes) == unseen for c in every]], domains)
+            unseen: _Pool(every[[(c in unseen_classes) == unseen for c in every]], domains, ways.low)
             for unseen in ((False, True) if unseen_classes else (False,))
         }
 
@@ -127,14 +133,16 @@ class EpisodeSampler:
 
 
 class _Pool:
-    """Classes by domain."""
+    """Classes by domain. A pool has more classes than the smallest task: one may be foreign."""
 
-    def __init__(self, classes: np.ndarray, domains: np.ndarray) -> None:
-        if len(classes) < 3:
-            raise DatasetError(f"{len(classes)} classes are too few to draw tasks with a foreign class from")
+    def __init__(self, classes: np.ndarray, domains: np.ndarray, smallest: int) -> None:
+        if len(classes) <= smallest:
+            raise DatasetError(
+                f"{len(classes)} classes are too few to draw tasks of {smallest} and a foreign class from"
+            )
         self.classes = classes
         groups = [classes[domains[classes] == domain] for domain in np.unique(domains[classes])]
-        self._groups = [group for group in groups if len(group) > 2] or [classes]
+        self._groups = [group for group in groups if len(group) > smallest] or [classes]
 
     def one_domain(self, rng: np.random.Generator) -> np.ndarray:
         group: np.ndarray = self._groups[rng.integers(len(self._groups))]

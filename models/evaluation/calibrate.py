@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.bayes.calibration import LEVELS, SHOT_EDGES, UNKNOWN_TERMS, WAY_EDGES, Calibration, bins
-from models.evaluation.episodic import SAMPLES, Batch, Cell, Features, answers
+from models.evaluation.episodic import SAMPLES, Batch, Cell, Features, answers, cells_of
 from models.evaluation.gold import disagreement
 from models.noise import Noise
 from models.predictive import Categorical
-from models.protocol import MetaLearner
+from models.protocol import MetaLearner, Traits
 
 _WAYS = (2, 5, 10, 20, 40, 100)
 _SHOTS = (1, 2, 5, 10)
@@ -56,14 +56,13 @@ def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: Calibratio
     _fit_sets(learner, calibration, spaces, plan)
 
 
-def _cells(features: Features) -> list[Cell]:
-    """Ways and shots that the data allow, half the queries foreign."""
+def _cells(traits: Traits, features: Features) -> list[Cell]:
+    """Ways and shots that learner and data allow, half the queries foreign."""
     classes, smallest = len(features.members), min(map(len, features.members))
     return [
-        Cell(way, shot, _QUERIES, foreign=way * _QUERIES)
-        for way in _WAYS
-        for shot in _SHOTS
-        if way < classes and shot + _QUERIES <= smallest
+        replace(cell, foreign=cell.way * _QUERIES)
+        for cell in cells_of(traits, _WAYS, _SHOTS, _QUERIES)
+        if cell.way < classes and cell.shot + _QUERIES <= smallest
     ]
 
 
@@ -73,7 +72,7 @@ def _batches(
     """The tasks of each cell, shared out over the spaces; fewer of many ways, which have more queries each."""
     found = []
     for features in spaces:
-        for cell in _cells(features):
+        for cell in _cells(learner.traits, features):
             asked = cell if foreign else replace(cell, foreign=0)
             share = max(2, tasks * _REFERENCE_WAY // (cell.way * len(spaces)))
             found += list(answers(learner, features, asked, share, seed))
@@ -114,7 +113,7 @@ def _fit_epistemic(
     asked = [
         (features, Cell(cell.way, cell.shot, 3))
         for features in spaces
-        for cell in _cells(features)
+        for cell in _cells(learner.traits, features)
         if cell.shot in _GOLD_SHOTS and cell.way <= _GOLD_MAX_WAY
     ]
     for features, cell in asked:
@@ -167,7 +166,9 @@ def _fit_sets(
     """
     scores: dict[tuple[int, int], list[Tensor]] = {}
     share = max(1, plan.set_tasks // (2 * len(spaces)))
-    asked = [(features, Cell(c.way, c.shot, 1)) for features in spaces for c in _cells(features)]
+    asked = [
+        (features, Cell(c.way, c.shot, 1)) for features in spaces for c in _cells(learner.traits, features)
+    ]
     for features, cell in asked:
         for batch in answers(learner, features, cell, share, plan.seed + 3):
             chosen = torch.arange(len(batch.target)) % cell.way

@@ -10,7 +10,7 @@ import torch
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, accuracy, answers, embed_all, nll
 from models.evaluation.scores import Estimate
-from models.protocol import MetaLearner
+from models.protocol import LearnerError, MetaLearner
 
 WAYS, SHOTS = (2, 5, 10, 20), (1, 2, 5)
 
@@ -23,8 +23,12 @@ def compare(
     features = [
         tuple(embed_all(learner, inputs, test.labels, test.domains) for learner in pair) for pair in pairs
     ]
+    taken = [set(learner.traits.ways.among(WAYS)) for pair in pairs for learner in pair]
+    ways = sorted(set.intersection(*taken))
+    if not ways:
+        raise LearnerError("the learners take no number of classes in common")
     rows = []
-    for way in WAYS:
+    for way in ways:
         for shot in SHOTS:
             cell = Cell(way, shot)
             gain: dict[str, list[torch.Tensor]] = {"accuracy": [], "nll": []}

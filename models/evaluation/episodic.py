@@ -6,7 +6,7 @@ embedding each task, at a small part of the cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from models.evaluation import scores
 from models.noise import Noise
 from models.predictive import Categorical
-from models.protocol import FOREIGN, MetaLearner, Support, TaskWeights
+from models.protocol import FOREIGN, MetaLearner, Support, TaskWeights, Traits
 
 SAMPLES = 32
 _TASKS_AT_ONCE = 50
@@ -44,6 +44,13 @@ class Cell:
     foreign: int = 0
     """Foreign queries per task, of classes drawn from the same pool."""
     within_domain: bool = False
+
+
+def cells_of(traits: Traits, ways: Sequence[int], shots: Sequence[int], queries: int = 15) -> list[Cell]:
+    """Every way with every shot, as far as the learner takes them; of a fixed way, that one."""
+    return [
+        Cell(way, shot, queries) for way in traits.ways.among(ways) for shot in shots if shot in traits.shots
+    ]
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,34 @@ Both counts are measured: the 423 test characters, and 1,692 with rotations as c
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation import scores
-from models.evaluation.episodic import Batch, Cell, Features, accuracy, answers, embed_all, summary
+from models.evaluation.episodic import (
+    Batch,
+    Cell,
+    Features,
+    accuracy,
+    answers,
+    cells_of,
+    embed_all,
+    summary,
+)
 from models.evaluation.gold import disagreement
 from models.evaluation.scores import Estimate
 from models.protocol import MetaLearner
 
-CELLS = (Cell(5, 1), Cell(5, 5), Cell(20, 1), Cell(20, 5))
-UNKNOWN_CELLS = ((5, 1), (5, 5), (20, 1), (20, 5))
+WAYS, SHOTS = (5, 20), (1, 5)
 COVERAGES = (0.9, 0.99)
 LOW_COVERAGE = 0.8
 """Tasks whose own coverage is under this are counted: conformal sets promise only the average."""
 _GOLD_QUERIES = 5
+_MOST_NEAR = 5
+"""Ways up to which foreign queries are also drawn from the task's own alphabet, which must hold more."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +46,20 @@ def evaluate(learner: MetaLearner, test: ClassDataset, plan: Plan) -> dict[str, 
     """All tables of one learner. `test` holds the test characters as published pictures."""
     plain = _features(learner, test)
     turned = _features(learner, test.rotations())
-    cells = [_cell(learner, plain, cell, plan) for cell in CELLS]
+    asked = cells_of(learner.traits, WAYS, SHOTS)
+    cells = [_cell(learner, plain, cell, plan) for cell in asked]
     result = {
         "protocol": "Omniglot, Vinyals split; queries per class 15; inductive",
         "tasks": plan.tasks,
         "seed": plan.seed,
         "characters": cells,
-        "characters_with_rotations": [_accuracy(learner, turned, cell, plan) for cell in CELLS],
+        "characters_with_rotations": [_accuracy(learner, turned, cell, plan) for cell in asked],
         "ece_mean_over_cells": sum(cell["ece"] for cell in cells) / len(cells),
         "unknown": [
-            _unknown(learner, plain, way, shot, near, plan)
-            for way, shot in UNKNOWN_CELLS
+            _unknown(learner, plain, cell, near, plan)
+            for cell in asked
             for near in (False, True)
-            if not (near and way > 5)
+            if not (near and cell.way > _MOST_NEAR)
         ],
     }
     if learner.traits.stochastic:
@@ -86,11 +97,9 @@ def _sets(batches: list[Batch], coverage: float) -> dict[str, Any]:
     }
 
 
-def _unknown(
-    learner: MetaLearner, features: Features, way: int, shot: int, near: bool, plan: Plan
-) -> dict[str, Any]:
+def _unknown(learner: MetaLearner, features: Features, asked: Cell, near: bool, plan: Plan) -> dict[str, Any]:
     """Half the queries are foreign: of any test alphabet, or (near) of the task's own."""
-    cell = Cell(way, shot, 15, foreign=15 * way, within_domain=near)
+    cell = replace(asked, foreign=asked.queries * asked.way, within_domain=near)
     score, foreign, per_task = [], [], []
     for batch in answers(learner, features, cell, plan.tasks, plan.seed + 1):
         assert batch.answer.unknown is not None
@@ -100,8 +109,8 @@ def _unknown(
     flat, positive = torch.cat(score).flatten(), torch.cat(foreign).flatten()
     likely = torch.where(flat >= 0.5, flat, 1 - flat)
     return {
-        "way": way,
-        "shot": shot,
+        "way": cell.way,
+        "shot": cell.shot,
         "foreign": "same alphabet" if near else "any test alphabet",
         "auroc_pooled": scores.auroc(flat, positive),
         "auroc_per_task": asdict(Estimate.over(torch.tensor(per_task))),
@@ -111,9 +120,10 @@ def _unknown(
 
 
 def _gold(learner: MetaLearner, features: Features, shot: int, plan: Plan) -> dict[str, Any]:
-    found = disagreement(learner, features, Cell(5, shot, _GOLD_QUERIES), plan.gold_tasks, plan.seed + 2)
+    way = learner.traits.ways.nearest(WAYS[0])
+    found = disagreement(learner, features, Cell(way, shot, _GOLD_QUERIES), plan.gold_tasks, plan.seed + 2)
     return {
-        "way": 5,
+        "way": way,
         "shot": shot,
         "mean_disagreement": float(found.disagreement.mean()),
         "mean_epistemic": float(found.epistemic.mean()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.data.dataset import ClassDataset
-from models.evaluation.episodic import Cell, answers, embed_all, summary
+from models.evaluation.episodic import answers, cells_of, embed_all, summary
 from models.protocol import MetaLearner
 
 SHOTS = (1, 5, 10)
@@ -17,7 +17,9 @@ def evaluate(learner: MetaLearner, data: ClassDataset, tasks: int, seed: int) ->
     features = embed_all(learner, data.inputs, data.labels, data.domains)
     classes, smallest = len(features.members), min(map(len, features.members))
     cells = [
-        Cell(way, shot, _QUERIES) for way in (5, classes) for shot in SHOTS if shot + _QUERIES <= smallest
+        cell
+        for cell in cells_of(learner.traits, (5, classes), SHOTS, _QUERIES)
+        if cell.way <= classes and cell.shot + _QUERIES <= smallest
     ]
     return {
         "data": data.source.removesuffix(".npz"),

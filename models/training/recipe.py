@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from models.data.augment import AugmentConfig
 from models.data.dataset import ClassDataset, DatasetError, model_input
 from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.evaluation.calibrate import CalibrationPlan, calibrate
-from models.evaluation.episodic import Cell, Features, accuracy, answers, embed_all, nll
-from models.inputs import ImageInput, VectorInput
-from models.protocol import MetaLearner
+from models.evaluation.episodic import Features, accuracy, answers, cells_of, embed_all, nll
+from models.inputs import ImageInput, InputSpec, VectorInput
+from models.protocol import MetaLearner, Span
 from models.registry import LearnerConfig, build
 from models.training.card import write_card
 from models.training.gradient import GradientTrainer, Report, TrainConfig
 
-VALIDATION_CELLS = (Cell(5, 1), Cell(20, 1), Cell(5, 5), Cell(20, 5))
+VALIDATION_WAYS, VALIDATION_SHOTS = (5, 20), (1, 5)
 _VALIDATION_TASKS = 200
 _VALIDATION_SEED = 1
 _RECIPE_FILE = "recipe.json"
@@ -80,7 +80,8 @@ def train(
         _warm_start(learner, start)
     made: dict[str, object] = {"command": command, "dataset": recipe.dataset, "seed": recipe.train.seed}
     if data.train is not None and any(p.requires_grad for p in learner.parameters()):
-        sampler = EpisodeSampler(data.train, recipe.episodes, recipe.train.seed)
+        _check_ways(recipe, learner.traits.ways)
+        sampler = EpisodeSampler(data.train, recipe.episodes, recipe.train.seed, ways=learner.traits.ways)
         trainer = GradientTrainer(learner, sampler, recipe.augmentation, recipe.train, folder)
         learner = trainer.run(lambda candidate: validate(candidate, data.validation), report)
         made |= {
@@ -101,6 +102,22 @@ def train(
     return artifact.save(folder / "learner", learner, config, write_card(folder.name, config))
 
 
+def task_ways(
+    method: str, hparams: Mapping[str, object], encoder: str, low: int | None = None, high: int | None = None
+) -> dict[str, int]:
+    """Ways to train on: as asked where asked, else the default as far as the method takes it.
+
+    Raises `RegistryError` for what the registry does not know.
+    """
+    described = LearnerConfig(
+        code_version="", method=method, hparams=dict(hparams), encoder=encoder, input=_input(encoder)
+    )
+    ways, default = build(described).traits.ways, EpisodeConfig()
+    if high is None:
+        high = max(low or 0, ways.nearest(default.max_way))
+    return {"min_way": min(high, ways.nearest(default.min_way)) if low is None else low, "max_way": high}
+
+
 def embed(learner: MetaLearner, dataset: ClassDataset) -> Features:
     return embed_all(learner, model_input(dataset), dataset.labels, dataset.domains)
 
@@ -112,7 +129,7 @@ def validate(learner: MetaLearner, validation: Sequence[ClassDataset]) -> dict[s
 
 def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for cell in VALIDATION_CELLS:
+    for cell in cells_of(learner.traits, VALIDATION_WAYS, VALIDATION_SHOTS):
         per_task = [
             torch.stack((accuracy(batch), nll(batch)))
             for features in spaces
@@ -127,7 +144,10 @@ def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
             found[f"accuracy_{cell.way}w{cell.shot}s"] = float(mean[0])
             found[f"nll_{cell.way}w{cell.shot}s"] = float(mean[1])
     if not found:
-        raise DatasetError("validation classes are too few or too small for 5-way 1-shot with 15 queries")
+        way = learner.traits.ways.nearest(VALIDATION_WAYS[0])
+        raise DatasetError(
+            f"validation classes are too few or too small for {way}-way 1-shot with 15 queries"
+        )
     accuracies = [value for name, value in found.items() if name.startswith("accuracy")]
     return {**found, "score": sum(accuracies) / len(accuracies)}
 
@@ -147,7 +167,6 @@ def choose_gate(learner: MetaLearner, spaces: Sequence[Features]) -> float | Non
 
 
 def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerConfig:
-    pictures = recipe.encoder != "identity"
     classes = data.train.digest if data.train is not None else None
     if classes is None:
         names = "\n".join(sorted(dataset.digest for dataset in data.validation))
@@ -158,9 +177,22 @@ def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerCon
         hparams=recipe.hparams,
         encoder=recipe.encoder,
         encoder_hparams=recipe.encoder_hparams,
-        input=ImageInput() if pictures else VectorInput(),
+        input=_input(recipe.encoder),
         training_classes=classes,
     )
+
+
+def _input(encoder: str) -> InputSpec:
+    return VectorInput() if encoder == "identity" else ImageInput()
+
+
+def _check_ways(recipe: Recipe, ways: Span) -> None:
+    low, high = recipe.episodes.min_way, recipe.episodes.max_way
+    if low > high or low not in ways or high not in ways:
+        asked = f"{low} to {high}" if low != high else f"{low}"
+        raise RecipeError(
+            f"{recipe.method} as described takes {ways} classes; tasks of {asked} (min_way, max_way) are asked for"
+        )
 
 
 def _warm_start(learner: MetaLearner, start: MetaLearner) -> None:

@@ -123,13 +123,46 @@ def likelihood(answer: Predictive, task: Task) -> float:
     return float((answer.log_prob[0] - blind).mean())
 
 
-REGISTERED = [
-    Case(method, episodes.glyphs, advantage, 0.7, "conv4", encoder_hparams={"width": 8}, steps=25)
-    for method in METHODS
-]
+FIXED_WAY = {"hypershot": 3}
+"""Methods that take one number of classes, and the `ways` of their case."""
+
+
+def _registered(method: str) -> Case:
+    way = FIXED_WAY.get(method)
+    return Case(
+        method,
+        episodes.glyphs if way is None else episodes.fixed(way, episodes.glyphs),
+        advantage,
+        0.7,
+        "conv4",
+        hparams={} if way is None else {"ways": way},
+        encoder_hparams={"width": 8},
+        steps=25,
+    )
+
+
+REGISTERED = [_registered(method) for method in METHODS]
 VECTORS = [
     Case("protonet", episodes.vectors, advantage, 0.6, hparams={"metric": metric}, steps=0)
     for metric in ("euclidean", "cosine", "auto")
+]
+RELATIONS = [
+    Case(
+        "hypershot",
+        episodes.fixed(4, episodes.vectors),
+        advantage,
+        0.5,
+        hparams={
+            "ways": 4,
+            "hidden": 32,
+            "neck": neck,
+            "head": head,
+            "target_depth": depth,
+            "orders": orders,
+        },
+        steps=60,
+    )
+    for neck, head, depth, orders in ((0, 1, 1, 1), (2, 3, 3, 4))
 ]
 FAMILIES = [
     Case("toy-memory", episodes.vectors, advantage, 0.6),
@@ -139,5 +172,5 @@ FAMILIES = [
     Case("toy-cloud", episodes.clouds, resemblance, 0.5, steps=150),
     Case("toy-density", episodes.densities, likelihood, 0.3, steps=200),
 ]
-CASES = REGISTERED + VECTORS + FAMILIES
+CASES = REGISTERED + VECTORS + RELATIONS + FAMILIES
 CLASSIFIERS = [case for case in CASES if case.score is advantage]

@@ -5,6 +5,7 @@ Padding is filled with junk: a learner that ignores a mask cannot hide.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -101,6 +102,15 @@ def _whole(rng: torch.Generator, low: int, high: int) -> int:
     return int(torch.randint(low, high + 1, (), generator=rng))
 
 
+def fixed(way: int, draw: Callable[..., Task]) -> Callable[[torch.Generator], Task]:
+    """Tasks of `way` classes, for a learner that takes no other number."""
+    return lambda rng: draw(rng, (way, way))
+
+
+def _way_and_stranger(rng: torch.Generator, ways: tuple[int, int]) -> int:
+    return _whole(rng, *ways) + 1
+
+
 def _classes(rng: torch.Generator, means: Tensor, examples: list[Tensor], shots: list[int]) -> Task:
     """Support in random order; the queries of the last class are foreign."""
     way = len(means) - 1
@@ -119,9 +129,9 @@ def _classes(rng: torch.Generator, means: Tensor, examples: list[Tensor], shots:
     )
 
 
-def vectors(rng: torch.Generator) -> Task:
+def vectors(rng: torch.Generator, ways: tuple[int, int] = (2, 5)) -> Task:
     """2 to 5 Gaussian classes in 8 dimensions, 1 to 4 shots."""
-    means = 1.5 * torch.randn(_whole(rng, 3, 6), 8, generator=rng)
+    means = 1.5 * torch.randn(_way_and_stranger(rng, ways), 8, generator=rng)
     shots = [_whole(rng, 1, 4) for _ in means]
     examples = [
         mean + torch.randn(shot + 3, 8, generator=rng) for mean, shot in zip(means, shots, strict=True)
@@ -129,9 +139,9 @@ def vectors(rng: torch.Generator) -> Task:
     return _classes(rng, means, examples, shots)
 
 
-def glyphs(rng: torch.Generator) -> Task:
+def glyphs(rng: torch.Generator, ways: tuple[int, int] = (2, 4)) -> Task:
     """2 to 4 classes of blots on 28×28, each example shifted and noisy, 1 to 3 shots."""
-    coarse = torch.rand(_whole(rng, 3, 5), 1, 5, 5, generator=rng)
+    coarse = torch.rand(_way_and_stranger(rng, ways), 1, 5, 5, generator=rng)
     means = (F.interpolate(coarse, size=(28, 28), mode="bilinear") > 0.5).float()
     shots = [_whole(rng, 1, 3) for _ in means]
 

@@ -1,0 +1,183 @@
+"""HyperShot (Sendera et al. 2022, 2203.11378): relations between supports become a classifier of relations.
+
+Supports are averaged per class, s_c = mean f(x), and a hypernetwork reads only their kernel matrix,
+
+    C_ij = 1 − cos(s_i, s_j)   (cosine distance, as in the authors' code; the diagonal is kept),
+
+flattened row by row: a neck and one head per target tensor. What it writes is a small MLP from the relations of
+an example to the supports, r_j(x) = 1 − cos(f(x), s_j), to logits; its weights are used exactly as generated.
+Trained by cross-entropy of support and query together.
+
+The length of the input fixes the way N; averaging leaves the shots free. C and r are read in an order of the
+classes, and another order gives other answers. Here the order is that of the class keys (digests of the labels),
+whatever order a client lists them in, and answers are the mean over N turns of it, in which every class stands
+once in every place. Renaming a class may still move an answer a little.
+
+Task weights: the target tensors, one set per order, turned so that they read and write class rows; and per class
+row the unit vector of its support mean, without which the tensors say nothing. Deterministic: there is no
+epistemic part. `unknown` is read off the distance to the nearest support, once that is calibrated.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.bayes.calibration import Calibration, task_terms
+from models.encoders.base import Encoder
+from models.fewshot.classes import class_sums, cross_entropy, embed_episodes
+from models.hypernets.tensor_heads import TensorHeads
+from models.noise import Noise
+from models.predictive import Categorical
+from models.protocol import (
+    Episodes,
+    Losses,
+    MetaLearner,
+    Span,
+    Support,
+    TaskWeights,
+    Traits,
+    UnsupportedSupportError,
+    refuse_prior,
+)
+
+_MOST_HIDDEN = 1 << 24
+"""Numbers of one hidden layer [tasks, orders, query, hidden]; more queries are answered in parts."""
+
+
+class HyperShotConfig(BaseModel):
+    """Defaults are the published settings for characters (Omniglot → EMNIST)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ways: int = Field(default=5, ge=2)
+    """Classes of a task, always."""
+    hidden: int = Field(default=512, ge=1)
+    """Width of neck and heads."""
+    neck: int = Field(default=1, ge=0)
+    head: int = Field(default=2, ge=1)
+    target_hidden: int = Field(default=128, ge=1)
+    target_depth: int = Field(default=2, ge=1)
+    train_on_support: bool = True
+    orders: int | None = Field(default=None, ge=1)
+    """Orders of the classes that answers are averaged over; None is all `ways` turns."""
+
+    @model_validator(mode="after")
+    def _orders_are_turns(self) -> HyperShotConfig:
+        if self.orders is not None and self.orders > self.ways:
+            raise ValueError(f"{self.ways} classes have {self.ways} turns, not {self.orders}")
+        return self
+
+
+class HyperShot(MetaLearner):
+    Config = HyperShotConfig
+
+    def __init__(self, encoder: Encoder, config: HyperShotConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = config
+        self.calibration = Calibration()
+        self.traits = Traits(ways=Span(config.ways, config.ways), representation="feed-forward")
+        widths = [config.ways, *[config.target_hidden] * (config.target_depth - 1), config.ways]
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (enter, leave) in enumerate(pairwise(widths)):
+            shapes |= {f"weight{layer}": (leave, enter), f"bias{layer}": (leave,)}
+        self.hypernet = TensorHeads(config.ways**2, shapes, config.hidden, config.neck, config.head)
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
+        features: Tensor = self.encoder(x)
+        return features
+
+    def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        refuse_prior(prior)
+        return self._adapt(support, self.config.orders or self.config.ways)
+
+    def _adapt(self, support: Support, orders: int) -> TaskWeights:
+        ways = self.config.ways
+        if support.class_key.shape[1] != ways or bool((support.n_way != ways).any()):
+            raise UnsupportedSupportError(f"this learner takes {ways} classes, no more and no fewer")
+        sums, shots = class_sums(support, support.features)
+        rows = F.normalize(sums / shots.clamp_min(1)[..., None], dim=-1)
+        order = _turns(support.class_key, orders)
+        kernel = 1 - rows @ rows.transpose(1, 2)
+        kernel = torch.take_along_dim(kernel[:, None], order[..., None], 2)
+        kernel = torch.take_along_dim(kernel, order[:, :, None], 3)
+        tensors = self.hypernet(kernel.flatten(2))
+        return TaskWeights(
+            task={**self._by_row(tensors, order.argsort(-1)), "terms": task_terms(support.n_way, shots)},
+            rows={"support": rows},
+            n_way=support.n_way,
+            class_key=support.class_key,
+            seed=support.seed,
+        )
+
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Categorical:
+        terms = weights.task["terms"]
+        relations = 1 - F.normalize(features, dim=-1) @ weights.rows["support"].transpose(1, 2)
+        tasks, orders = weights.task["weight0"].shape[:2]
+        part = max(1, _MOST_HIDDEN // max(1, tasks * orders * self.config.target_hidden))
+        sharpness = self.calibration.inverse_temperature(terms)[:, None, None, None]
+        members = [
+            (self._logits(weights, some) * sharpness).log_softmax(-1).logsumexp(1) - math.log(orders)
+            for some in relations.split(part, dim=1)
+        ]
+        novelty = relations.amin(-1)
+        return Categorical(
+            torch.cat(members, dim=1),
+            unknown=self.calibration.unknown(novelty, terms),
+            set_levels=self.calibration.set_levels(terms),
+            novelty=novelty,
+        )
+
+    def loss(self, episodes: Episodes, progress: float) -> Losses:
+        """Mean cross-entropy, in nats, over known queries and, as published, the averaged supports.
+
+        One order of the classes: that of the episode, which is random.
+        """
+        embedded = embed_episodes(self.embed, episodes)
+        weights = self._adapt(embedded.support, orders=1)
+        rows = weights.rows["support"]
+        examples = torch.cat((rows, F.normalize(embedded.query, dim=-1)), dim=1)
+        logits = self._logits(weights, 1 - examples @ rows.transpose(1, 2))[:, 0]
+        own = torch.arange(self.config.ways, device=rows.device).expand(rows.shape[:2])
+        target = torch.cat((own, embedded.target), dim=1)
+        of_support = torch.full_like(own, self.config.train_on_support, dtype=torch.bool)
+        log_probs = logits.log_softmax(-1)
+        total = cross_entropy(log_probs, target, torch.cat((of_support, embedded.known), dim=1))
+        nll = cross_entropy(log_probs[:, self.config.ways :], embedded.target, embedded.known)
+        return Losses(total, {"nll": nll.detach()})
+
+    def _logits(
+        self, weights: TaskWeights, relations: Float[Tensor, "tasks query way"]
+    ) -> Float[Tensor, "tasks orders query way"]:
+        """The generated network of each order on the relations."""
+        x = relations[:, None]
+        for layer in range(self.config.target_depth):
+            x = F.relu(x) if layer else x
+            weight, bias = weights.task[f"weight{layer}"], weights.task[f"bias{layer}"]
+            x = x @ weight.transpose(-1, -2) + bias[..., None, :]
+        return x
+
+    def _by_row(
+        self, tensors: dict[str, Tensor], place: Int[Tensor, "tasks orders way"]
+    ) -> dict[str, Tensor]:
+        """Columns of the first layer and rows of the last, moved from places in the order to class rows."""
+        turned, last = dict(tensors), self.config.target_depth - 1
+        turned["weight0"] = torch.take_along_dim(turned["weight0"], place[:, :, None], 3)
+        for name, index in ((f"weight{last}", place[..., None]), (f"bias{last}", place)):
+            turned[name] = torch.take_along_dim(turned[name], index, 2)
+        return turned
+
+
+def _turns(class_key: Int[Tensor, "tasks way"], count: int) -> Int[Tensor, "tasks count way"]:
+    """The class row at each place: rows in rising order of their keys, and turns of that order."""
+    rising = class_key.argsort(-1)
+    return torch.stack([rising.roll(turn, -1) for turn in range(count)], dim=1)
