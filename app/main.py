@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db.blobs import Blobs
+from app.db.changes import Watcher
 from app.db.engine import Database
+from app.db.failures import NO_ANSWER, busy
 from app.db.migrate import prepare_database
 from app.http import handlers, openapi
 from app.http.body import Intake
 from app.http.drain import DrainBody
+from app.http.idempotency import Idempotency
 from app.http.middleware import RequestContext
 from app.http.problems import ProblemError, fail
 from app.learners import routes as learner_routes
@@ -33,13 +34,12 @@ from app.tasks import documents
 from app.tasks import routes as task_routes
 from app.tasks.garbage import Collector
 from app.tasks.heads import Heads
+from app.tasks.news import Invalidation
 from app.tasks.service import TaskService
 from models.protocol import LearnerError
 
 DECODERS = 2
 """Threads that parse and decode; Pillow and base64 leave the interpreter lock for part of the time."""
-OTHERS_SEEN_SECONDS = 2.0
-"""How long a change by another process may go unseen."""
 VERSION = "0.1.0"
 
 log = logging.getLogger("hyperserve")
@@ -52,6 +52,7 @@ class Services:
     learners: Learners
     tasks: TaskService
     intake: Intake
+    idempotency: Idempotency
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -83,8 +84,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(prepare_database, settings)
     defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
+    database, news = Database(settings.database), Database(settings.database, connections=1)
+    watcher = Watcher(news)
+    await watcher.begin()
+    database.on_news = watcher.wake
     learners = await asyncio.to_thread(Learners.load, settings.learners_dir, defaults, settings.device)
-    database = Database(settings.database)
     blobs = Blobs.at(settings.blob_url, settings.data_dir)
     garbage = Collector(database, blobs)
     engine = Engine(
@@ -95,15 +99,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     engine.start()
     app.state.engine = engine
-    alone = settings.uses_sqlite and settings.workers == 1
-    heads = Heads(None if alone else OTHERS_SEEN_SECONDS)
+    app.state.watcher = watcher
+    heads = Heads()
+    watcher.listen(Invalidation(heads, engine))
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
         tasks = TaskService(database, blobs, learners, engine, pool, heads, garbage)
         intake = Intake(
             held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
         )
-        app.state.services = Services(learners, tasks, intake)
-        background = [asyncio.create_task(_warm(app, engine)), asyncio.create_task(garbage.run())]
+        app.state.services = Services(learners, tasks, intake, Idempotency(database))
+        running = (_warm(app, engine), garbage.run(), watcher.run())
+        background = [asyncio.create_task(work) for work in running]
         try:
             yield
         finally:
@@ -113,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.gather(*background, return_exceptions=True)
             engine.close()
             await database.close()
+            await news.close()
 
 
 async def _warm(app: FastAPI, engine: Engine) -> None:
@@ -129,9 +136,11 @@ def _busy(error: EngineBusy) -> ProblemError:
     return fail("busy", "Too many requests are waiting.", headers={"Retry-After": str(seconds)})
 
 
-def _database_busy(error: Exception) -> ProblemError:
+def _database_failed(error: Exception) -> ProblemError:
     log.warning("the database did not answer: %s", getattr(error, "orig", error))
-    return fail("busy", "The database is busy.", headers={"Retry-After": "1"})
+    if busy(error):
+        return fail("busy", "The database is busy.", headers={"Retry-After": "1"})
+    return fail("database_unavailable", "The database does not answer.", headers={"Retry-After": "2"})
 
 
 _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
@@ -144,6 +153,5 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
         "/support" if error.support else "/queries",
     ),
     LearnerError: lambda error: fail("unsupported_support", f"{error}", "/support"),
-    OperationalError: _database_busy,
-    PoolTimeoutError: _database_busy,
+    **dict.fromkeys(NO_ANSWER, _database_failed),
 }

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -18,6 +18,7 @@ T = TypeVar("T")
 STORE_ERRORS = (BaseError, OSError)
 """What a store raises that cannot be read or written."""
 _AT_ONCE = 64
+_PART_BYTES = 8 << 20
 _LISTED_AT_ONCE = 500
 
 
@@ -30,7 +31,10 @@ def digest(data: bytes) -> str:
 
 
 class Blobs:
-    """Raw inputs at `raw/<tenant>/<2 hex digits>/<sha256>`, features at `features/<learner>/<version>`."""
+    """Raw inputs at `raw/<tenant>/<2 hex digits>/<sha256>`, features at `features/<learner>/<version>`.
+
+    Files of other resources have paths of their own: see `app.datasets.repository`, `app.learners.repository`.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -72,6 +76,45 @@ class Blobs:
     async def delete_features(self, versions: Collection[tuple[str, str]]) -> None:
         """Of pairs (learner digest, version id)."""
         await self._delete([_features(*version) for version in versions])
+
+    async def put_file(self, path: str, file: BinaryIO) -> None:
+        """Writes a file in parts, little of it in memory at a time."""
+        file.seek(0)
+        await obstore.put_async(self._store, path, file, use_multipart=True)
+
+    async def put_files(self, files: Mapping[str, bytes]) -> None:
+        """Writes those that are not there, by path."""
+
+        async def one(path: str, data: bytes) -> None:
+            if not await self._exists(path):
+                await obstore.put_async(self._store, path, data)
+
+        await _gather(partial(one, path, data) for path, data in files.items())
+
+    async def has_file(self, path: str) -> bool:
+        return await self._exists(path)
+
+    async def get_file(self, path: str) -> bytes:
+        """Raises `BlobMissingError`."""
+        return await self._read(path)
+
+    async def fetch_file(self, path: str, target: Path) -> None:
+        """Copies a blob to a local file, little of it in memory at a time. Raises `BlobMissingError`."""
+        try:
+            answer = await obstore.get_async(self._store, path)
+        except (NotFoundError, FileNotFoundError) as error:
+            raise BlobMissingError(path) from error
+        with target.open("wb") as file:
+            async for chunk in answer.stream(min_chunk_size=_PART_BYTES):
+                await asyncio.to_thread(file.write, chunk)
+
+    async def delete_files(self, paths: Sequence[str]) -> None:
+        await self._delete(paths)
+
+    async def listed_files(self, prefix: str) -> AsyncIterator[list[str]]:
+        """All paths below a prefix such as datasets/, some at a time."""
+        async for paths in self._paths(prefix):
+            yield paths
 
     async def listed(self) -> AsyncIterator[tuple[str, list[str]]]:
         """All raw inputs: a tenant and some of its digests at a time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,19 +10,44 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 BUSY_TIMEOUT_MS = 5_000
+CONNECTIONS = 15
+POOL_SECONDS = 5.0
+"""How long a request waits for a connection."""
+CONNECT_SECONDS = 2
+"""How long a server may take to answer; libpq knows no less."""
+_POSTGRES = {
+    "connect_timeout": CONNECT_SECONDS,
+    # A server that is gone without a word, as behind a broken network, is noticed as soon.
+    "tcp_user_timeout": 4_000,
+    "keepalives_idle": 4,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+}
 _WRITES = "hyperserve_writes"
+NEWS = "news"
+"""Set in the `info` of a session whose transaction others must hear of."""
 
 
 class Database:
     """Sessions over one URL. On SQLite a write transaction takes the lock when it begins: an upgrade from
     reading to writing would fail at once, whatever the timeout."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = create_async_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    def __init__(self, url: str, connections: int = CONNECTIONS) -> None:
+        postgres = url.startswith("postgresql")
+        self.engine = create_async_engine(
+            url,
+            pool_size=min(5, connections),
+            max_overflow=max(0, connections - 5),
+            pool_timeout=POOL_SECONDS,
+            pool_pre_ping=postgres,
+            connect_args=_POSTGRES if postgres else {},
+        )
         self._writer: AsyncEngine = self.engine.execution_options(**{_WRITES: True})
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        self.on_news: Callable[[], None] = _silent
+        """Called after each commit that records a change (`app.db.changes`)."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -32,11 +57,18 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Commits at the end, rolls back on an exception."""
-        async with AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
-            yield session
+        async with AsyncSession(self._writer, expire_on_commit=False) as session:
+            async with session.begin():
+                yield session
+            if session.info.get(NEWS):
+                self.on_news()
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _silent() -> None:
+    return
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -48,9 +48,23 @@ CATALOGUE: dict[str, Entry] = {
     "task_not_found": Entry(
         404, "No such task", "The task never was, has been deleted, or is someone else's."
     ),
+    "dataset_not_found": Entry(404, "No such dataset", "It never was, has been deleted, or is someone else's."),
+    "dataset_in_use": Entry(
+        409, "Dataset in use", "A learner is being trained on it; wait for its job, or cancel it."
+    ),
+    "learner_exists": Entry(
+        409, "Name taken", "A learner has this name; choose another, or delete that one first."
+    ),
+    "learner_bundled": Entry(409, "Learner of a folder", "It is served from a folder, not trained here."),
+    "learner_in_use": Entry(
+        409, "Learner in use", "Tasks are adapted by it; delete them, or delete it with force=true."
+    ),
     "learner_not_found": Entry(404, "No such learner", "GET /v1/learners lists those that are served."),
     "method_not_allowed": Entry(
         405, "Method not allowed", "The header Allow names the methods of this address."
+    ),
+    "idempotency_in_flight": Entry(
+        409, "Key in flight", "A request with this Idempotency-Key is being answered; send it again after Retry-After."
     ),
     "body_timeout": Entry(408, "Body too slow", "The body did not arrive in time; send it again."),
     "body_too_large": Entry(413, "Body too large", "Send fewer or smaller inputs; see /v1/limits."),
@@ -70,6 +84,9 @@ CATALOGUE: dict[str, Entry] = {
     "too_long": Entry(422, "Too long", "The text has more characters than the limit given."),
     "too_short": Entry(422, "Too short", "The text has fewer characters than the limit given."),
     "bad_format": Entry(422, "Bad format", "The text does not have the form of this field."),
+    "idempotency_mismatch": Entry(
+        422, "Key of another request", "Make up a new Idempotency-Key for every new request."
+    ),
     "bad_cursor": Entry(422, "Bad cursor", "Use the next_cursor of the page before, unchanged."),
     "invalid_label": Entry(
         422, "Invalid label", "A label is 1 to 200 characters without control characters."
@@ -112,10 +129,50 @@ CATALOGUE: dict[str, Entry] = {
     "numerical_overflow": Entry(
         422, "Numerical overflow", "The values are too large for the learner; scale them."
     ),
+    # A file is no data set.
+    "not_an_archive": Entry(422, "Not a zip archive", "Send a zip of class folders, or an npz."),
+    "archive_damaged": Entry(422, "Damaged archive", "The archive is cut off or damaged; send it again."),
+    "archive_too_large": Entry(413, "Unpacks too large", "See dataset_unpacked_bytes of /v1/limits."),
+    "archive_ratio": Entry(422, "Unpacks too large for its size", "No set of pictures packs this well."),
+    "archive_too_many_members": Entry(413, "Too many members", "See dataset_members of /v1/limits."),
+    "archive_size_lie": Entry(422, "Wrong size of a member", "A member unpacks to another size than it says."),
+    "archive_path_absolute": Entry(422, "Absolute path", "Members are named from the archive's own folder."),
+    "archive_path_escapes": Entry(422, "Path leads out", "No member may be named with '..'."),
+    "archive_path_invalid": Entry(422, "Bad path", "Folders and files are parted by single slashes."),
+    "archive_not_regular": Entry(422, "Not a regular file", "Links, devices and the like are refused."),
+    "archive_encrypted": Entry(422, "Encrypted archive", "Send it without a password."),
+    "archive_compression": Entry(422, "Unsupported compression", "Members are stored or deflated."),
+    "archive_duplicate_name": Entry(422, "A member twice", "Two members of the archive have the same name."),
+    "archive_layout": Entry(
+        422, "Wrong layout", "The archive holds class folders with pictures in them, and nothing else."
+    ),
+    "npz_layout": Entry(422, "Wrong arrays", "An npz holds label and one of image, x, embedding."),
+    "npz_pickle": Entry(422, "Pickled objects", "Arrays of Python objects are never read."),
+    "npz_dtype": Entry(
+        422, "Wrong type of array", "image is uint8; x and embedding are real; labels are whole or texts."
+    ),
+    "npz_shape": Entry(422, "Wrong shape of array", "The detail names the axes that the array needs."),
+    "npz_labels": Entry(422, "Wrong labels", "Labels index class_name, where that is given."),
+    "csv_columns": Entry(422, "Wrong columns", "Every row holds a label and the same number of numbers."),
+    "csv_grammar": Entry(422, "Not CSV", "The line given breaks the grammar of CSV (RFC 4180)."),
+    "dataset_too_many_classes": Entry(422, "Too many classes", "See dataset_classes of /v1/limits."),
+    "dataset_too_many_examples": Entry(422, "Too many examples", "See dataset_examples of /v1/limits."),
+    # A training has no meaning.
+    "unknown_dataset": Entry(422, "Unknown dataset", "GET /v1/datasets lists yours."),
+    "unknown_method": Entry(422, "Unknown method", "The detail lists the methods that are known."),
+    "unknown_encoder": Entry(422, "Unknown encoder", "The detail lists the encoders that are known."),
+    "invalid_hparams": Entry(422, "Invalid hyperparameters", "The detail names the one at fault."),
+    "dataset_too_small": Entry(
+        422, "Dataset too small", "The detail says what is short for tasks of the ways and shots asked."
+    ),
     # The server's own.
     "internal_error": Entry(500, "Internal error", "This is a fault of the server; report the request_id."),
+    "storage_full": Entry(507, "Storage full", "The server has no room for the file; try again later."),
     "busy": Entry(503, "Busy", "Too much is waiting; try again after Retry-After seconds."),
     "starting": Entry(503, "Starting", "Learners are being loaded; try again after Retry-After seconds."),
+    "database_unavailable": Entry(
+        503, "Database unavailable", "The database does not answer; try again after Retry-After seconds."
+    ),
     "learner_unavailable": Entry(
         503, "Learner unavailable", "The learner of this task is not served any more."
     ),

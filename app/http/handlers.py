@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
+from app.http.idempotency import Replay
 from app.http.problems import ProblemError, fail, response
 from app.http.validation import faults
 
@@ -52,7 +53,12 @@ def install(app: FastAPI, translations: Mapping[type[Exception], Translation]) -
 
         return handle
 
+    async def replay(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Replay)
+        return error.response
+
     app.add_exception_handler(ProblemError, problem)
+    app.add_exception_handler(Replay, replay)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, internal)

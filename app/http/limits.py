@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hyperserve.types import Limits
+from models.data.archive import MAX_MEMBERS, MAX_UNPACKED
+from models.data.refusal import MAX_CLASSES, MAX_EXAMPLES
 from models.inputs.image import MAX_BYTES, MAX_PIXELS
 from models.inputs.raw import MAX_TEXT, MAX_VECTOR
 
@@ -21,8 +23,10 @@ LIMITS = Limits(
     image_bytes=MAX_BYTES,
     image_pixels=MAX_PIXELS,
     dataset_bytes=2 << 30,
-    dataset_examples=2_000_000,
-    dataset_classes=20_000,
+    dataset_examples=MAX_EXAMPLES,
+    dataset_classes=MAX_CLASSES,
+    dataset_members=MAX_MEMBERS,
+    dataset_unpacked_bytes=MAX_UNPACKED,
     training_steps=200_000,
 )
 SAMPLES_MIN, SAMPLES_DEFAULT = 2, 32

@@ -83,7 +83,7 @@ class _Reader:
             raise fail(
                 "invalid_multipart", f"Part {len(self.parts)} has a transfer encoding (RFC 7578, 4.7).", ""
             )
-        name = _name(self.headers.get("content-disposition", ""))
+        name = part_name(self.headers.get("content-disposition", ""))
         if name is None:
             raise fail("invalid_multipart", f"Part {len(self.parts)} has no name, or a broken one.", "")
         try:
@@ -97,7 +97,7 @@ class _Reader:
         self.ended = True
 
 
-def _name(disposition: str) -> str | None:
+def part_name(disposition: str) -> str | None:
     r"""The `name` of a form-data part; None where the header breaks its grammar.
 
     Read here, not by `parse_options_header`, which takes the end of `name="a\\"` for an escaped quote.

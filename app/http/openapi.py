@@ -34,11 +34,13 @@ _WORDS = {
     404: "There is no such thing.",
     405: "The address does not take this method.",
     408: "The body arrived too slowly.",
+    409: "It cannot be done now.",
     413: "Too many bytes, parts or pixels.",
     415: "The body is of another media type.",
     422: "The request has no meaning.",
     500: "The server failed.",
     503: "The server is busy or starting.",
+    507: "The server has no room.",
 }
 BODY = (400, 408, 413, 415, 422, 503)
 """Statuses of every route that reads a body."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.http.problems import fail
@@ -22,12 +24,21 @@ class Cursor:
     @classmethod
     def decode(cls, text: str, prefix: str) -> Cursor:
         """Raises `ProblemError` 422."""
+        return cls._where(text, lambda after: is_id(after, prefix))
+
+    @classmethod
+    def decode_name(cls, text: str, form: str) -> Cursor:
+        """Of a list in the order of names, which have a form (a regular expression)."""
+        return cls._where(text, lambda after: re.fullmatch(form, after) is not None)
+
+    @classmethod
+    def _where(cls, text: str, valid: Callable[[str], bool]) -> Cursor:
         try:
             after = base64.b64decode(
                 text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True
             ).decode()
         except (binascii.Error, ValueError):
             after = ""
-        if not is_id(after, prefix):
+        if not valid(after):
             raise fail("bad_cursor", "This is no next_cursor of this list.", "/cursor")
         return cls(after)

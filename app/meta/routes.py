@@ -35,7 +35,7 @@ async def livez() -> Health:
     return Health(status="ok")
 
 
-@router.get("/readyz", summary="Whether learners are loaded and warm", responses=problems(503))
+@router.get("/readyz", summary="Whether learners are warm and the database answers", responses=problems(503))
 async def readyz(request: Request) -> Health:
     if not request.app.state.ready:
         raise fail("starting", "Learners are being loaded.", headers={"Retry-After": "1"})
@@ -43,6 +43,8 @@ async def readyz(request: Request) -> Health:
         raise fail(
             "busy", "The compute thread has ended; start the service again.", headers={"Retry-After": "5"}
         )
+    if reason := request.app.state.watcher.away:
+        raise fail("database_unavailable", f"Not ready: {reason}.", headers={"Retry-After": "2"})
     return Health(status="ok")
 
 

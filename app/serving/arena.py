@@ -69,6 +69,10 @@ class Arena:
     def device(self) -> torch.device:
         return self._words.device
 
+    def keys(self) -> list[str]:
+        with self._lock:
+            return list(self._entries)
+
     def holds(self, key: str) -> bool:
         return key in self._entries
 

@@ -122,6 +122,11 @@ class Engine:
         self._flights.pop(key, None)
         self._arena.evict(key)
 
+    def clear(self) -> None:
+        """Forgets all keys, as `evict` does each."""
+        for key in {*self._flights, *self._arena.keys()}:
+            self.evict(key)
+
     def holds(self, key: str) -> bool:
         return self._arena.holds(key)
 

@@ -42,7 +42,7 @@ class Served:
     def warm(self, device: torch.device) -> None:
         """Answers made-up requests: the first call of each kind is many times slower than the next."""
         shape = _shape(self.input)
-        way = min(max(2, self.learner.traits.ways.low), 5)
+        way = self.learner.traits.ways.nearest(2)
         noise = Noise(8) if self.learner.traits.stochastic else None
         for tasks in (1, 2):
             features = self.learner.embed(torch.rand(tasks * way, *shape, device=device))

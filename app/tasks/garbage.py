@@ -6,16 +6,16 @@ import asyncio
 import logging
 from collections.abc import Collection
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.blobs import STORE_ERRORS, Blobs
 from app.db.engine import Database
+from app.db.failures import NO_ANSWER
 from app.tasks import repository
 
 RETRY_SECONDS = 60.0
-BUSY = (OperationalError, PoolTimeoutError)
-"""How a database says that it has no time."""
+BUSY = NO_ANSWER
+"""How a database says that it has no time, or nothing at all."""
 FAILURES = (SQLAlchemyError, *STORE_ERRORS)
 """After which the next round comes all the same."""
 

@@ -158,6 +158,7 @@ def head_of(task: TaskRow, version: VersionRow) -> Head:
         seed=version.seed,
         classes=tuple(version.classes),
         shape=tuple(version.shape),
+        revision=task.revision,
     )
 
 

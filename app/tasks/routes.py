@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.body import Intake
 from app.http.context import Clock, Tenant, options_once, timed, unless_gone
+from app.http.idempotency import Idempotency, takes_key
 from app.http.limits import PAGE_DEFAULT, PAGE_MAX
 from app.http.openapi import BODY, problems
 from app.http.pagination import Cursor
@@ -44,7 +45,8 @@ Bodies = Annotated[Intake, Depends(_intake)]
     "/tasks",
     status_code=201,
     summary="Adapt a learner to a support set",
-    responses=problems(*BODY),
+    dependencies=[Depends(takes_key)],
+    responses=problems(409, *BODY),
     openapi_extra=documents.CREATE,
 )
 async def create_task(
@@ -56,8 +58,12 @@ async def create_task(
     bodies: Bodies,
     options: Annotated[schemas.CreateOptions, Query()],
 ) -> Task:
-    async with bodies.body(request, ("json", "multipart")) as body:
-        task = await service.create(tenant, body, options, timing)
+    keys: Idempotency = request.app.state.services.idempotency
+    async with (
+        bodies.body(request, ("json", "multipart")) as body,
+        keys.claim(request, tenant, body) as claim,
+    ):
+        task = await service.create(tenant, body, options, timing, claim)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     return timed(task, request)
 

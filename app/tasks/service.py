@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from app.db.blobs import Blobs
+from app.db.changes import record
 from app.db.engine import Database
 from app.db.tables import TaskRow, VersionRow
 from app.http.body import Body
+from app.http.idempotency import UNCLAIMED, Claim
 from app.http.pagination import Cursor
 from app.http.problems import fail
 from app.ids import is_id, new_id
@@ -26,6 +28,7 @@ from app.tasks import prepare, repository, schemas
 from app.tasks.answers import predictions
 from app.tasks.garbage import BUSY, Collector
 from app.tasks.heads import Head, Heads
+from app.tasks.news import purged
 from app.tasks.prepare import PreparedSupport
 from app.tasks.repository import StoredExample
 from app.tasks.restore import Restorer, head_of, not_found
@@ -61,7 +64,14 @@ class TaskService:
         self._garbage = garbage
         self._restorer = Restorer(database, blobs, engine, pool)
 
-    async def create(self, tenant: str, body: Body, options: schemas.CreateOptions, timing: Timing) -> Task:
+    async def create(
+        self,
+        tenant: str,
+        body: Body,
+        options: schemas.CreateOptions,
+        timing: Timing,
+        claim: Claim = UNCLAIMED,
+    ) -> Task:
         """When it returns, the task is committed; when it raises, nothing is stored."""
         asked, prepared = await self._decode(timing, prepare.create, body, options, self._learners)
         adapted = await self._engine.adapt(prepared.artifact.name, prepared.support)
@@ -80,10 +90,12 @@ class TaskService:
             shots=prepared.shots,
             shape=list(support.x.shape[1:]),
         )
-        await self._store(task, version, prepared, adapted.features)
-        self._engine.admit(version.id, version.learner, adapted.weights)
-        self._heads.put(head_of(task, version))
-        return _task(task, version).model_copy(update={"timing": timing, "warnings": list(prepared.warnings)})
+        with self._heads.reading(task.id) as reading:
+            await self._store(task, version, prepared, adapted.features, claim, timing)
+            if not reading.gone:
+                self._engine.admit(version.id, version.learner, adapted.weights)
+                self._heads.put(head_of(task, version), reading)
+        return _created(task, version, prepared, timing)
 
     async def get(self, tenant: str, task: str) -> Task:
         async with self._database.read() as session:
@@ -108,6 +120,8 @@ class TaskService:
         if is_id(task, "task"):
             async with self._database.write() as session:
                 removed = await repository.remove_task(session, tenant, task)
+                if removed is not None:
+                    await record(session, purged(tenant, task, [id for _, id in removed.versions]))
         if removed is None:
             raise not_found()
         self._heads.drop(task)
@@ -165,12 +179,13 @@ class TaskService:
         """From memory when it is there, else from the database."""
         if head := self._heads.get(tenant, task):
             return head
-        async with self._database.read() as session:
-            found = await repository.get_current(session, tenant, task) if is_id(task, "task") else None
-        if found is None:
-            raise not_found()
-        head = head_of(*found)
-        self._heads.put(head)
+        with self._heads.reading(task) as reading:
+            async with self._database.read() as session:
+                found = await repository.get_current(session, tenant, task) if is_id(task, "task") else None
+            if found is None:
+                raise not_found()
+            head = head_of(*found)
+            self._heads.put(head, reading)
         return head
 
     async def _served(self, head: Head) -> tuple[Head, Artifact, list[Notice]]:
@@ -182,8 +197,9 @@ class TaskService:
             )
         if artifact.digest == head.learner_digest:
             return head, artifact, []
-        renewed = await self._restorer.renew(head, artifact)
-        self._heads.put(renewed)
+        with self._heads.reading(head.task) as reading:
+            renewed = await self._restorer.renew(head, artifact)
+            self._heads.put(renewed, reading)
         detail = (
             f"The learner was replaced: version {renewed.number} holds the same examples under the new one."
         )
@@ -204,7 +220,13 @@ class TaskService:
         return answer
 
     async def _store(
-        self, task: TaskRow, version: VersionRow, prepared: PreparedSupport, features: npt.NDArray[np.float32]
+        self,
+        task: TaskRow,
+        version: VersionRow,
+        prepared: PreparedSupport,
+        features: npt.NDArray[np.float32],
+        claim: Claim,
+        timing: Timing,
     ) -> None:
         """Blobs first, rows last; a failure takes back what was written."""
         classes = prepared.support.classes
@@ -221,6 +243,8 @@ class TaskService:
                 # Someone may have deleted a blob that was there before, together with its last task.
                 await self._blobs.put_missing(task.tenant, blobs)
                 await repository.add_task(session, task, version, examples)
+                answer = _created(task, version, prepared, timing)
+                await claim.keep(session, 201, answer, {"Location": f"/v1/tasks/{task.id}"})
         except BaseException as error:
             await self._blobs.delete_features([(version.learner_digest, version.id)])
             # A database too busy to commit is too busy to say which blobs are others' as well.
@@ -229,6 +253,10 @@ class TaskService:
             else:
                 await self._garbage.collect(task.tenant, blobs)
             raise
+
+
+def _created(task: TaskRow, version: VersionRow, prepared: PreparedSupport, timing: Timing) -> Task:
+    return _task(task, version).model_copy(update={"timing": timing, "warnings": list(prepared.warnings)})
 
 
 def _task(task: TaskRow, version: VersionRow) -> Task:

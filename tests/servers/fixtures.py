@@ -19,7 +19,7 @@ BOTH = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+def databases() -> Iterator[Databases]:
     """Databases of one PostgreSQL server."""
     if given := os.environ.get(postgres.VARIABLE):
         shared = Databases(Settings(database_url=given).database)
@@ -28,10 +28,10 @@ def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
         return
     if installed_postgres() is None and wheel_postgres() is None:
         missing("PostgreSQL", postgres.VARIABLE)
-    server = own_postgres(tmp_path_factory.mktemp("postgres"))
+    server = own_postgres()
     server.start()
     yield Databases(server.url)
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +66,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def own_postgres_server(tmp_path: Path) -> Iterator[Postgres]:
+def own_postgres_server() -> Iterator[Postgres]:
     """Started; to be stopped and started by the test."""
-    folder = tmp_path / "postgres"
-    folder.mkdir()
-    server = own_postgres(folder)
+    server = own_postgres()
     server.start()
     yield server
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture

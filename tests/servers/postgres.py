@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -62,9 +63,10 @@ class Databases:
 class Postgres:
     """A server in a folder of its own, which tests may stop, kill and start again on the same port."""
 
-    folder: Path
     programs: Path
     port: int = field(default_factory=free_port)
+    # Not below pytest's folder, which is closed to the user that the server runs as.
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="hyperserve-postgres-")))
 
     @property
     def url(self) -> str:
@@ -72,12 +74,8 @@ class Postgres:
 
     def create(self) -> None:
         """The cluster, not yet started."""
-        if unprivileged():
-            for place in (self.folder, *self.folder.parents):
-                if place != Path("/") and place.stat().st_uid == 0:
-                    place.chmod(place.stat().st_mode | 0o011)
-            user = unprivileged()[1].removeprefix("--reuid=")
-            shutil.chown(self.folder, user)
+        if become := unprivileged():
+            shutil.chown(self.folder, become[1].removeprefix("--reuid="))
         self._run("initdb", "-D", str(self._data), "-U", "test", "-A", "trust", "--no-sync")
 
     def start(self) -> None:
@@ -89,6 +87,12 @@ class Postgres:
         """`immediate` is what a power cut is to it."""
         self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "stop")
 
+    def remove(self) -> None:
+        """What is left of it, running or not."""
+        if (self._data / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self.folder)
+
     @property
     def _data(self) -> Path:
         return self.folder / "data"
@@ -96,15 +100,18 @@ class Postgres:
     def _run(self, program: str, *arguments: str) -> None:
         command = [*unprivileged(), str(self.programs / program), *arguments]
         # No pipe: the server would inherit it and keep it open.
-        with (self.folder.parent / f"{self.folder.name}.out").open("ab") as out:
-            subprocess.run(command, check=True, stdout=out, stderr=out, cwd="/", timeout=60)
+        out = self.folder / "out"
+        with out.open("ab") as file:
+            done = subprocess.run(command, check=False, stdout=file, stderr=file, cwd="/", timeout=60)
+        if done.returncode != 0:
+            raise AssertionError(f"{program} failed:\n{out.read_text()}")
 
 
-def own_postgres(folder: Path) -> Postgres:
+def own_postgres() -> Postgres:
     """Created, not started. Skips where no program is found: a server by URL is not ours to stop."""
     programs = installed_postgres() or wheel_postgres()
     if programs is None:
         missing("PostgreSQL to stop and start", "PATH")
-    server = Postgres(folder, programs)
+    server = Postgres(programs)
     server.create()
     return server

@@ -19,14 +19,12 @@ Found = Callable[[], Path | None]
 
 
 @pytest.mark.parametrize("found", [programs.installed_postgres, programs.wheel_postgres])
-def test_postgres(tmp_path: Path, found: Found) -> None:
+def test_postgres(found: Found) -> None:
     """As installed, and from PyPI; stopped and started it holds what it held."""
-    folder = tmp_path / "postgres"
-    folder.mkdir()
     place = found()
     if place is None:
         pytest.skip("not of this kind")
-    server = Postgres(folder, place)
+    server = Postgres(place)
     server.create()
     server.start()
     made = Databases(server.url)
@@ -43,7 +41,8 @@ def test_postgres(tmp_path: Path, found: Found) -> None:
             left = connection.execute(text("SELECT count(*) FROM pg_database WHERE datname LIKE 'hyper%'"))
             assert left.scalar() == 0
     finally:
-        server.stop()
+        server.remove()
+    assert not server.folder.exists()
 
 
 @pytest.mark.parametrize("found", [programs.installed_redis, programs.wheel_redis])
