@@ -54,6 +54,17 @@ class RetryPolicy:
         return self.wait(attempt, retry_after)
 
 
+@dataclass(frozen=True)
+class WaitPolicy:
+    """How a job is waited for. Times are seconds."""
+
+    poll: float = 1.0
+    away: float = 60.0
+    """For how long a server that knew the job may be away, such as for a restart."""
+    near: float = 20.0
+    """To a deadline, from which on the job is asked for: a stream may say nothing for 15."""
+
+
 class Deadline:
     """A moment `seconds` from now; never, when None."""
 

@@ -19,20 +19,15 @@ from hyperserve.errors import (
     WaitTimeoutError,
 )
 from hyperserve.requests import Request, identity, path
-from hyperserve.retries import Deadline, decode
-
-_POLL = 1.0
-_PATIENCE = 60.0
-"""Seconds for which a server that knew the job may be away, such as for a restart."""
-_NEAR = 20.0
-"""Seconds to a deadline from which on the job is asked for: a stream may say nothing for 15."""
+from hyperserve.retries import Deadline, WaitPolicy, decode
 
 
 class AsyncJobs:
     """`client.jobs`."""
 
-    def __init__(self, transport: AsyncTransport) -> None:
+    def __init__(self, transport: AsyncTransport, policy: WaitPolicy | None = None) -> None:
         self._transport = transport
+        self._policy = policy or WaitPolicy()
 
     async def get(self, job: types.Job | str) -> types.Job:
         """A job as it is now. Raises NotFoundError."""
@@ -90,12 +85,12 @@ class AsyncJobs:
     async def _follow(self, job_id: str, deadline: Deadline) -> AsyncGenerator[types.Job | None, None]:
         """The job by its stream, and by asking when there is none, it broke for good or time runs out."""
         yield await self.get(job_id)
-        if deadline.left > _NEAR:
+        if deadline.left > self._policy.near:
             with suppress(HyperserveError):  # asking raises it again, if it lasts
                 async with aclosing(self._stream(job_id)) as states:
                     async for state in states:
                         yield state
-                        if deadline.left <= _NEAR:
+                        if deadline.left <= self._policy.near:
                             break
         async with aclosing(self._poll(job_id, deadline)) as states:
             async for state in states:
@@ -104,12 +99,12 @@ class AsyncJobs:
     async def _poll(self, job_id: str, deadline: Deadline) -> AsyncGenerator[types.Job | None, None]:
         reached = time.monotonic()
         while deadline.left > 0:
-            await io.sleep(min(_POLL, deadline.left))
+            await io.sleep(min(self._policy.poll, deadline.left))
             try:
                 yield await self.get(job_id)
                 reached = time.monotonic()
             except (ConnectionFailedError, ServiceUnavailableError):
-                if time.monotonic() - reached > _PATIENCE:
+                if time.monotonic() - reached > self._policy.away:
                     raise
 
     async def _stream(self, job_id: str) -> AsyncGenerator[types.Job | None, None]:

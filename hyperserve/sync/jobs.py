@@ -17,23 +17,18 @@ from hyperserve.errors import (
     WaitTimeoutError,
 )
 from hyperserve.requests import Request, identity, path
-from hyperserve.retries import Deadline, decode
+from hyperserve.retries import Deadline, WaitPolicy, decode
 from hyperserve.sync import io
 from hyperserve.sync.pages import Pages
 from hyperserve.sync.transport import Transport
-
-_POLL = 1.0
-_PATIENCE = 60.0
-"""Seconds for which a server that knew the job may be away, such as for a restart."""
-_NEAR = 20.0
-"""Seconds to a deadline from which on the job is asked for: a stream may say nothing for 15."""
 
 
 class Jobs:
     """`client.jobs`."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, policy: WaitPolicy | None = None) -> None:
         self._transport = transport
+        self._policy = policy or WaitPolicy()
 
     def get(self, job: types.Job | str) -> types.Job:
         """A job as it is now. Raises NotFoundError."""
@@ -91,12 +86,12 @@ class Jobs:
     def _follow(self, job_id: str, deadline: Deadline) -> Generator[types.Job | None, None, None]:
         """The job by its stream, and by asking when there is none, it broke for good or time runs out."""
         yield self.get(job_id)
-        if deadline.left > _NEAR:
+        if deadline.left > self._policy.near:
             with suppress(HyperserveError):  # asking raises it again, if it lasts
                 with closing(self._stream(job_id)) as states:
                     for state in states:
                         yield state
-                        if deadline.left <= _NEAR:
+                        if deadline.left <= self._policy.near:
                             break
         with closing(self._poll(job_id, deadline)) as states:
             for state in states:
@@ -105,12 +100,12 @@ class Jobs:
     def _poll(self, job_id: str, deadline: Deadline) -> Generator[types.Job | None, None, None]:
         reached = time.monotonic()
         while deadline.left > 0:
-            io.sleep(min(_POLL, deadline.left))
+            io.sleep(min(self._policy.poll, deadline.left))
             try:
                 yield self.get(job_id)
                 reached = time.monotonic()
             except (ConnectionFailedError, ServiceUnavailableError):
-                if time.monotonic() - reached > _PATIENCE:
+                if time.monotonic() - reached > self._policy.away:
                     raise
 
     def _stream(self, job_id: str) -> Generator[types.Job | None, None, None]:

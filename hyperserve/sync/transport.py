@@ -64,15 +64,15 @@ class Transport:
                     yield None
 
     def _once(self, request: Request) -> httpx.Response:
-        upload = isinstance(request.body, Upload)
+        body, usual = request.body, self.http.timeout
         with translated():
             response = self.http.request(
                 request.method,
                 request.path,
                 params=request.asked,
-                content=io.chunks(request.body.path) if isinstance(request.body, Upload) else request.body,
+                content=io.chunks(body.path) if isinstance(body, Upload) else body,
                 headers=request.all_headers,
-                timeout=for_upload(self.http.timeout) if upload else self.http.timeout,
+                timeout=for_upload(usual) if isinstance(body, Upload) else usual,
             )
         if response.is_success:
             return response

@@ -1,0 +1,183 @@
+"""Datasets on their way: files as they are, folders zipped, streamed from disk and sent again when broken."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hyperserve as hs
+from hyperserve import uploads
+from tests.hyperserve.scripted import Reply, Script, problem, scripted
+
+DATASET = {
+    "id": "ds_1",
+    "name": None,
+    "format": "zip",
+    "kind": "image",
+    "shape": None,
+    "classes": {"cat": 2},
+    "examples": 2,
+    "bytes": 100,
+    "created_at": "2026-11-21T10:00:00Z",
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Script]:
+    with scripted(Reply(201, DATASET)) as script:
+        yield script
+
+
+@pytest.fixture
+def client(server: Script) -> Iterator[hs.Client]:
+    with hs.Client(server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes, and what file managers leave."""
+    for name in (
+        "cat/1.png",
+        "cat/2.png",
+        "dog/1.png",
+        "cat/.DS_Store",
+        "__MACOSX/x",
+        ".git/config",
+        "notes.txt",
+    ):
+        file = tmp_path / "animals" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(name.encode())
+    return tmp_path / "animals"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("a.zip", "application/zip"), ("a.NPZ", "application/x-npz"), ("a.csv", "text/csv")],
+)
+def test_the_suffix_tells_the_kind(
+    client: hs.Client, server: Script, tmp_path: Path, name: str, media_type: str
+) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    made = client.datasets.upload(tmp_path / name, name="mine")
+    asked = server.asked[-1]
+    assert (made.id, asked.method, asked.path) == ("ds_1", "POST", "/v1/datasets?name=mine")
+    assert (asked.headers["content-type"], asked.body) == (media_type, b"content")
+    assert asked.headers["content-length"] == "7"
+    assert asked.headers["idempotency-key"]
+
+
+def test_a_content_type_stands_for_the_suffix(client: hs.Client, server: Script, tmp_path: Path) -> None:
+    (tmp_path / "table").write_bytes(b"1,2")
+    client.datasets.upload(str(tmp_path / "table"), content_type="text/csv")
+    assert server.asked[-1].headers["content-type"] == "text/csv"
+
+
+def test_a_folder_goes_as_a_zip_of_its_classes(
+    client: hs.Client, server: Script, folder: Path, temporary: Path
+) -> None:
+    client.datasets.upload(folder)
+    assert server.asked[-1].headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(server.asked[-1].body)) as archive:
+        found = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert found == {name: name for name in ("cat/1.png", "cat/2.png", "dog/1.png")}
+    assert list(temporary.iterdir()) == []
+
+
+def test_nothing_is_left_behind_when_it_fails(
+    client: hs.Client, server: Script, folder: Path, temporary: Path
+) -> None:
+    server.replies[:] = [Reply(422, problem(422))]
+    with pytest.raises(hs.UnprocessableError):
+        client.datasets.upload(folder)
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match="class 'empty' has no examples"):
+        client.datasets.upload(folder)
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_same_folder_gives_the_same_bytes(folder: Path) -> None:
+    first, second = uploads.prepare(folder), uploads.prepare(folder)
+    assert first.path != second.path
+    assert first.path.read_bytes() == second.path.read_bytes()
+    first.discard()
+    second.discard()
+    assert not first.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.png", "the suffix is none of .zip, .npz, .csv"),
+        ("missing.zip", "cannot read"),
+        (".", "no folders"),
+    ],
+)
+def test_what_is_no_dataset_is_refused_before_anything_is_sent(
+    client: hs.Client, server: Script, tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=message):
+        client.datasets.upload(tmp_path / name)
+    assert server.asked == []
+
+
+def test_a_broken_upload_begins_anew(client: hs.Client, server: Script, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"1,2")
+    server.replies[:] = [
+        Reply(body=None),
+        Reply(503, problem(503), {"Retry-After": "0"}),
+        Reply(201, DATASET),
+    ]
+    client.datasets.upload(tmp_path / "a.csv")
+    assert [asked.body for asked in server.asked] == [b"1,2"] * 3
+    assert len({asked.headers["idempotency-key"] for asked in server.asked}) == 1
+
+
+def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
+    size = 48 << 20
+    with (tmp_path / "a.npz").open("wb") as file:
+        file.truncate(size)
+    with scripted(Reply(201, DATASET), reads=False) as server, hs.Client(server.url) as sender:
+        tracemalloc.start()
+        try:
+            sender.datasets.upload(tmp_path / "a.npz")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < size / 4
+
+
+def test_datasets_are_listed_found_and_deleted(client: hs.Client, server: Script) -> None:
+    server.replies[:] = [
+        Reply(body={"items": [DATASET], "next_cursor": None}),
+        Reply(body=DATASET),
+        Reply(204, b""),
+        Reply(409, problem(409, "dataset_in_use")),
+    ]
+    (found,) = client.datasets.list()
+    assert client.datasets.get("ds_1") == found
+    client.datasets.delete(found)
+    with pytest.raises(hs.ConflictError):
+        client.datasets.delete("ds_1")
+    assert [(asked.method, asked.path) for asked in server.asked[1:]] == [
+        ("GET", "/v1/datasets/ds_1"),
+        ("DELETE", "/v1/datasets/ds_1"),
+        ("DELETE", "/v1/datasets/ds_1"),
+    ]
