@@ -128,12 +128,13 @@ def _check_traits(sent: SentSupport, artifact: Artifact, learners: Learners) -> 
         ]
         advice = f" Any number of them is taken by: {', '.join(others)}." if others else ""
         detail = f"{artifact.name} takes {traits.ways} classes, not {len(sent.classes)}.{advice}"
-        raise ProblemError(Fault("unsupported_way", detail, "/support", traits.ways.high or traits.ways.low))
-    if any(int(shot) not in traits.shots for shot in shots):
-        detail = f"{artifact.name} takes {traits.shots} examples of each class."
         raise ProblemError(
-            Fault("unsupported_shot", detail, "/support", traits.shots.high or traits.shots.low)
+            Fault("unsupported_way", detail, "/support", traits.ways.nearest(len(sent.classes)))
         )
+    wrong = [int(shot) for shot in shots if int(shot) not in traits.shots]
+    if wrong:
+        detail = f"{artifact.name} takes {traits.shots} examples of each class."
+        raise ProblemError(Fault("unsupported_shot", detail, "/support", traits.shots.nearest(wrong[0])))
 
 
 def _takes_any(ways: Span) -> bool:

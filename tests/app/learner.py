@@ -11,14 +11,22 @@ from models.registry import build
 
 
 def save_learner(
-    folder: Path, encoder: str, hparams: dict[str, object], spec: dict[str, object], *, seed: int = 0
+    folder: Path,
+    encoder: str,
+    hparams: dict[str, object],
+    spec: dict[str, object],
+    *,
+    seed: int = 0,
+    method: str = "protonet",
+    method_hparams: dict[str, object] | None = None,
 ) -> None:
-    """An untrained ProtoNet."""
+    """Untrained; `hparams` are those of the encoder."""
     torch.manual_seed(seed)
     config = LearnerConfig.model_validate(
         {
             "code_version": "test",
-            "method": "protonet",
+            "method": method,
+            "hparams": method_hparams or {},
             "encoder": encoder,
             "encoder_hparams": hparams,
             "input": spec,
