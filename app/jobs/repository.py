@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import (
     JSON,
@@ -34,7 +34,9 @@ from app.db.clock import now_ms
 from app.db.tables import JobRow
 from app.db.types import now
 from app.ids import new_id
-from hyperserve.types import Job
+
+if TYPE_CHECKING:
+    from hyperserve.types import Job
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"]
 Document = dict[str, Any]
@@ -223,6 +225,9 @@ async def sequences(session: AsyncSession, ids: Collection[str]) -> dict[str, in
 
 
 def job_answer(row: JobRow) -> Job:
+    # Here: a child that starts for each job does without the client and its types.
+    from hyperserve.types import Job
+
     return Job.model_validate(row, from_attributes=True)
 
 

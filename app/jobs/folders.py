@@ -1,0 +1,42 @@
+"""Folders of jobs: DATA_DIR/jobs/<job>/<attempt>. Checkpoints live there until the job has finished."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import select
+
+from app.db.engine import Database
+from app.db.tables import JobRow
+from app.jobs.repository import ACTIVE
+
+_CHUNK = 500
+
+
+def prepare(data_dir: Path, job: str, attempt: int) -> tuple[Path, Path | None]:
+    """The empty folder of an attempt, and that of the newest one before it, if any left one."""
+    home = (data_dir / "jobs" / job).resolve()
+    folder = home / str(attempt)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    earlier = [int(path.name) for path in home.iterdir() if path.name.isdecimal()]
+    before = max((number for number in earlier if number < attempt), default=None)
+    return folder, None if before is None else home / str(before)
+
+
+async def tidy(database: Database, data_dir: Path) -> int:
+    """Deletes the folders of jobs that have finished or are unknown; how many."""
+    home = data_dir / "jobs"
+    if not home.is_dir():
+        return 0
+    names = sorted(path.name for path in home.iterdir())
+    idle = set(names)
+    for start in range(0, len(names), _CHUNK):
+        chunk = names[start : start + _CHUNK]
+        active = select(JobRow.id).where(JobRow.id.in_(chunk), JobRow.state.in_(ACTIVE))
+        async with database.read() as session:
+            idle -= set(await session.scalars(active))
+    for name in idle:
+        shutil.rmtree(home / name, ignore_errors=True)
+    return len(idle)

@@ -1,0 +1,124 @@
+"""A worker on a database of its own, in this process or as the process that it really is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from app.db.engine import Database
+from app.db.migrate import upgrade
+from app.db.tables import ChangeRow, JobRow
+from app.jobs import repository
+from app.settings import Settings
+from tests.workers.kinds import EFFECT, KINDS
+from workers.supervisor import Supervisor
+
+TENANT = "t"
+LEASE_SECONDS = 2.0
+PATIENCE_SECONDS = 25.0
+
+
+@dataclass
+class Bench:
+    """A queue, and what tests do with it."""
+
+    settings: Settings
+    database: Database
+
+    async def add(self, kind: str, **how: object) -> str:
+        payload = how.pop("payload", {})
+        async with self.database.write() as session:
+            return (await repository.enqueue(session, TENANT, kind, payload, **how)).id
+
+    async def job(self, id: str) -> JobRow:
+        async with self.database.read() as session:
+            found = await repository.get(session, TENANT, id)
+        assert found is not None
+        return found
+
+    async def until(self, id: str, *states: str) -> JobRow:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (job := await self.job(id)).state not in states:  # noqa: ASYNC110
+                await asyncio.sleep(0.03)
+        return job
+
+    async def ended(self, id: str) -> JobRow:
+        return await self.until(id, "succeeded", "failed", "cancelled", "dead")
+
+    async def cancel(self, id: str) -> JobRow | None:
+        async with self.database.write() as session:
+            return await repository.request_cancel(session, TENANT, id)
+
+    async def effects(self, id: str) -> int:
+        mine = (ChangeRow.kind == EFFECT, ChangeRow.subject == id)
+        async with self.database.read() as session:
+            return (await session.scalars(select(func.count()).where(*mine).select_from(ChangeRow))).one()
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Runs in this process for the block, or until what it yields is called."""
+        database, stop = Database(self.settings.database), asyncio.Event()
+        running = asyncio.create_task(Supervisor(database, self.settings, KINDS).run(stop))
+
+        async def end() -> None:
+            stop.set()
+            await running
+
+        try:
+            yield end
+        finally:
+            await end()
+            await database.close()
+
+    def process(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`python -m workers` with pipes for its standard input and its log."""
+        environment = {
+            **os.environ,
+            "HYPERSERVE_DATABASE_URL": self.settings.database,
+            "HYPERSERVE_DATA_DIR": str(self.settings.data_dir),
+            "HYPERSERVE_LEASE_SECONDS": str(self.settings.lease_seconds),
+            "HYPERSERVE_WORKER_JOBS": str(self.settings.worker_jobs),
+            "HYPERSERVE_JOB_KINDS": "tests.workers.kinds",
+        }
+        command = [sys.executable, "-m", "workers", *arguments]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+Story = Callable[[Bench], Awaitable[None]]
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'queue.db'}"
+    upgrade(url)
+    return url
+
+
+@pytest.fixture
+def run(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Story], None]:
+    """On SQLite. What the lease table does on PostgreSQL is tested where it is."""
+    settings = Settings(
+        database_url=sqlite_url, data_dir=tmp_path / "data", lease_seconds=LEASE_SECONDS, worker_jobs=4
+    )
+    # Children read the environment, as they do under a worker process.
+    monkeypatch.setenv("HYPERSERVE_DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("HYPERSERVE_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("HYPERSERVE_JOB_KINDS", "tests.workers.kinds")
+
+    async def tell(story: Story) -> None:
+        database = Database(sqlite_url)
+        try:
+            await story(Bench(settings, database))
+        finally:
+            await database.close()
+
+    return lambda story: asyncio.run(tell(story))

@@ -1,0 +1,85 @@
+"""Kinds of jobs for tests; children import this module, named by HYPERSERVE_JOB_KINDS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.changes import Change, record
+from workers.jobs import JobContext, JobFailedError, Outcome
+
+EFFECT = "effect"
+
+
+async def work(context: JobContext) -> Outcome:
+    """Takes `seconds` and tells how far it is; its effect is a row that tests count."""
+    print("prints of jobs do not disturb the supervisor")  # noqa: T201
+    seconds = context.payload.get("seconds", 0)
+    for step in range(20):
+        context.progress({"step": step + 1, "steps": 20, "loss": float("nan")})
+        await asyncio.sleep(seconds / 20)
+
+    async def effect(session: AsyncSession) -> None:
+        await record(session, Change(context.tenant, EFFECT, context.id))
+
+    return Outcome({"attempt": context.attempt, "nan": float("inf")}, effect)
+
+
+async def refuse(_context: JobContext) -> Outcome:
+    raise JobFailedError("no_classes", "The dataset has one class.")
+
+
+async def crash(_context: JobContext) -> Outcome:
+    raise ValueError("secret of the log")
+
+
+async def refuse_in_effect(_context: JobContext) -> Outcome:
+    async def effect(_session: AsyncSession) -> None:
+        raise JobFailedError("name_taken", "Somebody was faster.")
+
+    return Outcome({}, effect)
+
+
+async def poison(_context: JobContext) -> Outcome:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+async def away_once(context: JobContext) -> Outcome:
+    if context.attempt == 1:
+        raise OperationalError("SELECT 1", {}, ConnectionRefusedError())
+    return Outcome({})
+
+
+async def resume(context: JobContext) -> Outcome:
+    """Leaves a checkpoint at its first attempt and dies; goes on from there."""
+    if context.previous is None:
+        (context.folder / "step").write_text("7")
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert context.previous is not None
+    return Outcome({"from": int((context.previous / "step").read_text()), "attempt": context.attempt})
+
+
+async def stubborn(context: JobContext) -> Outcome:
+    """Hears no SIGTERM, blocks its event loop, and has a process of its own; says both pids."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])  # noqa: ASYNC220
+    place = Path(context.payload["pids"])
+    place.with_suffix(".tmp").write_text(f"{os.getpid()} {helper.pid}")
+    place.with_suffix(".tmp").rename(place)
+    time.sleep(600)  # noqa: ASYNC251
+    raise AssertionError
+
+
+KINDS = {
+    function.__name__: f"{__name__}:{function.__name__}"
+    for function in (work, refuse, crash, refuse_in_effect, poison, away_once, resume, stubborn)
+}

@@ -1,0 +1,123 @@
+"""What a child publishes, here within the process of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.db.tables import JobRow
+from app.jobs import folders, repository
+from tests.workers.conftest import Bench
+from tests.workers.kinds import KINDS
+from workers import child
+from workers.orders import LINE_MAX, Order
+from workers.reporter import Reporter
+
+Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
+
+
+async def ordered(bench: Bench, kind: str, attempt: int = 1) -> Order:
+    """A job of the kind, claimed."""
+    await bench.add(kind)
+    for _ in range(attempt):
+        async with bench.database.write() as session:
+            job = await repository.claim(session, "w", -1)
+        assert job is not None
+    folder, _ = folders.prepare(bench.settings.data_dir, job.id, job.attempt)
+    payload: dict[str, Any] = {}
+    token = job.lease_token
+    return Order(job.id, "t", kind, KINDS[kind], job.attempt, token, payload, str(folder), None)
+
+
+async def carried_out(bench: Bench, order: Order) -> tuple[int, JobRow]:
+    status = await child.run(order, bench.settings, Reporter(io.BytesIO()))
+    return status, await bench.job(order.id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("refuse", "no_classes"), ("refuse_in_effect", "name_taken"), ("crash", "internal_error")],
+)
+def test_failures_are_told_once(run: Run, kind: str, code: str) -> None:
+    """With the job's own words, or with none of the log's."""
+
+    async def story(bench: Bench) -> None:
+        status, job = await carried_out(bench, await ordered(bench, kind))
+        assert (status, job.state) == (0, "failed")
+        assert job.error is not None
+        assert job.error["code"] == code
+        assert "secret" not in str(job.error)
+
+    run(story)
+
+
+def test_absent_database_is_no_failure(run: Run) -> None:
+    async def story(bench: Bench) -> None:
+        first = await ordered(bench, "away_once")
+        status, job = await carried_out(bench, first)
+        assert (status, job.state) == (os.EX_TEMPFAIL, "running")
+        status, job = await carried_out(bench, await ordered(bench, "away_once", attempt=2))
+        assert status == 0
+
+    run(story)
+
+
+def test_nothing_is_published_without_the_lease(run: Run) -> None:
+    async def story(bench: Bench) -> None:
+        stale = await ordered(bench, "work")
+        async with bench.database.write() as session:
+            assert await repository.claim(session, "another", 60_000) is not None
+        status, job = await carried_out(bench, stale)
+        assert (status, job.state, job.result, job.lease_owner) == (0, "running", None, "another")
+        assert await bench.effects(job.id) == 0
+
+    run(story)
+
+
+def test_publishing_waits_for_the_database(run: Run) -> None:
+    """Here it is locked for longer than SQLite waits, as it is away for a while on a server."""
+
+    async def story(bench: Bench) -> None:
+        order = await ordered(bench, "work")
+        async with bench.database.write():
+            running = asyncio.ensure_future(carried_out(bench, order))
+            await asyncio.sleep(5.5)
+            assert not running.done()
+        status, job = await running
+        assert (status, job.state, await bench.effects(order.id)) == (0, "succeeded", 1)
+
+    run(story)
+
+
+def test_progress_is_sent_once_a_second_and_the_newest() -> None:
+    stream = io.BytesIO()
+    reporter = Reporter(stream)
+    for step in range(100):
+        reporter({"step": step})
+        time.sleep(0.012)
+    time.sleep(1.1)
+    assert 2 <= len(stream.getvalue().splitlines()) <= 4
+    assert stream.getvalue().splitlines()[-1] == b'{"step": 99}'
+    assert reporter.newest == {"step": 99}
+    with pytest.raises(ValueError, match="at most"):
+        reporter({"text": "x" * LINE_MAX})
+    with pytest.raises(TypeError):
+        reporter({"path": Path()})
+
+
+def test_folders(tmp_path: Path) -> None:
+    """An attempt finds the newest one before it; its own is empty even where it was begun already."""
+    first, previous = folders.prepare(tmp_path, "job_a", 1)
+    assert (previous, first) == (None, tmp_path / "jobs" / "job_a" / "1")
+    third, previous = folders.prepare(tmp_path, "job_a", 3)
+    assert previous == first
+    (third / "step").write_text("7")
+    assert list(folders.prepare(tmp_path, "job_a", 3)[0].iterdir()) == []
+    assert folders.prepare(tmp_path, "job_a", 12)[1] == third
