@@ -35,6 +35,13 @@ def label_key(label: str) -> int:
     return int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big", signed=True)
 
 
+def content_key(values: Float[Tensor, "*lead d"]) -> Int[Tensor, "*lead"]:
+    """A hash of the bits of each vector: an order, or a sample, that depends on content alone."""
+    bits = values.float().contiguous().view(torch.int32).long()
+    weight = _mix(torch.arange(1, bits.shape[-1] + 1, device=bits.device) * _GOLDEN) | 1
+    return _mix((bits * weight).sum(-1))
+
+
 @dataclass(frozen=True)
 class Noise:
     """Asks a stochastic learner for `samples` draws per answer."""

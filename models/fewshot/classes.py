@@ -88,11 +88,19 @@ def per_log_way(loss: Float[Tensor, "tasks"], n_way: Int[Tensor, "tasks"]) -> Fl
 def squared_distances(
     query: Float[Tensor, "tasks query d"], rows: Float[Tensor, "tasks way d"]
 ) -> Float[Tensor, "tasks query way"]:
-    """‖q − r‖² by one batched product, about the first row, which is never padding.
+    """‖q − r‖² by one batched product."""
+    closeness, norm = split_distances(query, rows)
+    return (norm[..., None] - closeness).clamp_min(0)
 
+
+def split_distances(
+    query: Float[Tensor, "tasks query d"], rows: Float[Tensor, "tasks way d"]
+) -> tuple[Float[Tensor, "tasks query way"], Float[Tensor, "tasks query"]]:
+    """2 q·r − ‖r‖² and ‖q‖², about the first row, which is never padding: ‖q − r‖² is their difference.
+
+    A softmax over rows needs the first alone; with ‖q‖² in it, far queries would lose what tells rows apart.
     Far from 0 cancellation would cost digits, and a centre that padding moves would let neighbours in a batch matter.
     """
     centre = rows[:, :1]
     query, rows = query - centre, rows - centre
-    cross = query @ rows.transpose(1, 2)
-    return (query.square().sum(-1, keepdim=True) - 2 * cross + rows.square().sum(-1)[:, None]).clamp_min(0)
+    return 2 * query @ rows.transpose(1, 2) - rows.square().sum(-1)[:, None], query.square().sum(-1)

@@ -10,6 +10,7 @@ distance by leave-one-out likelihood, and distances are measured in units of its
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -26,14 +27,17 @@ from models.fewshot.classes import (
     cross_entropy,
     embed_episodes,
     per_log_way,
+    split_distances,
     squared_distances,
 )
-from models.noise import Noise
+from models.noise import Noise, content_key
 from models.predictive import Categorical
 from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits, refuse_prior
 
 _LEAVE_ONE_OUT_SCALE = 10.0
 """Inverse temperature, in units of the mean distance between prototypes, at which metrics are compared."""
+_MOST_TESTED = 2048
+"""Examples of a task that choose its metric; a support set may hold many more."""
 _EVEN_NORMS = 0.1
 """Vectors whose norms vary less than this (standard deviation over mean) were normalised by their maker."""
 
@@ -87,9 +91,10 @@ class ProtoNet(MetaLearner):
         cosine, terms = weights.task["cosine"] > 0, weights.task["terms"]
         query, rows = _in_metric(features, cosine), _in_metric(weights.rows["prototype"], cosine)
         sharpness = weights.task["scale"] * self.calibration.inverse_temperature(terms)
-        logits = -squared_distances(query, rows) * sharpness[:, None, None]
-        logits = logits.masked_fill(~weights.class_mask[:, None], -torch.inf)
-        novelty = -logits.amax(-1)
+        closeness, norm = split_distances(query, rows)
+        closeness = closeness.masked_fill(~weights.class_mask[:, None], -torch.inf)
+        logits = closeness * sharpness[:, None, None]
+        novelty = (norm - closeness.amax(-1)).clamp_min(0) * sharpness[:, None]
         return Categorical(
             logits.log_softmax(-1),
             unknown=self.calibration.unknown(novelty, terms),
@@ -136,7 +141,8 @@ class ProtoNet(MetaLearner):
         norms = torch.where(support.mask, support.features.norm(dim=-1), torch.nan)
         mean = norms.nanmean(1)
         deviation = (norms - mean[:, None]).square().nanmean(1).sqrt()
-        losses = [self._leave_one_out(support, prototypes, shots, cosine) for cosine in (False, True)]
+        tested = _bounded(support)
+        losses = [self._leave_one_out(tested, prototypes, shots, cosine) for cosine in (False, True)]
         even = deviation < _EVEN_NORMS * mean
         testable = (shots > 1).any(1)
         return torch.where(testable, losses[1] < losses[0], even)
@@ -148,7 +154,10 @@ class ProtoNet(MetaLearner):
         shots: Float[Tensor, "tasks way"],
         cosine: bool,
     ) -> Float[Tensor, "tasks"]:
-        """Mean loss of each example under prototypes without it, over classes of two examples or more."""
+        """Mean loss of each example under prototypes without it, over classes of two examples or more.
+
+        `support` may be a part of what `prototypes` and `shots` were made of.
+        """
         metric = torch.full_like(shots[:, 0], cosine, dtype=torch.bool)
         scale, _ = self._separation(prototypes, metric, support.class_mask)
         member = class_members(support)
@@ -162,6 +171,21 @@ class ProtoNet(MetaLearner):
         tested = support.mask & (own_shots[..., 0] > 1)
         assert support.targets is not None
         return cross_entropy(logits.log_softmax(-1), support.targets, tested)
+
+
+def _bounded(support: Support) -> Support:
+    """At most `_MOST_TESTED` examples of each task, by their content, so that their order does not matter."""
+    if support.features.shape[1] <= _MOST_TESTED:
+        return support
+    key = content_key(support.features).masked_fill(~support.mask, torch.iinfo(torch.int64).max)
+    chosen = key.topk(_MOST_TESTED, largest=False).indices
+    assert support.targets is not None
+    return replace(
+        support,
+        features=torch.take_along_dim(support.features, chosen[..., None], 1),
+        targets=support.targets.gather(1, chosen),
+        mask=support.mask.gather(1, chosen),
+    )
 
 
 def _in_metric(x: Float[Tensor, "tasks m d"], cosine: Bool[Tensor, "tasks"]) -> Float[Tensor, "tasks m d"]:

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from models.encoders.identity import Identity
+from models.fewshot import protonet as protonet_module
 from models.fewshot.classes import squared_distances
 from models.fewshot.protonet import ProtoNet
 from models.predictive import Categorical
@@ -101,3 +102,50 @@ def test_distances_far_from_zero_do_not_depend_on_padding() -> None:
     padded = torch.cat((rows, torch.zeros(1, 145, 16)), dim=1)
     assert torch.allclose(squared_distances(query, rows), exact, atol=1e-3)
     assert torch.allclose(squared_distances(query, padded)[..., :5], exact, atol=1e-3)
+
+
+@pytest.mark.parametrize("distance", [1e4, 1e6, 1e8])
+def test_very_distant_queries_do_not_tie(distance: float) -> None:
+    # Seen from far along the x axis the odds are e^(2·4·x − ‖r‖² terms): all for class 1, none the other way.
+    learner = protonet()
+    answer = learner.predict(adapted(learner), torch.tensor([[[distance, 1.0], [-distance, 1.0]]]))
+    assert isinstance(answer, Categorical)
+    assert answer.log_probs.argmax(-1).tolist() == [[1, 0]]
+    assert answer.probabilities.amax(-1).tolist() == [[1.0, 1.0]]
+    assert answer.novelty is not None
+    assert (answer.novelty > 0).all()
+
+
+def test_far_off_to_the_side_the_odds_are_exact() -> None:
+    # Along the axis between the prototypes, however far, both are equally near.
+    learner = protonet()
+    answer = learner.predict(adapted(learner), torch.tensor([[[2.125, 1e7]]]))
+    assert_close(answer.log_probs[0, 0, 1] - answer.log_probs[0, 0, 0], torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("bound", [40, 60])
+def test_the_metric_of_a_huge_support_set_is_chosen_by_a_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, bound: int
+) -> None:
+    """Directions tell these classes apart and lengths do not; the order of examples does not matter."""
+    monkeypatch.setattr(protonet_module, "_MOST_TESTED", bound)
+    rng = torch.Generator().manual_seed(0)
+    y = torch.arange(4).repeat(50)
+    x = torch.randn(4, 16, generator=rng)[y] + 0.3 * torch.randn(200, 16, generator=rng)
+    x = x * torch.exp(1.5 * torch.randn(200, 1, generator=rng))
+    learner, order = protonet("auto"), torch.randperm(200, generator=rng)
+    weights = learner.adapt(Support.of(x[None], y[None]))
+    turned = learner.adapt(Support.of(x[None, order], y[None, order]))
+    assert weights.task["cosine"].tolist() == turned.task["cosine"].tolist() == [1.0]
+    assert_close(weights.rows["prototype"], turned.rows["prototype"])
+
+
+def test_a_bounded_support_set_keeps_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protonet_module, "_MOST_TESTED", 3)
+    x = torch.arange(12.0).view(2, 6, 1)
+    mask = torch.tensor([[True] * 6, [True, True, False, False, False, False]])
+    targets = x[..., 0].long() % 2
+    part = protonet_module._bounded(Support.of(x, targets, mask=mask))
+    assert part.targets.equal(part.features[..., 0].long() % 2)
+    assert part.mask.sum(1).tolist() == [3, 2]
+    assert set(part.features[1, part.mask[1], 0].tolist()) == {6.0, 7.0}
