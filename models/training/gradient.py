@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.data.augment import AugmentConfig
@@ -49,6 +50,16 @@ class TrainingDivergedError(RuntimeError):
     """The loss is not finite."""
 
 
+def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], int | Tensor], None]:
+    """Of parameters and BatchNorm statistics. It begins short: a training of 1,000 steps forgets its start too."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: int | Tensor) -> None:
+        reached = min(decay, (1 + int(count)) / (10 + int(count)))
+        get_ema_multi_avg_fn(reached)(averaged, current, count)
+
+    return update
+
+
 class GradientTrainer:
     """Holds the state of one run in `folder`: `state.safetensors`, `history.csv`, `history.json`."""
 
@@ -63,9 +74,7 @@ class GradientTrainer:
         self.config = config
         self.folder = folder
         self.learner = learner.to(config.device)
-        self.average = AveragedModel(
-            self.learner, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
-        )
+        self.average = AveragedModel(self.learner, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.best = AveragedModel(self.learner, use_buffers=True)
         # After the copies: those are validated and kept in full precision.
         encoder = self.learner.encoder

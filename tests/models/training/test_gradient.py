@@ -101,3 +101,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         next(run.learner.parameters()).fill_(torch.nan)
     with pytest.raises(TrainingDivergedError, match="step 0"):
         run.run(rising, ignore)
+
+
+def test_the_moving_average_of_a_short_training_has_left_its_start(tmp_path: Path) -> None:
+    run = trainer(tmp_path, config=CONFIG.model_copy(update={"ema": 0.998}))
+    weight = next(iter(run.learner.parameters()))
+    with torch.no_grad():
+        for value in [0.0] + 100 * [1.0]:
+            weight.fill_(value)
+            run.average.update_parameters(run.learner)
+    assert float(next(iter(run.average.module.parameters())).detach().min()) > 0.99
