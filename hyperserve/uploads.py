@@ -30,7 +30,8 @@ class Upload:
 def prepare(path: str | Path, content_type: str | None = None) -> Upload:
     """A zip, npz or csv file as it is; a folder of class folders as a zip that `discard` removes.
 
-    Raises ValueError for a file that is neither, for one that cannot be read and for a folder without classes.
+    Files beside the class folders, and hidden ones, stay out. Raises ValueError for a file of another kind or
+    one that cannot be read, and for a folder that is laid out otherwise.
     """
     source = Path(path)
     if source.is_dir():
@@ -67,10 +68,12 @@ def _zipped(folder: Path) -> Upload:
 
 
 def _add(archive: zipfile.ZipFile, folder: Path) -> None:
-    files = sorted(child for child in folder.iterdir() if child.is_file() and not _hidden(child))
+    files = sorted(child for child in folder.iterdir() if not _hidden(child))
     if not files:
         raise ValueError(f"class {folder.name!r} has no examples")
     for file in files:
+        if not file.is_file():
+            raise ValueError(f"class {folder.name!r} holds more than files: {file.name!r}")
         entry = zipfile.ZipInfo(f"{folder.name}/{file.name}", _EPOCH)
         entry.external_attr = 0o644 << 16
         entry.file_size = file.stat().st_size  # so that the archive knows when it needs the large format

@@ -109,6 +109,9 @@ def test_nothing_is_left_behind_when_it_fails(
     (folder / "empty").mkdir()
     with pytest.raises(ValueError, match="class 'empty' has no examples"):
         client.datasets.upload(folder)
+    (folder / "empty/inner").mkdir()
+    with pytest.raises(ValueError, match="class 'empty' holds more than files: 'inner'"):
+        client.datasets.upload(folder)
     assert list(temporary.iterdir()) == []
 
 
