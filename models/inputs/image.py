@@ -10,13 +10,13 @@ import io
 import struct
 import warnings
 import zlib
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from models.inputs.ink import ink
 from models.inputs.raw import ImageBytes, InputError, RawInput
@@ -83,6 +83,14 @@ class ImageInput(BaseModel):
     kind: Literal["image"] = "image"
     size: int = Field(default=28, ge=1, le=WORKING_SIDE)
     channels: Literal[1] = 1
+    crop: bool = False
+    """Whether the box of the strokes is cut out, so that place and size on the paper do not matter."""
+
+    @model_serializer(mode="wrap")
+    def _described(self, describe: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `crop` where it is off: learners from before it have digests without it."""
+        described: dict[str, Any] = describe(self)
+        return described if self.crop else {key: described[key] for key in described if key != "crop"}
 
     def decode(self, raw: RawInput) -> npt.NDArray[np.float32]:
         """Float32 [1, size, size] in [0, 1], ink high.
@@ -94,7 +102,7 @@ class ImageInput(BaseModel):
             raise InputError("wrong_kind", f"This learner takes images, not {raw.kind}s.")
         pixels = torch.from_numpy(decode_pixels(raw.data))
         with torch.no_grad():
-            glyph: npt.NDArray[np.float32] = ink(pixels[None], self.size)[0].numpy()
+            glyph: npt.NDArray[np.float32] = ink(pixels[None], self.size, crop=self.crop)[0].numpy()
         return glyph
 
     def like(self, first: npt.NDArray[np.float32]) -> ImageInput:

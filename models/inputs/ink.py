@@ -16,12 +16,21 @@ MIN_CONTRAST = 16
 """A picture whose strongest deviation from its background is smaller (of 255) is blank."""
 
 
-def ink(images: UInt8[Tensor, "n height width channels"], size: int = 28) -> Float[Tensor, "n 1 size size"]:
+MARGIN = 4 / 28
+"""Share of the side that a cropped glyph leaves free, half of it on each side."""
+_INK = 0.25
+"""Ink that counts as a stroke where a glyph is cropped."""
+
+
+def ink(
+    images: UInt8[Tensor, "n height width channels"], size: int = 28, *, crop: bool = False
+) -> Float[Tensor, "n 1 size size"]:
     """Ink in [0, 1] on a square of `size`: background 0, the strongest stroke 1, blank pictures all 0.
 
     The background is the median of the border per channel; ink is the largest deviation from it over the
     channels, so dark on white, white on dark and colour on colour become the same. Strokes are scaled to 1
-    before the picture is padded to a square with background and averaged over areas.
+    before the picture is padded to a square with background and averaged over areas. With `crop` the box of
+    the strokes is cut out first, so that neither place nor size of a glyph on its paper matter.
     """
     pixels = images.permute(0, 3, 1, 2).float()
     border = torch.cat((pixels[:, :, 0], pixels[:, :, -1], pixels[:, :, :, 0], pixels[:, :, :, -1]), dim=2)
@@ -29,6 +38,8 @@ def ink(images: UInt8[Tensor, "n height width channels"], size: int = 28) -> Flo
     deviation = (pixels - background).abs().amax(dim=1, keepdim=True)
     contrast = deviation.amax(dim=(1, 2, 3), keepdim=True)
     strokes = torch.where(contrast < MIN_CONTRAST, 0.0, deviation / contrast.clamp_min(1))
+    if crop:
+        return torch.cat([area_resize(_framed(stroke), size) for stroke in strokes.split(1)])
     return area_resize(_square(strokes), size)
 
 
@@ -62,3 +73,14 @@ def _square(x: Float[Tensor, "n 1 height width"]) -> Float[Tensor, "n 1 side sid
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
     return F.pad(x, (left, side - width - left, top, side - height - top))
+
+
+def _framed(stroke: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 1 side side"]:
+    """The box of the strokes, centred, with a margin. A blank picture stays whole."""
+    inside = stroke[0, 0] > _INK
+    if not bool(inside.any()):
+        return _square(stroke)
+    rows, columns = (inside.any(dim).nonzero()[:, 0] for dim in (1, 0))
+    box = _square(stroke[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    side = box.shape[-1]
+    return F.pad(box, 4 * (round(0.5 * side * MARGIN / (1 - MARGIN)),))

@@ -41,3 +41,17 @@ def test_area_resize_keeps_the_mean_exactly_at_uneven_ratios() -> None:
     x = torch.rand(3, 1, 105, 105)
     assert torch.allclose(area_resize(x, 28).mean((1, 2, 3)), x.mean((1, 2, 3)), atol=1e-6)
     assert torch.allclose(area_resize(area_resize(x, 56), 28), area_resize(x, 28), atol=1e-5)
+
+
+def test_a_cropped_glyph_depends_on_neither_its_place_nor_its_size() -> None:
+    page = torch.full((2, 120, 120, 1), 255, dtype=torch.uint8)
+    page[0, 10:34, 12:24] = 0
+    page[1, 40:112, 60:96] = 0
+    small, large = ink(page, crop=True)
+    assert torch.allclose(small, large, atol=0.05)
+    assert not bool(small[0, :2].any())
+    assert float(small[0, 14, 14]) == 1
+
+
+def test_a_blank_picture_can_be_cropped() -> None:
+    assert not ink(torch.full((1, 40, 30, 3), 200, dtype=torch.uint8), crop=True).any()
