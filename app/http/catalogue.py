@@ -60,6 +60,8 @@ CATALOGUE: dict[str, Entry] = {
         409, "Learner in use", "Tasks are adapted by it; delete them, or delete it with force=true."
     ),
     "learner_not_found": Entry(404, "No such learner", "GET /v1/learners lists those that are served."),
+    "job_not_found": Entry(404, "No such job", "The job never was, has been dropped, or is someone else's."),
+    "job_finished": Entry(409, "Job finished", "It has ended already; GET /v1/jobs/{id} says how."),
     "method_not_allowed": Entry(
         405, "Method not allowed", "The header Allow names the methods of this address."
     ),

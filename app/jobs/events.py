@@ -1,0 +1,90 @@
+"""Who follows a job hears of its changes: at once by the news between processes, else within a second.
+
+One look at the database serves all streams of the process, and none is made while nobody follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db.changes import EVERYTHING, Change
+from app.db.engine import Database
+from app.jobs import repository
+
+POLL_SECONDS = 1.0
+STREAMS_MAX = 1_000
+_CHUNK = 500
+
+log = logging.getLogger("hyperserve")
+
+
+@dataclass(eq=False)
+class Follower:
+    """One stream. `sequence`: of the job as it was last told."""
+
+    job: str
+    sequence: int
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Followers:
+    """All streams of this process. A listener of `app.db.changes.Watcher`."""
+
+    def __init__(self, database: Database, seconds: float = POLL_SECONDS) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._all: set[Follower] = set()
+        self._some = asyncio.Event()
+        self.closed = False
+
+    async def __call__(self, news: Sequence[Change]) -> None:
+        jobs = {change.subject for change in news if change.kind == "job"}
+        for follower in self._all:
+            if follower.job in jobs or any(change.kind == EVERYTHING for change in news):
+                follower.changed.set()
+
+    @property
+    def full(self) -> bool:
+        return len(self._all) >= STREAMS_MAX
+
+    @contextmanager
+    def follow(self, job: str, sequence: int) -> Iterator[Follower]:
+        follower = Follower(job, sequence)
+        self._all.add(follower)
+        self._some.set()
+        try:
+            yield follower
+        finally:
+            self._all.discard(follower)
+
+    def close(self) -> None:
+        """Ends all streams. Clients come back, with the last event that they saw."""
+        self.closed = True
+        for follower in self._all:
+            follower.changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            if not self._all:
+                self._some.clear()
+                await self._some.wait()
+            with suppress(SQLAlchemyError, OSError):
+                await self._look()
+            await asyncio.sleep(self._seconds)
+
+    async def _look(self) -> None:
+        jobs = sorted({follower.job for follower in self._all})
+        found: dict[str, int] = {}
+        for start in range(0, len(jobs), _CHUNK):
+            async with self._database.read() as session:
+                found |= await repository.sequences(session, jobs[start : start + _CHUNK])
+        for follower in self._all:
+            if found.get(follower.job) != follower.sequence:
+                follower.changed.set()
