@@ -131,6 +131,8 @@ class PredictionRow(Base):
     """The label that the client says is right."""
     feedback_version: Mapped[int | None] = mapped_column(Integer)
     """Number of the version that the feedback made."""
+    feedback_example: Mapped[str | None] = mapped_column(ID)
+    """The example that it became there."""
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 

@@ -53,6 +53,7 @@ def _create_predictions() -> None:
         sa.Column("blob", sa.String(64), nullable=False),
         sa.Column("feedback", sa.String(200), nullable=True),
         sa.Column("feedback_version", sa.Integer(), nullable=True),
+        sa.Column("feedback_example", sa.String(40), nullable=True),
         _time("expires_at"),
         _time(),
         sa.ForeignKeyConstraint(
