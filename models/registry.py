@@ -111,6 +111,7 @@ def complete(config: LearnerConfig) -> LearnerConfig:
     return config.model_copy(
         update={
             "hparams": method_config.model_dump(mode="json"),
-            "encoder_hparams": encoder_config.model_dump(mode="json"),
+            # None is no setting: descriptions from before an option was there keep their digest.
+            "encoder_hparams": encoder_config.model_dump(mode="json", exclude_none=True),
         }
     )

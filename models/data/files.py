@@ -91,11 +91,18 @@ def _one_domain(names: list[str]) -> torch.Tensor:
     return torch.zeros(len(names), dtype=torch.long)
 
 
-def split_classes(dataset: ClassDataset, share: float, seed: int) -> tuple[ClassDataset, ClassDataset]:
+def held_out(count: int, share: float, least: int = 3) -> int:
+    """How many of the classes validation takes; it needs `least`, and so does training."""
+    return max(least, round(share * count))
+
+
+def split_classes(
+    dataset: ClassDataset, share: float, seed: int, least: int = 3
+) -> tuple[ClassDataset, ClassDataset]:
     """Disjoint classes for training and validation."""
     count = len(dataset.class_names)
-    held_out = max(3, round(share * count))
-    if count - held_out < 3:
+    held = held_out(count, share, least)
+    if count - held < least:
         raise DatasetError(f"{dataset.source}: {count} classes are too few to train and validate on")
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return dataset.select(sorted(order[held_out:])), dataset.select(sorted(order[:held_out]))
+    return dataset.select(sorted(order[held:])), dataset.select(sorted(order[:held]))

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from models.encoders.base import Encoder, EncoderConfig
+from models.inputs.raw import MAX_VECTOR
+
+
+class IdentityConfig(EncoderConfig):
+    dim: int | None = Field(default=None, ge=1, le=MAX_VECTOR)
+    """Length of the vectors; None takes any."""
 
 
 class Identity(Encoder):
+    Config = IdentityConfig
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.dim = None
+        self.dim = config.dim if isinstance(config, IdentityConfig) else None
 
     def encode(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         return x

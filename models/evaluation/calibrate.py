@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.bayes.calibration import LEVELS, SHOT_EDGES, UNKNOWN_TERMS, WAY_EDGES, Calibration, bins
+from models.data.dataset import DatasetError
 from models.evaluation.episodic import SAMPLES, Batch, Cell, Features, answers, cells_of
 from models.evaluation.gold import disagreement
 from models.noise import Noise
@@ -26,6 +27,7 @@ _SHOTS = (1, 2, 5, 10)
 _GOLD_SHOTS = (1, 2, 5, 10)
 _GOLD_MAX_WAY = 20
 _QUERIES = 5
+_GOLD_QUERIES = 3
 _REFERENCE_WAY = 5
 _ROUNDS = 3
 _RIDGE = 1e-3
@@ -46,6 +48,8 @@ def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: Calibratio
     calibration = learner.calibration
     if not isinstance(calibration, Calibration):
         raise TypeError(f"{type(learner).__name__} has nothing to calibrate")
+    if not any(_cells(learner.traits, features) for features in spaces):
+        raise DatasetError(f"the validation classes are too few or too small for {learner.traits.ways} ways")
     for _ in range(_ROUNDS if learner.traits.stochastic else 1):
         _fit_temperature(learner, calibration, spaces, plan)
         if learner.traits.stochastic:
@@ -58,11 +62,12 @@ def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: Calibratio
 
 def _cells(traits: Traits, features: Features) -> list[Cell]:
     """Ways and shots that learner and data allow, half the queries foreign."""
-    classes, smallest = len(features.members), min(map(len, features.members))
+    # Of small classes fewer are asked, so that some remain to be drawn as support.
+    queries = max(1, min(_QUERIES, features.smallest - 2))
     return [
-        replace(cell, foreign=cell.way * _QUERIES)
-        for cell in cells_of(traits, _WAYS, _SHOTS, _QUERIES)
-        if cell.way < classes and cell.shot + _QUERIES <= smallest
+        replace(cell, foreign=cell.way * queries)
+        for cell in cells_of(traits, _WAYS, _SHOTS, queries)
+        if cell.way < len(features.members) and features.hold(cell)
     ]
 
 
@@ -111,7 +116,7 @@ def _fit_epistemic(
     """
     rows, moves = [], []
     asked = [
-        (features, Cell(cell.way, cell.shot, 3))
+        (features, Cell(cell.way, cell.shot, max(1, min(_GOLD_QUERIES, features.smallest - cell.shot - 1))))
         for features in spaces
         for cell in _cells(learner.traits, features)
         if cell.shot in _GOLD_SHOTS and cell.way <= _GOLD_MAX_WAY

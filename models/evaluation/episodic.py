@@ -33,6 +33,15 @@ class Features:
     members: list[np.ndarray]
     domains: np.ndarray
 
+    @property
+    def smallest(self) -> int:
+        """Examples of the smallest class."""
+        return min(map(len, self.members))
+
+    def hold(self, cell: Cell) -> bool:
+        """Whether tasks of a cell can be drawn, foreign queries aside."""
+        return cell.way <= len(self.members) and cell.shot + cell.queries <= self.smallest
+
 
 @dataclass(frozen=True)
 class Cell:

@@ -22,7 +22,7 @@ import math
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,15 +61,23 @@ _MAX_LOG_SCALE = 1.5
 class HyperSetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int = 64
+    width: int = Field(default=64, ge=1, le=1024)
     """Of the set residual and of the task net."""
-    depth: int = 2
-    heads: int = 4
-    residual_dropped: float = 0.25
+    depth: int = Field(default=2, ge=0, le=16)
+    heads: int = Field(default=4, ge=1, le=64)
+    """A divisor of the width."""
+    residual_dropped: float = Field(default=0.25, ge=0, le=1)
     """Share of training tasks without the residual, so that the closed form stays good on its own."""
-    protonet_weight: float = 0.5
-    unknown_weight: float = 0.1
-    kl_weight: float = 1e-3
+    protonet_weight: float = Field(default=0.5, ge=0)
+    unknown_weight: float = Field(default=0.1, ge=0)
+    kl_weight: float = Field(default=1e-3, ge=0)
+
+    @field_validator("heads")
+    @classmethod
+    def _divides(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("width", heads) % heads:
+            raise ValueError("the width is no multiple of it")
+        return heads
 
 
 class HyperSet(MetaLearner):

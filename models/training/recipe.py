@@ -15,9 +15,9 @@ from models.data.augment import AugmentConfig
 from models.data.dataset import ClassDataset, DatasetError, model_input
 from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.evaluation.calibrate import CalibrationPlan, calibrate
-from models.evaluation.episodic import Features, accuracy, answers, cells_of, embed_all, nll
+from models.evaluation.episodic import Cell, Features, accuracy, answers, cells_of, embed_all, nll
 from models.inputs import ImageInput, InputSpec, VectorInput
-from models.protocol import MetaLearner, Span
+from models.protocol import MetaLearner, Span, Traits
 from models.registry import LearnerConfig, build
 from models.training.card import write_card
 from models.training.gradient import GradientTrainer, Report, TrainConfig
@@ -66,11 +66,12 @@ def train(
     command: str,
     report: Report,
     start: MetaLearner | None = None,
+    name: str | None = None,
 ) -> str:
     """Trains into `folder`, resuming what is there, and saves the learner in `folder/learner`; its digest.
 
-    `start` is the learner of `recipe.warm_start`. Raises `RecipeError` when the folder holds another training
-    or the two learners differ in shape.
+    `start` is the learner of `recipe.warm_start`, `name` what the card calls it, else as the folder.
+    Raises `RecipeError` when the folder holds another training or the two learners differ in shape.
     """
     _claim(folder, recipe)
     torch.manual_seed(recipe.train.seed)
@@ -99,18 +100,28 @@ def train(
     calibrate(learner, spaces, recipe.calibration)
     scores = score(learner, spaces)
     config = config.model_copy(update={"training": made, "metrics": {"validation": scores}})
-    return artifact.save(folder / "learner", learner, config, write_card(folder.name, config))
+    return artifact.save(folder / "learner", learner, config, write_card(name or folder.name, config))
 
 
 def task_ways(
-    method: str, hparams: Mapping[str, object], encoder: str, low: int | None = None, high: int | None = None
+    method: str,
+    hparams: Mapping[str, object],
+    encoder: str,
+    low: int | None = None,
+    high: int | None = None,
+    encoder_hparams: Mapping[str, object] | None = None,
 ) -> dict[str, int]:
     """Ways to train on: as asked where asked, else the default as far as the method takes it.
 
     Raises `RegistryError` for what the registry does not know.
     """
     described = LearnerConfig(
-        code_version="", method=method, hparams=dict(hparams), encoder=encoder, input=_input(encoder)
+        code_version="",
+        method=method,
+        hparams=dict(hparams),
+        encoder=encoder,
+        encoder_hparams=dict(encoder_hparams or {}),
+        input=input_of(encoder, encoder_hparams),
     )
     ways, default = build(described).traits.ways, EpisodeConfig()
     if high is None:
@@ -129,12 +140,11 @@ def validate(learner: MetaLearner, validation: Sequence[ClassDataset]) -> dict[s
 
 def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for cell in cells_of(learner.traits, VALIDATION_WAYS, VALIDATION_SHOTS):
+    for cell in _validation_cells(learner.traits, spaces):
         per_task = [
             torch.stack((accuracy(batch), nll(batch)))
             for features in spaces
-            if cell.way <= len(features.members)
-            and cell.shot + cell.queries <= min(map(len, features.members))
+            if features.hold(cell)
             for batch in answers(
                 learner, features, cell, max(1, _VALIDATION_TASKS // len(spaces)), _VALIDATION_SEED
             )
@@ -144,12 +154,22 @@ def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
             found[f"accuracy_{cell.way}w{cell.shot}s"] = float(mean[0])
             found[f"nll_{cell.way}w{cell.shot}s"] = float(mean[1])
     if not found:
-        way = learner.traits.ways.nearest(VALIDATION_WAYS[0])
+        classes = max(len(features.members) for features in spaces)
         raise DatasetError(
-            f"validation classes are too few or too small for {way}-way 1-shot with 15 queries"
+            f"{classes} validation classes are too few or too small for a learner of {learner.traits.ways} ways"
         )
     accuracies = [value for name, value in found.items() if name.startswith("accuracy")]
     return {**found, "score": sum(accuracies) / len(accuracies)}
+
+
+def _validation_cells(traits: Traits, spaces: Sequence[Features]) -> list[Cell]:
+    """Those of every training; where the data are too small for all of them, the largest that they hold."""
+    cells = cells_of(traits, VALIDATION_WAYS, VALIDATION_SHOTS)
+    if any(features.hold(cell) for cell in cells for features in spaces):
+        return cells
+    way = traits.ways.nearest(min(VALIDATION_WAYS[0], max(len(features.members) for features in spaces)))
+    shot = traits.shots.nearest(VALIDATION_SHOTS[0])
+    return [Cell(way, shot, max(1, max(features.smallest for features in spaces) - shot))]
 
 
 def choose_gate(learner: MetaLearner, spaces: Sequence[Features]) -> float | None:
@@ -177,13 +197,15 @@ def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerCon
         hparams=recipe.hparams,
         encoder=recipe.encoder,
         encoder_hparams=recipe.encoder_hparams,
-        input=_input(recipe.encoder),
+        input=input_of(recipe.encoder, recipe.encoder_hparams),
         training_classes=classes,
     )
 
 
-def _input(encoder: str) -> InputSpec:
-    return VectorInput() if encoder == "identity" else ImageInput()
+def input_of(encoder: str, hparams: Mapping[str, object] | None = None) -> InputSpec:
+    if encoder != "identity":
+        return ImageInput()
+    return VectorInput.model_validate({"dim": (hparams or {}).get("dim")})
 
 
 def _check_ways(recipe: Recipe, ways: Span) -> None:
