@@ -10,13 +10,14 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from models.inputs.ink import ink
 from models.inputs.raw import ImageBytes, InputError, RawInput
@@ -87,9 +88,9 @@ class ImageInput(BaseModel):
     """Whether the box of the strokes is cut out, so that place and size on the paper do not matter."""
 
     @model_serializer(mode="wrap")
-    def _described(self, describe: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _described(self, describe: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Without `crop` where it is off: learners from before it have digests without it."""
-        described: dict[str, Any] = describe(self)
+        described = describe(self)
         return described if self.crop else {key: described[key] for key in described if key != "crop"}
 
     def decode(self, raw: RawInput) -> npt.NDArray[np.float32]:

@@ -16,8 +16,8 @@ MIN_CONTRAST = 16
 """A picture whose strongest deviation from its background is smaller (of 255) is blank."""
 
 
-MARGIN = 4 / 28
-"""Share of the side that a cropped glyph leaves free, half of it on each side."""
+BOX_PER_MARGIN = 12
+"""How many times the margin on each side a cropped glyph is large: 2 pixels of 28 stay free."""
 _INK = 0.25
 """Ink that counts as a stroke where a glyph is cropped."""
 
@@ -83,4 +83,4 @@ def _framed(stroke: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 1 sid
     rows, columns = (inside.any(dim).nonzero()[:, 0] for dim in (1, 0))
     box = _square(stroke[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
     side = box.shape[-1]
-    return F.pad(box, 4 * (round(0.5 * side * MARGIN / (1 - MARGIN)),))
+    return F.pad(box, 4 * (round(side / BOX_PER_MARGIN),))
