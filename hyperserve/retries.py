@@ -37,6 +37,8 @@ class RetryPolicy:
     longest_wait: float = 8.0
     longest_retry_after: float = 60.0
     """A server that asks for more patience than this gets its answer raised instead."""
+    in_flight_retries: int = 30
+    """While an earlier attempt is still being answered; a second each, longer than a killed server's claim."""
 
     def wait(self, attempt: int, retry_after: float | None = None) -> float:
         """Seconds before attempt + 1: exponential; jitter keeps clients from coming back as one."""
@@ -46,7 +48,8 @@ class RetryPolicy:
 
     def after(self, error: HyperserveError, attempt: int, repeatable: bool) -> float:
         """Seconds to wait after a failed attempt, numbered from 0. Raises the error where none should follow."""
-        if attempt >= self.max_retries or not worth_retrying(error, repeatable):
+        most = self.in_flight_retries if _in_flight(error) else self.max_retries
+        if attempt >= most or not worth_retrying(error, repeatable):
             raise error
         retry_after = error.retry_after if isinstance(error, StatusError) else None
         if retry_after is not None and retry_after > self.longest_retry_after:
@@ -83,13 +86,17 @@ def worth_retrying(error: HyperserveError, repeatable: bool) -> bool:
     A slow answer is not worth it, as that adds to the load.
     """
     if isinstance(error, StatusError):
-        # In flight: our own first attempt, whose connection broke, is still at work.
-        return error.status in (429, 503) or error.code == "idempotency_in_flight"
+        return error.status in (429, 503) or _in_flight(error)
     if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
         return True
     return (
         repeatable and isinstance(error, ConnectionFailedError) and not isinstance(error, TimeoutFailedError)
     )
+
+
+def _in_flight(error: HyperserveError) -> bool:
+    """Whether our own earlier attempt, whose connection broke, is still at work."""
+    return isinstance(error, StatusError) and error.code == "idempotency_in_flight"
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def test_a_creation_is_sent_again_with_its_key(client: hs.Client, task: hs.Task,
 
 def test_its_own_first_attempt_still_at_work_is_waited_for(client: hs.Client, server: Script) -> None:
     busy = Reply(409, problem(409, "idempotency_in_flight"), {"Retry-After": "0"})
-    server.replies[:] = [Reply(body=None), busy, Reply(201, TASK)]
+    server.replies[:] = [Reply(body=None), *[busy] * 5, Reply(201, TASK)]
     assert client.tasks.create({"cat": [[1]], "dog": [[1]]}).id == "task_1"
 
 
