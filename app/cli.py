@@ -25,19 +25,24 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Serving processes.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the database and blobs live.")] = None,
+    worker: Annotated[
+        bool | None, typer.Option("--worker/--no-worker", help="Run a worker for jobs beside it.")
+    ] = None,
 ) -> None:
     """Start the service. Flags stand over HYPERSERVE_* in the environment, those over .env."""
-    given = {"host": host, "port": port, "workers": workers, "data_dir": data_dir}
-    for name, value in given.items():
-        if value is not None:
-            # Through the environment, so that every worker process sees the same.
-            os.environ[f"HYPERSERVE_{name.upper()}"] = str(value)
+    _set(host=host, port=port, workers=workers, data_dir=data_dir, worker=worker)
     import uvicorn
 
     from app.db.migrate import prepare_database
+    from app.secret import SecretError, check_secret
     from app.settings import Settings
 
     settings = Settings()
+    try:
+        check_secret(settings)
+    except SecretError as error:
+        typer.echo(f"hyperserve: {error}", err=True)
+        raise typer.Exit(2) from None
     if settings.workers > 1:
         # Once, before the processes race to do it.
         settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -52,6 +57,25 @@ def serve(
         access_log=False,
         server_header=False,
     )
+
+
+@app.command()
+def worker(
+    device: Annotated[str | None, typer.Option(help="torch device of its jobs, such as cuda:0.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Jobs that run at a time.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the database and blobs live.")] = None,
+) -> None:
+    """Run jobs of the queue, for servers on this or other machines that share its database and blobs."""
+    _set(worker_device=device, worker_jobs=jobs, data_dir=data_dir)
+    from workers.__main__ import main
+
+    main([])
+
+
+def _set(**options: object) -> None:
+    """Through the environment, so that every process that is started sees the same."""
+    given = {name: value for name, value in options.items() if value is not None}
+    os.environ.update({f"HYPERSERVE_{name.upper()}": str(value) for name, value in given.items()})
 
 
 @database.command()

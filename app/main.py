@@ -7,23 +7,27 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 
+from app.between import between
 from app.db.blobs import Blobs
-from app.db.changes import Watcher
 from app.db.engine import Database
 from app.db.failures import NO_ANSWER, busy
 from app.db.migrate import prepare_database
 from app.http import handlers, openapi
 from app.http.body import Intake
 from app.http.drain import DrainBody
+from app.http.draining import Draining
 from app.http.idempotency import Idempotency
 from app.http.middleware import RequestContext
 from app.http.problems import ProblemError, fail
+from app.jobs import routes as job_routes
+from app.jobs.events import Followers
+from app.jobs.service import JobService
 from app.learners import routes as learner_routes
 from app.learners.service import Learners
 from app.meta import routes as meta_routes
@@ -35,7 +39,12 @@ from app.tasks import routes as task_routes
 from app.tasks.garbage import Collector
 from app.tasks.heads import Heads
 from app.tasks.news import Invalidation
+from app.tasks.restore import Restorer
 from app.tasks.service import TaskService
+from app.telemetry import routes as telemetry_routes
+from app.telemetry.access import Access
+from app.telemetry.jobs import JobGauges
+from app.telemetry.sampler import Sampler
 from models.protocol import LearnerError
 
 DECODERS = 2
@@ -53,6 +62,7 @@ class Services:
     tasks: TaskService
     intake: Intake
     idempotency: Idempotency
+    jobs: JobService
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -68,10 +78,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.ready = False
+    app.state.draining = Draining(settings.drain_seconds)
     app.add_middleware(DrainBody)
+    app.add_middleware(Access)
     app.add_middleware(RequestContext)
     handlers.install(app, _TRANSLATIONS)
-    for router in (task_routes.router, learner_routes.router, meta_routes.router):
+    for router in (task_routes.router, learner_routes.router, job_routes.router, meta_routes.router):
         app.include_router(router)
     openapi.install(app, documents.MODELS, documents.SCHEMAS)
     return app
@@ -84,10 +96,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(prepare_database, settings)
     defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
-    database, news = Database(settings.database), Database(settings.database, connections=1)
-    watcher = Watcher(news)
-    await watcher.begin()
-    database.on_news = watcher.wake
+    database, ties = Database(settings.database), AsyncExitStack()
+    others = await ties.enter_async_context(between(settings, database))
     learners = await asyncio.to_thread(Learners.load, settings.learners_dir, defaults, settings.device)
     blobs = Blobs.at(settings.blob_url, settings.data_dir)
     garbage = Collector(database, blobs)
@@ -96,30 +106,36 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         device=settings.device,
         arena_bytes=settings.arena_bytes,
         queue_limit=settings.queue_limit,
+        tiers=others.tiers,
     )
     engine.start()
     app.state.engine = engine
-    app.state.watcher = watcher
+    app.state.others = others
     heads = Heads()
-    watcher.listen(Invalidation(heads, engine))
+    others.watcher.listen(Invalidation(heads, engine))
     with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
-        tasks = TaskService(database, blobs, learners, engine, pool, heads, garbage)
+        restorer = Restorer(database, blobs, engine, pool, others.cache, others.tiers)
+        followers = Followers(database)
+        others.watcher.listen(followers)
+        tasks = TaskService(database, blobs, learners, engine, pool, heads, garbage, restorer)
         intake = Intake(
             held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
         )
-        app.state.services = Services(learners, tasks, intake, Idempotency(database))
-        running = (_warm(app, engine), garbage.run(), watcher.run())
+        jobs = JobService(database, followers)
+        app.state.services = Services(learners, tasks, intake, Idempotency(database), jobs)
+        running = (_warm(app, engine), garbage.run(), others.run(), followers.run())
         background = [asyncio.create_task(work) for work in running]
         try:
             yield
         finally:
             app.state.ready = False
+            followers.close()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             engine.close()
+            await ties.aclose()
             await database.close()
-            await news.close()
 
 
 async def _warm(app: FastAPI, engine: Engine) -> None:

@@ -30,20 +30,24 @@ async def get_limits() -> Limits:
     return LIMITS
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Whether the process runs", responses=problems())
 async def livez() -> Health:
     return Health(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether learners are warm and the database answers", responses=problems(503))
 async def readyz(request: Request) -> Health:
+    if request.app.state.draining:
+        raise fail("draining", "The server is stopping.", headers={"Retry-After": "5"})
     if not request.app.state.ready:
         raise fail("starting", "Learners are being loaded.", headers={"Retry-After": "1"})
     if not request.app.state.engine.alive:
         raise fail(
             "busy", "The compute thread has ended; start the service again.", headers={"Retry-After": "5"}
         )
-    if reason := request.app.state.watcher.away:
+    if reason := request.app.state.others.watcher.away:
         raise fail("database_unavailable", f"Not ready: {reason}.", headers={"Retry-After": "2"})
     return Health(status="ok")
 

@@ -69,6 +69,10 @@ class Arena:
     def device(self) -> torch.device:
         return self._words.device
 
+    @property
+    def nbytes(self) -> int:
+        return WORD * self._words.numel()
+
     def keys(self) -> list[str]:
         with self._lock:
             return list(self._entries)

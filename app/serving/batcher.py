@@ -25,6 +25,7 @@ from app.serving.errors import EngineBusy, EngineClosed, LearnerFailed
 from app.serving.jobs import AdaptJob, Job, PredictJob
 from app.serving.lanes import Lanes, Slice
 from app.serving.types import Adapted, Answers
+from app.telemetry.metrics import observe
 from models.protocol import LearnerError, TaskWeights
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,11 @@ class Batcher:
     def alive(self) -> bool:
         with self._lock:
             return self._thread is not None
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have been submitted and not been answered."""
+        return self._jobs
 
     def submit(self, job: Job) -> None:
         """Raises `EngineBusy` or `EngineClosed`; the job is then released."""
@@ -148,11 +154,12 @@ class Batcher:
                 job.timing["embed"] += spent
 
     def _embedded(self, slices: Sequence[Slice]) -> Sequence[Tensor]:
+        began = perf_counter()
         parts = [part.job.x[part.start : part.stop] for part in slices]
         served, device = slices[0].job.served, self._arena.device
-        if len(parts) == 1:
-            return [served.embed(parts[0].to(device))]
-        features = served.embed(torch.cat(parts).to(device))
+        x = parts[0] if len(parts) == 1 else torch.cat(parts)
+        features = served.embed(x.to(device))
+        observe("embed", len(x), perf_counter() - began)
         return torch.split(features, [part.shape[0] for part in parts])
 
     def _run(self, complete: Sequence[Job]) -> None:
@@ -171,6 +178,7 @@ class Batcher:
         predicts = [job for job in jobs if isinstance(job, PredictJob)]
         made = heads.adapt(adapts) if adapts else heads.predict(predicts, self._arena)
         spent = 1e3 * (perf_counter() - began)
+        observe("adapt" if adapts else "predict", len(jobs), spent / 1e3)
         outcomes: list[Outcome] = []
         for job, value in zip(jobs, made, strict=True):
             if isinstance(value, Exception):

@@ -21,7 +21,8 @@ from app.serving.errors import UnknownLearner
 from app.serving.jobs import AdaptJob, Job, PredictJob
 from app.serving.packing import Packed
 from app.serving.served import Served
-from app.serving.types import Adapted, Answers, SupportSet
+from app.serving.tiers import Tiers
+from app.serving.types import Adapted, Answers, Load, SupportSet
 from models.artifact import Artifact
 from models.noise import label_key
 from models.protocol import TaskWeights
@@ -44,6 +45,7 @@ class Engine:
         arena_bytes: int = 256 << 20,
         queue_limit: int = 2048,
         queue_bytes: int = 512 << 20,
+        tiers: Tiers | None = None,
     ) -> None:
         """At most `queue_limit` requests, or `queue_bytes` of decoded inputs, wait at a time."""
         self._device = torch.device(device)
@@ -51,6 +53,7 @@ class Engine:
         self._arena = Arena(arena_bytes, self._device)
         self._batcher = Batcher(self._arena, queue_limit=queue_limit, queue_bytes=queue_bytes)
         self._flights: dict[str, asyncio.Task[Packed]] = {}
+        self._tiers = tiers or Tiers()
 
     def start(self) -> None:
         self._batcher.start()
@@ -64,8 +67,23 @@ class Engine:
         """Runs every learner once, in the calling thread. Raises what a broken learner raises."""
         torch.set_num_threads(1)
         with torch.no_grad():
-            for served in self._served.values():
+            for served in list(self._served.values()):
                 served.warm(self._device)
+
+    async def load(self, artifact: Artifact) -> None:
+        """Serves one more learner, or another under a name that is served, once it has answered in a thread.
+
+        Requests that are under way end with the learner they began with. Raises what a broken learner raises.
+        """
+        served = await asyncio.to_thread(_warmed, artifact, self._device)
+        self._served[artifact.name] = served
+
+    def unload(self, name: str) -> None:
+        """Requests that are under way still end; the weights of its tasks go when others need the room."""
+        self._served.pop(name, None)
+
+    def load_now(self) -> Load:
+        return Load(self._batcher.waiting, self._arena.bytes_used, self._arena.nbytes)
 
     def close(self) -> None:
         """Waits for the round in progress; requests that still wait get `EngineClosed`."""
@@ -102,7 +120,9 @@ class Engine:
         """Answers by the weights under `key`. At a miss `regenerate` runs once for all who wait."""
         served = self._find(learner)
         queries = _tensor(x)
-        source = self._arena.pin(key) or await self._fetch(key, regenerate)
+        source: Entry | Packed | None = self._arena.pin(key)
+        self._tiers.count("l1", "miss" if source is None else "hit")
+        source = source or await self._fetch(key, regenerate)
         return await self._predict(served, key, source, queries, samples)
 
     async def predict_once(
@@ -177,6 +197,14 @@ class Engine:
         if name not in self._served:
             raise UnknownLearner(f"no learner named {name!r} is loaded")
         return self._served[name]
+
+
+def _warmed(artifact: Artifact, device: torch.device) -> Served:
+    served = Served.of(artifact, device)
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        served.warm(device)
+    return served
 
 
 def _tensor(x: Float32[np.ndarray, "n *shape"]) -> Float[Tensor, "n *shape"]:

@@ -15,6 +15,16 @@ Timing = dict[str, float]
 
 
 @dataclass(frozen=True)
+class Load:
+    """How much there is to do and to hold."""
+
+    waiting: int
+    """Requests without an answer."""
+    arena_bytes: int
+    arena_limit: int
+
+
+@dataclass(frozen=True)
 class SupportSet:
     """One task's decoded examples, in order. `y` indexes `classes`, or holds values, or is left out."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,12 @@ from safetensors import numpy as safetensors
 
 from app.db.blobs import BlobMissingError, Blobs
 from app.db.engine import Database
+from app.db.failures import NO_ANSWER
 from app.db.tables import TaskRow, VersionRow
 from app.http.problems import ProblemError, fail
-from app.ids import new_id
+from app.serving.cache import Cache, Key
 from app.serving.engine import Engine
+from app.serving.tiers import Tiers
 from app.serving.types import Adapted, SupportSet
 from app.tasks import repository
 from app.tasks.heads import Head
@@ -25,6 +28,7 @@ from app.tasks.repository import StoredExample
 from models.artifact import Artifact
 from models.inputs import InputError, raw_from
 from models.protocol import TaskWeights
+from models.weights import Header
 
 FEATURES = "features"
 
@@ -35,74 +39,64 @@ class Restorer:
     Raises `ProblemError`, and `BlobMissingError` where raw inputs are lost.
     """
 
-    def __init__(self, database: Database, blobs: Blobs, engine: Engine, pool: Executor) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        engine: Engine,
+        pool: Executor,
+        cache: Cache | None = None,
+        tiers: Tiers | None = None,
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._engine = engine
         self._pool = pool
-        self._renewing: dict[str, asyncio.Task[Head]] = {}
+        self._cache = cache
+        self._tiers = tiers or Tiers()
 
     async def keep_features(self, learner: str, version: str, features: npt.NDArray[np.float32]) -> None:
         """`learner` is a digest."""
         await self._blobs.put_features(learner, version, safetensors.save({FEATURES: features}))
 
     async def weights(self, head: Head, artifact: Artifact) -> TaskWeights:
-        """Of a version whose learner is served, from cached features or else from the raw inputs."""
+        """Of a version whose learner is served: from other processes, from cached features, from raw inputs."""
+        if self._cache is not None:
+            # Side by side: what a deleted task has left there must not be answered by.
+            shared, known = await asyncio.gather(
+                self._cache.get(_key(head), _header(head)), self._known(head)
+            )
+            if not known:
+                raise not_found()
+            if shared is not None:
+                return shared
+        weights = await self._regenerated(head, artifact)
+        self._tiers.count("l3", "hit")
+        self.share(head, weights)
+        return weights
+
+    def share(self, head: Head, weights: TaskWeights) -> None:
+        """With other processes, in the background; nothing of a version that is deleted stays."""
+        if self._cache is not None:
+            self._cache.fill(_key(head), weights, _header(head), partial(self._known, head, untold=False))
+
+    async def unshare(self, tenant: str, versions: Collection[tuple[str, str]]) -> None:
+        """Versions that are gone, as pairs (learner digest, version id)."""
+        if self._cache is not None:
+            await self._cache.delete([Key(tenant, *version) for version in versions])
+
+    async def _regenerated(self, head: Head, artifact: Artifact) -> TaskWeights:
         examples = await self._examples(head)
-        features = await self._features(head, len(examples))
+        features = await self.features(head, len(examples))
         if features is None:
             adapted = await self._adapt(head, artifact, examples)
-            await self._keep_features(head, adapted.features)
+            await self.keep_features_of(head, adapted.features)
             return adapted.weights
         # Not read by the engine, so never filled.
         x = np.empty((len(examples), *head.shape), np.float32)
         return (await self._engine.adapt(head.learner, _support(head, examples, x), features)).weights
 
-    async def renew(self, head: Head, artifact: Artifact) -> Head:
-        """The same examples under the learner that is served now: a new version, and the current one."""
-        # Until it is ours: another process, with yet another learner, may have been faster.
-        while head.learner_digest != artifact.digest:
-            head = await self._renewed(head, artifact)
-        return head
-
-    async def _renewed(self, head: Head, artifact: Artifact) -> Head:
-        flight = self._renewing.get(head.version)
-        if flight is None:
-            flight = self._renewing[head.version] = asyncio.create_task(self._renew(head, artifact))
-            flight.add_done_callback(lambda _: self._renewing.pop(head.version, None))
-        # Shielded: others wait for it too.
-        return await asyncio.shield(flight)
-
-    async def _renew(self, head: Head, artifact: Artifact) -> Head:
-        examples = await self._examples(head)
-        adapted = await self._adapt(head, artifact, examples)
-        async with self._database.write() as session:
-            current = await repository.get_current(session, head.tenant, head.task)
-            if current is None:
-                raise not_found()
-            task, old = current
-            if old.id != head.version:
-                # Another process was faster.
-                return head_of(task, old)
-            version = VersionRow(
-                id=new_id("ver"),
-                tenant=head.tenant,
-                task_id=head.task,
-                number=old.number + 1,
-                learner=artifact.name,
-                learner_digest=artifact.digest,
-                seed=old.seed,
-                classes=old.classes,
-                shots=old.shots,
-                shape=old.shape,
-            )
-            await repository.add_version(session, task, version, examples_of=old)
-        renewed = head_of(task, version)
-        # The weights are not admitted here: a deletion that has just evicted them would be undone.
-        await self._keep_features(renewed, adapted.features)
-        return renewed
-
-    async def _features(self, head: Head, examples: int) -> npt.NDArray[np.float32] | None:
+    async def features(self, head: Head, examples: int) -> npt.NDArray[np.float32] | None:
         """None where they are not there, or damaged: they can be made again."""
         cached = await self._blobs.get_features(head.learner_digest, head.version)
         if cached is None:
@@ -113,7 +107,7 @@ class Restorer:
             return None
         return features if len(features) == examples else None
 
-    async def _keep_features(self, head: Head, features: npt.NDArray[np.float32]) -> None:
+    async def keep_features_of(self, head: Head, features: npt.NDArray[np.float32]) -> None:
         """Of a version that is stored. Raises `ProblemError` 404, leaving none, if it was deleted meanwhile."""
         await self.keep_features(head.learner_digest, head.version, features)
         if not await self._stored(head):
@@ -124,6 +118,13 @@ class Restorer:
         async with self._database.read() as session:
             return bool(await repository.known_versions(session, [head.version]))
 
+    async def _known(self, head: Head, *, untold: bool = True) -> bool:
+        """`untold` with the database away: what is in memory goes on answering, but nothing is added."""
+        try:
+            return await self._stored(head)
+        except NO_ANSWER:
+            return untold
+
     async def _examples(self, head: Head) -> list[StoredExample]:
         async with self._database.read() as session:
             examples = await repository.get_examples(session, head.tenant, head.version)
@@ -131,12 +132,21 @@ class Restorer:
             raise not_found()
         return examples
 
-    async def _adapt(self, head: Head, artifact: Artifact, examples: Sequence[StoredExample]) -> Adapted:
+    async def adapt(self, head: Head, artifact: Artifact) -> tuple[Adapted, tuple[int, ...]]:
+        """From the raw inputs, by any learner that takes them, and the shape of an input to it."""
+        examples = await self._examples(head)
+        x = await self.arrays(head, artifact, examples)
+        return await self._engine.adapt(artifact.name, _support(head, examples, x)), x.shape[1:]
+
+    async def arrays(
+        self, head: Head, artifact: Artifact, examples: Sequence[StoredExample]
+    ) -> npt.NDArray[np.float32]:
+        """Examples of a version as the learner takes them, [n, *input]."""
         try:
             data = await self._blobs.get(head.tenant, [example.blob for example in examples])
             raws = [raw_from(example.kind, raw) for example, raw in zip(examples, data, strict=True)]
             loop = asyncio.get_running_loop()
-            x = await loop.run_in_executor(self._pool, redecode, raws, artifact.config.input)
+            return await loop.run_in_executor(self._pool, redecode, raws, artifact.config.input)
         except BlobMissingError:
             if await self._stored(head):
                 raise  # Lost, which is no client's fault.
@@ -144,7 +154,6 @@ class Restorer:
         except InputError as error:
             detail = f"The learner that is served now does not take the task's inputs: {error.detail}"
             raise fail("learner_unavailable", detail) from None
-        return await self._engine.adapt(artifact.name, _support(head, examples, x))
 
 
 def head_of(task: TaskRow, version: VersionRow) -> Head:
@@ -160,6 +169,14 @@ def head_of(task: TaskRow, version: VersionRow) -> Head:
         shape=tuple(version.shape),
         revision=task.revision,
     )
+
+
+def _key(head: Head) -> Key:
+    return Key(head.tenant, head.learner_digest, head.version)
+
+
+def _header(head: Head) -> Header:
+    return Header(head.learner_digest, head.classes, head.seed)
 
 
 def not_found() -> ProblemError:

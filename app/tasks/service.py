@@ -54,6 +54,7 @@ class TaskService:
         pool: Executor,
         heads: Heads,
         garbage: Collector,
+        restorer: Restorer | None = None,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -62,7 +63,7 @@ class TaskService:
         self._pool = pool
         self._heads = heads
         self._garbage = garbage
-        self._restorer = Restorer(database, blobs, engine, pool)
+        self._restorer = restorer or Restorer(database, blobs, engine, pool)
 
     async def create(
         self,
@@ -93,8 +94,10 @@ class TaskService:
         with self._heads.reading(task.id) as reading:
             await self._store(task, version, prepared, adapted.features, claim, timing)
             if not reading.gone:
+                head = head_of(task, version)
                 self._engine.admit(version.id, version.learner, adapted.weights)
-                self._heads.put(head_of(task, version), reading)
+                self._heads.put(head, reading)
+                self._restorer.share(head, adapted.weights)
         return _created(task, version, prepared, timing)
 
     async def get(self, tenant: str, task: str) -> Task:
@@ -127,6 +130,7 @@ class TaskService:
         self._heads.drop(task)
         for _, version in removed.versions:
             self._engine.evict(version)
+        await self._restorer.unshare(tenant, removed.versions)
         await self._blobs.delete_features(removed.versions)
         await self._garbage.collect(tenant, removed.blobs)
 
