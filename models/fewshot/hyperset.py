@@ -19,10 +19,11 @@ Task weights: a mean, shots and a log factor of the variance per class row; m an
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -72,12 +73,11 @@ class HyperSetConfig(BaseModel):
     unknown_weight: float = Field(default=0.1, ge=0)
     kl_weight: float = Field(default=1e-3, ge=0)
 
-    @field_validator("heads")
-    @classmethod
-    def _divides(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("width", heads) % heads:
-            raise ValueError("the width is no multiple of it")
-        return heads
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError("width is no multiple of heads")
+        return self
 
 
 class HyperSet(MetaLearner):
