@@ -19,7 +19,6 @@ Task weights: a mean, shots and a log factor of the variance per class row; m an
 from __future__ import annotations
 
 import math
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -74,7 +73,7 @@ class HyperSetConfig(BaseModel):
     kl_weight: float = Field(default=1e-3, ge=0)
 
     @model_validator(mode="after")
-    def _divides(self) -> Self:
+    def _divides(self) -> HyperSetConfig:
         if self.width % self.heads:
             raise ValueError("width is no multiple of heads")
         return self
