@@ -1,0 +1,75 @@
+"""Stopping in order: first nobody is sent here any more, then what is in flight ends, then the process does."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+AGAIN_SECONDS = 0.2
+"""Signals closer than this are one: a process group hears Ctrl-C as its parent does."""
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+class Draining:
+    """Whether this process has been told to stop. Streams that would go on end when it has."""
+
+    def __init__(self, seconds: float) -> None:
+        """For `seconds` after SIGTERM requests are still taken, so that a load balancer can look elsewhere."""
+        self._seconds = seconds
+        self._begun = asyncio.Event()
+        self._told: float | None = None
+
+    def __bool__(self) -> bool:
+        return self._begun.is_set()
+
+    async def wait(self) -> None:
+        await self._begun.wait()
+
+    def begin(self) -> None:
+        self._begun.set()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Stands before the handlers of the server that runs this application, if it has any."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        servers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number, handler in servers.items():
+            if callable(handler) and handler is not signal.default_int_handler:
+                signal.signal(number, self._handler(loop, handler))
+        try:
+            yield
+        finally:
+            for number, handler in servers.items():
+                signal.signal(number, handler)
+
+    def _handler(self, loop: asyncio.AbstractEventLoop, server: Handler) -> Handler:
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self._told is not None:
+                self._again(number)
+                return
+            self._told = time.monotonic()
+            loop.call_soon_threadsafe(self.begin)
+            if number == signal.SIGTERM and self._seconds > 0:
+                # From the loop: `call_later` is not safe to call in the middle of anything.
+                loop.call_soon_threadsafe(loop.call_later, self._seconds, server, number, None)
+            else:
+                server(number, frame)
+
+        return handle
+
+    def _again(self, number: int) -> None:
+        """At once. One of several serving processes leaves that to their parent, which tells each anyway."""
+        assert self._told is not None
+        if multiprocessing.parent_process() is None and time.monotonic() - self._told > AGAIN_SECONDS:
+            os._exit(128 + number)

@@ -1,0 +1,71 @@
+"""Serving processes: one, or several under a parent; SIGTERM ends them in order, with status 0."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from types import FrameType
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from app.http.draining import AGAIN_SECONDS
+from app.settings import Settings
+from app.telemetry import logs
+
+GRACE_SECONDS = 3
+"""Time that SIGTERM leaves to requests in flight; with the shutdown that follows it is below 5 s."""
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def run(settings: Settings) -> None:
+    """Until a signal. Ends the process with a status where serving could not begin."""
+    # What uvicorn raises again after it has stopped in order, or what comes before it listens to signals.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    options = {
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "workers": settings.workers,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "access_log": False,
+        "server_header": False,
+        "log_config": logs.config(settings.log_format, settings.log_level),
+    }
+    if settings.workers == 1:
+        uvicorn.run("app.main:create_app", **options)  # type: ignore[arg-type]
+        return
+    config = uvicorn.Config("app.main:create_app", **options)  # type: ignore[arg-type]
+    folder = tempfile.mkdtemp(prefix="hyperserve-metrics-")
+    os.environ[MULTIPROCESS] = folder
+    try:
+        _Parent(config, [config.bind_socket()]).run()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Parent(Multiprocess):
+    """Whose second signal ends everything at once."""
+
+    def run(self) -> None:
+        told: float | None = None
+
+        def handle(number: int, _frame: FrameType | None) -> None:
+            nonlocal told
+            self.signal_queue.append(number)
+            if told is not None and time.monotonic() - told > AGAIN_SECONDS:
+                for process in self.processes:
+                    process.kill()
+                os._exit(128 + number)
+            told = told or time.monotonic()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handle)
+        super().run()
+        if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
+            sys.exit(STARTUP_FAILURE)

@@ -1,0 +1,63 @@
+"""Logs: one JSON object per line, or lines for people; of every logger of the process, uvicorn's too.
+
+A line says which request it belongs to. It never holds a label, the name of a task, or the values of local
+variables: only what somebody chose to log.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import structlog
+
+LogFormat = Literal["json", "console"]
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request that this task answers."""
+
+_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
+"""What every record has; anything else in it is a field that was given as `extra`."""
+_traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+_CHATTY = ("aiosqlite", "alembic.runtime.plugins", "asyncio", "httpcore", "httpx")
+_json = structlog.processors.JSONRenderer(ensure_ascii=False)
+
+
+def config(style: LogFormat, level: str) -> dict[str, Any]:
+    """For `logging.config.dictConfig`, or uvicorn's `log_config`, which hands it to its processes."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": f"{__name__}.Line", "style": style}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        # Of every statement and every request to a store, even at debug.
+        "loggers": {name: {"level": "WARNING"} for name in _CHATTY},
+    }
+
+
+class Line(logging.Formatter):
+    """A record as one line."""
+
+    def __init__(self, style: LogFormat) -> None:
+        super().__init__()
+        self._console = structlog.dev.ConsoleRenderer() if style == "console" else None
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if request := request_id.get():
+            fields["request_id"] = request
+        fields |= {name: value for name, value in vars(record).items() if name not in _RECORD}
+        if self._console is not None:
+            if record.exc_info:
+                fields["exc_info"] = record.exc_info
+            return str(self._console(None, record.levelname, fields))
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["exception"] = _traceback(record.exc_info)
+        return str(_json(None, record.levelname, fields))

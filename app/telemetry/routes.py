@@ -1,0 +1,30 @@
+"""/metrics, for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from app.http.openapi import problems
+from app.telemetry.jobs import JobGauges
+from app.telemetry.metrics import CONTENT_TYPE, exposition
+
+router = APIRouter(tags=["meta"])
+
+
+@router.head("/metrics", include_in_schema=False)
+@router.get(
+    "/metrics",
+    summary="Counters and times in Prometheus' text format",
+    response_class=Response,
+    responses={
+        **problems(),
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "All metrics."},
+    },
+)
+async def metrics(request: Request) -> Response:
+    gauges: JobGauges = request.app.state.job_gauges
+    await gauges.read()
+    request.app.state.sampler.sample()
+    return Response(await asyncio.to_thread(exposition, gauges), media_type=CONTENT_TYPE)
