@@ -56,14 +56,15 @@ class HyperShotConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ways: int = Field(default=5, ge=2)
+    ways: int = Field(default=5, ge=2, le=100)
     """Classes of a task, always."""
-    hidden: int = Field(default=512, ge=1)
+    hidden: int = Field(default=512, ge=1, le=4096)
     """Width of neck and heads."""
-    neck: int = Field(default=1, ge=0)
-    head: int = Field(default=2, ge=1)
-    target_hidden: int = Field(default=128, ge=1)
-    target_depth: int = Field(default=2, ge=1)
+    neck: int = Field(default=1, ge=0, le=8)
+    head: int = Field(default=2, ge=1, le=8)
+    """Linear layers of the neck, and of each head."""
+    target_hidden: int = Field(default=128, ge=1, le=1024)
+    target_depth: int = Field(default=2, ge=1, le=8)
     train_on_support: bool = True
     orders: int | None = Field(default=None, ge=1)
     """Orders of the classes that answers are averaged over; None is all `ways` turns."""

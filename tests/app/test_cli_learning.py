@@ -58,12 +58,27 @@ def test_train_makes_a_calibrated_learner_with_its_card_and_resumes(pictures: Pa
     assert second.config.training["dataset"].endswith(", mirrored")
 
 
+def test_a_fixed_way_needs_no_flags(pictures: Path, tmp_path: Path) -> None:
+    flags = [word for word in FLAGS if word not in ("--max-way", "5")]
+    flags[flags.index("hyperset")] = "hypershot"
+    code, said = run("train", "--name", "mine", "--dataset", str(pictures), "--runs", str(tmp_path), *flags)
+    assert code == 0, said
+    described = json.loads((tmp_path / "mine" / "recipe.json").read_text())["episodes"]
+    assert (described["min_way"], described["max_way"]) == (5, 5)
+    metrics = artifact.load(tmp_path / "mine" / "learner").config.metrics["validation"]
+    assert "accuracy_5w1s" in metrics
+    assert "accuracy_20w1s" not in metrics
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--dataset", "nowhere"), "neither a folder"),
         (("--method", "magic"), "unknown method 'magic'"),
         (("--min-shot", "0"), "min_shot"),
+        (("--method", "hypershot", "--max-way", "60"), "hypershot as described takes 5 classes"),
+        (("--method", "hypershot", "--hparam", "ways=3", "--min-way", "5"), "takes 3 classes"),
+        (("--method", "hypershot", "--hparam", "orders=9"), "5 classes have 5 turns"),
     ],
 )
 def test_what_cannot_be_trained_says_why(

@@ -37,6 +37,18 @@ def test_a_span_is_closed() -> None:
     assert [value in Span(2, 4) for value in range(1, 6)] == [False, True, True, True, False]
     assert 10**9 in Span(2)
     assert 1 not in Span(2)
+    assert [Span(3, 5).nearest(value) for value in (1, 4, 9)] == [3, 4, 5]
+    assert Span(3).nearest(10**9) == 10**9
+
+
+def test_a_span_picks_among_candidates() -> None:
+    assert Span(2).among((5, 20)) == (5, 20)
+    assert Span(5, 5).among((5, 20)) == (5,)
+    assert Span(7, 7).among((5, 20)) == (7,)
+
+
+def test_a_span_reads_as_words() -> None:
+    assert [str(Span(2)), str(Span(5, 5)), str(Span(2, 4))] == ["at least 2", "5", "2 to 4"]
 
 
 def test_default_traits_are_those_of_a_plain_classifier() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from models.data.augment import AugmentConfig
 from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig, EpisodeSampler
-from models.protocol import FOREIGN
+from models.protocol import FOREIGN, Span
 from tests.models.glyph_data import glyphs
 
 DATA = glyphs()
@@ -70,3 +70,20 @@ def test_unseen_classes_appear_in_unseen_tasks_only() -> None:
 def test_classes_too_small_for_the_ranges_are_refused() -> None:
     with pytest.raises(DatasetError, match="smallest class has 4 examples"):
         EpisodeSampler(glyphs(examples=4), EpisodeConfig(queries=5), 0)
+
+
+@pytest.mark.parametrize("foreign", [0.0, 0.25])
+@pytest.mark.parametrize("way", [3, 5])
+def test_a_fixed_way_is_drawn_exactly(way: int, foreign: float) -> None:
+    """The three domains hold four classes each: tasks of five within one domain cannot be, so none is drawn."""
+    config = SMALL.model_copy(
+        update={"min_way": way, "max_way": way, "foreign": foreign, "within_domain": 0.7}
+    )
+    sampler = EpisodeSampler(DATA, config, 0, ways=Span(way, way))
+    for step in range(10):
+        assert {int(task.support_y.max()) + 1 for task in sampler.step(step)} == {way}
+
+
+def test_fewer_classes_than_a_task_needs() -> None:
+    with pytest.raises(DatasetError, match="12 classes are too few to draw tasks of 12"):
+        EpisodeSampler(DATA, SMALL, 0, ways=Span(12, 12))
