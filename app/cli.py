@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-GRACE_SECONDS = 3
-"""Time that SIGTERM leaves to requests in flight; with the shutdown that follows it is below 5 s."""
 
 app = typer.Typer(
     name="hyperserve", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
@@ -31,11 +29,11 @@ def serve(
 ) -> None:
     """Start the service. Flags stand over HYPERSERVE_* in the environment, those over .env."""
     _set(host=host, port=port, workers=workers, data_dir=data_dir, worker=worker)
-    import uvicorn
-
     from app.db.migrate import prepare_database
     from app.secret import SecretError, check_secret
+    from app.server import run
     from app.settings import Settings
+    from app.worker_process import worker_beside
 
     settings = Settings()
     try:
@@ -47,16 +45,8 @@ def serve(
         # Once, before the processes race to do it.
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         prepare_database(settings)
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        access_log=False,
-        server_header=False,
-    )
+    with worker_beside() if settings.worker else nullcontext():
+        run(settings)
 
 
 @app.command()

@@ -58,7 +58,7 @@ def exit_on_terminate() -> None:
 def _command(data: Path) -> tuple[str, list[str]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    flags = ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data)]
+    flags = ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data), "--no-worker"]
     return f"http://127.0.0.1:{port}", [sys.executable, "-m", "hyperserve", "serve", *flags]
 
 

@@ -1,11 +1,12 @@
-"""What worker processes log, and how."""
+"""What worker processes log, and how: as the server does."""
 
 from __future__ import annotations
 
-import logging
+from logging.config import dictConfig
 
 from app.settings import Settings
+from app.telemetry import logs
 
 
 def configure(settings: Settings) -> None:
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    dictConfig(logs.config(settings.log_format, settings.log_level))

@@ -46,7 +46,10 @@ class Server:
             **os.environ,
             "HYPERSERVE_DATA_DIR": str(self.data_dir),
             "HYPERSERVE_LEARNERS_DIR": str(self.learners_dir),
+            "HYPERSERVE_DRAIN_SECONDS": "0",
             "OMP_NUM_THREADS": "1",
+            # Most tests need none; those that do say so.
+            "HYPERSERVE_WORKER": "false",
             **self.environment,
         }
         command = [

@@ -1,0 +1,76 @@
+"""The worker beside a server: a process of its own, started again when it dies, ended when the server ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+STEADY_SECONDS = 60.0
+"""A worker that lived for this long starts again without a longer pause."""
+STOP_SECONDS = 3.0
+
+log = logging.getLogger("hyperserve")
+
+
+@contextmanager
+def worker_beside() -> Iterator[None]:
+    """While the block lasts, `python -m workers` runs. Its settings come from the environment."""
+    guard = _Guard()
+    guard.start()
+    try:
+        yield
+    finally:
+        guard.stop()
+
+
+class _Guard(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="worker", daemon=True)
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while (process := self._start()) is not None:
+            started = time.monotonic()
+            status = process.wait()
+            if self._stopping.is_set():
+                return
+            if time.monotonic() - started > STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            log.warning("the worker ended with status %d; it starts again in %.1f s", status, pause)
+            self._stopping.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            # One thread for each job: more would slow the server's answers many times over.
+            environment = {"OMP_NUM_THREADS": "1", **os.environ}
+            command = [sys.executable, "-m", "workers", "--attached"]
+            # A group of its own: Ctrl-C is for the server, which then ends the worker in order. It also ends
+            # when this pipe does, however the server goes.
+            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, process_group=0)
+            return self._process
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopping.set()
+        if self._process is None or self._process.stdin is None:
+            return
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

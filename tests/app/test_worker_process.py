@@ -1,0 +1,60 @@
+"""`hyperserve serve` runs a worker beside it, unless told not to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.app.server import Server
+
+
+@pytest.fixture
+def serving(zoo: Path, tmp_path: Path) -> Iterator[Server]:
+    own = Server(tmp_path / "data", zoo, {"HYPERSERVE_WORKER": "true"})
+    own.start()
+    yield own
+    own.stop()
+
+
+def worker_of(server: Server) -> psutil.Process | None:
+    found = [
+        child for child in psutil.Process(server.process.pid).children() if "workers" in child.cmdline()
+    ]
+    return found[0] if found else None
+
+
+def another(server: Server, than: int, seconds: float = 10) -> psutil.Process:
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        found = worker_of(server)
+        if found is not None and found.pid != than:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(server.log.read_text())
+
+
+def test_it_comes_back_and_ends_with_its_server(serving: Server) -> None:
+    first = another(serving, 0)
+    os.kill(first.pid, signal.SIGKILL)
+    second = another(serving, first.pid)
+    assert "the worker ended with status -9" in serving.log.read_text()
+    assert serving.stop() < 5
+    assert not second.is_running()
+
+
+def test_it_ends_when_its_server_is_killed(serving: Server) -> None:
+    worker = another(serving, 0)
+    serving.stop(signal.SIGKILL)
+    worker.wait(5)
+
+
+def test_no_worker(own_server: Server) -> None:
+    """Which is what the servers of the other tests do."""
+    own_server.start()
+    assert worker_of(own_server) is None
