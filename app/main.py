@@ -14,6 +14,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.between import between
+from app.datasets import routes as dataset_routes
+from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.failures import NO_ANSWER, busy
@@ -23,13 +25,18 @@ from app.http.body import Intake
 from app.http.drain import DrainBody
 from app.http.draining import Draining
 from app.http.idempotency import Idempotency
+from app.http.limits import LIMITS
 from app.http.middleware import RequestContext
 from app.http.problems import ProblemError, fail
+from app.http.upload import Spool
 from app.jobs import routes as job_routes
 from app.jobs.events import Followers
 from app.jobs.service import JobService
+from app.learners import documents as learner_documents
 from app.learners import routes as learner_routes
+from app.learners.library import Library
 from app.learners.service import Learners
+from app.learners.trainings import TrainingService
 from app.meta import routes as meta_routes
 from app.serving.engine import Engine
 from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
@@ -49,6 +56,8 @@ from models.protocol import LearnerError
 
 DECODERS = 2
 """Threads that parse and decode; Pillow and base64 leave the interpreter lock for part of the time."""
+UPLOADS = 4
+"""Datasets that are received at a time; each lies on the disk until it is in the blob store."""
 VERSION = "0.1.0"
 
 log = logging.getLogger("hyperserve")
@@ -63,6 +72,8 @@ class Services:
     intake: Intake
     idempotency: Idempotency
     jobs: JobService
+    datasets: DatasetService
+    trainings: TrainingService
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -83,9 +94,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Access)
     app.add_middleware(RequestContext)
     handlers.install(app, _TRANSLATIONS)
-    for router in (task_routes.router, learner_routes.router, job_routes.router, meta_routes.router):
-        app.include_router(router)
-    openapi.install(app, documents.MODELS, documents.SCHEMAS)
+    for resource in (task_routes, learner_routes, dataset_routes, job_routes, meta_routes, telemetry_routes):
+        app.include_router(resource.router)
+    openapi.install(app, [*documents.MODELS, *learner_documents.MODELS], documents.SCHEMAS)
     return app
 
 
@@ -98,7 +109,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
     database, ties = Database(settings.database), AsyncExitStack()
     others = await ties.enter_async_context(between(settings, database))
-    learners = await asyncio.to_thread(Learners.load, settings.learners_dir, defaults, settings.device)
+    folders = (settings.learners_dir, settings.data_dir / "learners")
+    learners = await asyncio.to_thread(Learners.load, folders, defaults, settings.device)
     blobs = Blobs.at(settings.blob_url, settings.data_dir)
     garbage = Collector(database, blobs)
     engine = Engine(
@@ -122,11 +134,34 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
         )
         jobs = JobService(database, followers)
-        app.state.services = Services(learners, tasks, intake, Idempotency(database), jobs)
-        running = (_warm(app, engine), garbage.run(), others.run(), followers.run())
+        app.state.job_gauges = JobGauges(database)
+        app.state.sampler = sampler = Sampler(engine, others.tiers)
+        scratch = settings.data_dir / "scratch"
+        library = Library(database, blobs, learners, engine, scratch, settings.device)
+        others.watcher.listen(library.heard)
+        learners.check_defaults(settings.chosen_defaults, await library.names())
+        spool = Spool(scratch, most=LIMITS.dataset_bytes, at_once=UPLOADS, seconds=settings.body_seconds)
+        app.state.services = Services(
+            learners,
+            tasks,
+            intake,
+            Idempotency(database),
+            jobs,
+            DatasetService(database, blobs, spool),
+            TrainingService(database, blobs, learners, library),
+        )
+        running = (
+            _warm(app, engine, library),
+            garbage.run(),
+            others.run(),
+            followers.run(),
+            sampler.run(),
+            _end_streams(app.state.draining, followers),
+        )
         background = [asyncio.create_task(work) for work in running]
         try:
-            yield
+            with app.state.draining.on_signals():
+                yield
         finally:
             app.state.ready = False
             followers.close()
@@ -138,9 +173,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await database.close()
 
 
-async def _warm(app: FastAPI, engine: Engine) -> None:
+async def _end_streams(draining: Draining, followers: Followers) -> None:
+    """The server waits for every answer in flight, and a stream would go on."""
+    await draining.wait()
+    followers.close()
+
+
+async def _warm(app: FastAPI, engine: Engine, library: Library) -> None:
     try:
         await asyncio.to_thread(engine.warm)
+        await library.start()
     except Exception:
         log.exception("a learner failed to answer; the server stays unready")
         raise

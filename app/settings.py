@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     job_seconds: float = Field(
         default=30 * 86_400, gt=0, description="How long finished jobs are kept before `gc` drops them."
     )
+    drain_seconds: float = Field(
+        default=1,
+        ge=0,
+        le=60,
+        description="After SIGTERM, how long requests are still taken while /readyz already says no.",
+    )
     log_format: Literal["json", "console"] = Field(
         default="json", description="One JSON object per line, or lines for people."
     )
@@ -87,6 +93,14 @@ class Settings(BaseSettings):
         for short, full in (("postgresql:", "postgresql+psycopg:"), ("postgres:", "postgresql+psycopg:")):
             url = full + url[len(short) :] if url.startswith(short) else url
         return "sqlite+aiosqlite:" + url[len("sqlite:") :] if url.startswith("sqlite:") else url
+
+    @property
+    def chosen_defaults(self) -> dict[str, str]:
+        """Default learners that somebody chose: those must be there, while a folder may lack the usual ones."""
+        names = {"image": self.default_image_learner, "vector": self.default_vector_learner}
+        return {
+            kind: name for kind, name in names.items() if f"default_{kind}_learner" in self.model_fields_set
+        }
 
     @property
     def uses_sqlite(self) -> bool:

@@ -120,6 +120,7 @@ class Learner(Answer):
     metrics: dict[str, Any]
     dataset: str | None = Field(default=None, description="What it is trained on, if it was trained here.")
     job: str | None = Field(default=None, description="The job that trains it.")
+    error: dict[str, Any] | None = Field(default=None, description="`code` and `detail` of why it failed.")
 
 
 class LearnerCard(Learner):
@@ -192,6 +193,8 @@ class Limits(Answer):
     dataset_bytes: int
     dataset_examples: int
     dataset_classes: int
+    dataset_members: int
+    dataset_unpacked_bytes: int
     training_steps: int
 
 

@@ -2,40 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from app.http.fields import SLUG
 from app.http.problems import fail
 from hyperserve.types import Learner, LearnerCard, SpanOut
-from models.artifact import CONFIG_FILE, Artifact, load
+from models.artifact import CONFIG_FILE, Artifact, ArtifactError, load
 from models.protocol import Span
+
+Late = Callable[[str], Awaitable[Artifact | None]]
+"""Looks once more for a learner that is not here: it may have been trained a moment ago."""
 
 
 class Learners:
     """All loaded artifacts. `defaults` maps an input kind to the learner that answers when none is named."""
 
     def __init__(self, artifacts: Mapping[str, Artifact], defaults: Mapping[str, str]) -> None:
-        self.artifacts = dict(sorted(artifacts.items()))
-        self._defaults = {kind: name for kind, name in defaults.items() if name in artifacts}
+        self.artifacts: Mapping[str, Artifact] = dict(sorted(artifacts.items()))
+        """Never changed, only replaced: threads read it."""
+        self.bundled = frozenset(artifacts)
+        """Names of those from folders."""
+        self._defaults = dict(defaults)
+        self._late: tuple[Late, asyncio.AbstractEventLoop] | None = None
 
     @classmethod
-    def load(cls, folder: Path, defaults: Mapping[str, str], device: str) -> Learners:
-        """Every folder with a config is a learner. Raises `models.artifact.ArtifactError`."""
-        folders = sorted(path.parent for path in folder.glob(f"*/{CONFIG_FILE}"))
-        return cls({path.name: load(path, device=device) for path in folders}, defaults)
+    def load(cls, folders: Sequence[Path], defaults: Mapping[str, str], device: str) -> Learners:
+        """Every folder in them with a config is a learner. Raises `models.artifact.ArtifactError`."""
+        found: dict[str, Path] = {}
+        for path in (file.parent for folder in folders for file in sorted(folder.glob(f"*/{CONFIG_FILE}"))):
+            if re.fullmatch(SLUG, path.name) is None:
+                raise ArtifactError(f"{path}: the name of a learner's folder must match {SLUG}")
+            if path.name in found:
+                raise ArtifactError(f"{path} and {found[path.name]} are learners of the same name")
+            found[path.name] = path
+        return cls({name: load(path, device=device) for name, path in found.items()}, defaults)
+
+    def check_defaults(self, chosen: Mapping[str, str], others: Sequence[str] = ()) -> None:
+        """Raises `ArtifactError` where a default that somebody chose is no learner, or takes another input.
+
+        `others` are learners that are trained but not loaded.
+        """
+        for kind, name in chosen.items():
+            artifact = self.artifacts.get(name)
+            if artifact is None and name not in others:
+                served = ", ".join(self.artifacts) or "none"
+                raise ArtifactError(
+                    f"the default learner of {kind}s, {name!r}, is not there; served: {served}"
+                )
+            if artifact is not None and artifact.config.input.kind != kind:
+                takes = artifact.config.input.kind
+                raise ArtifactError(f"the default learner of {kind}s, {name!r}, takes {takes}s")
+
+    def add(self, artifact: Artifact) -> None:
+        """The engine must have it already."""
+        self.artifacts = dict(sorted({**self.artifacts, artifact.name: artifact}.items()))
+
+    def remove(self, name: str) -> None:
+        self.artifacts = {other: artifact for other, artifact in self.artifacts.items() if other != name}
+
+    def look_late(self, late: Late) -> None:
+        """To be called on the event loop that `late` runs on."""
+        self._late = late, asyncio.get_running_loop()
+
+    async def find(self, name: str) -> Artifact | None:
+        if name in self.artifacts or self._late is None:
+            return self.artifacts.get(name)
+        return await self._late[0](name)
 
     def named(self, name: str) -> Artifact:
-        """Raises `ProblemError` 422."""
-        if name not in self.artifacts:
+        """To be called off the event loop. Raises `ProblemError` 422."""
+        artifact = self.artifacts.get(name)
+        if artifact is None and self._late is not None:
+            late, loop = self._late
+            artifact = asyncio.run_coroutine_threadsafe(_awaited(late(name)), loop).result()
+        if artifact is None:
             served = ", ".join(self.artifacts) or "none"
             raise fail("unknown_learner", f"There is no such learner; served are: {served}.", "/learner")
-        return self.artifacts[name]
+        return artifact
 
     def default(self, kind: str, pointer: str) -> Artifact:
         """Raises `ProblemError` 422."""
-        if kind not in self._defaults:
+        artifact = self.artifacts.get(self._defaults.get(kind, ""))
+        if artifact is None or artifact.config.input.kind != kind:
             raise fail("no_default_learner", f"No learner takes {kind}s unasked; name one.", pointer)
-        return self.artifacts[self._defaults[kind]]
+        return artifact
 
     def describe(self, artifact: Artifact) -> Learner:
         config, traits = artifact.config, artifact.learner.traits
@@ -54,6 +107,10 @@ class Learners:
 
     def card(self, artifact: Artifact) -> LearnerCard:
         return LearnerCard(**self.describe(artifact).model_dump(), card=artifact.card)
+
+
+async def _awaited(found: Awaitable[Artifact | None]) -> Artifact | None:
+    return await found
 
 
 def _span(span: Span) -> SpanOut:

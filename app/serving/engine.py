@@ -92,13 +92,14 @@ class Engine:
     async def adapt(
         self, learner: str, support: SupportSet, features: Float32[np.ndarray, "n *feature"] | None = None
     ) -> Adapted:
-        """Weights of a support set. With `features`, its embedding from before, `support.x` is not read."""
+        """Weights of a support set. `features` are those of its first examples, where they are known from
+        before: of `support.x` only the others are read."""
         x = _tensor(support.x)
         job = AdaptJob(
             served=self._find(learner),
             # A support set is its own lane: one client's many do not queue behind another's.
             lane=object(),
-            x=x if features is None else x[:0],
+            x=x if features is None else x[len(features) :],
             future=asyncio.get_running_loop().create_future(),
             y=support.y,
             class_keys=[label_key(label) for label in support.classes],

@@ -1,0 +1,28 @@
+"""Fields that requests of several resources have in common."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.http.limits import NAME_CHARACTERS, PAGE_DEFAULT, PAGE_MAX
+
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+
+Slug = Annotated[str, StringConstraints(pattern=SLUG)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARACTERS, pattern=PRINTABLE)]
+
+
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class NoOptions(Options):
+    """Of a route that takes none: an unknown one is refused, not ignored."""
+
+
+class PageOptions(Options):
+    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Items of a page.")
+    cursor: str | None = Field(default=None, max_length=100, description="`next_cursor` of the page before.")

@@ -1,0 +1,52 @@
+"""Artifacts in the blob store: three files under a digest of them all."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from app.db.blobs import Blobs
+from app.learners import repository
+from models.artifact import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Artifact, ArtifactError, load
+
+FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
+
+
+def bundle_digest(files: dict[str, bytes]) -> str:
+    """SHA-256 over names and contents. The artifact's own digest covers what it answers, not its card."""
+    sha = hashlib.sha256()
+    for name in FILES:
+        sha.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+    return sha.hexdigest()
+
+
+async def fetch(blobs: Blobs, tenant: str, digest: str) -> dict[str, bytes]:
+    """Raises `BlobMissingError`; `ArtifactError` where the files are not those of the digest."""
+    files = {name: await blobs.get_file(repository.path(tenant, digest, name)) for name in FILES}
+    if bundle_digest(files) != digest:
+        raise ArtifactError("the stored files of the learner are damaged")
+    return files
+
+
+async def keep(blobs: Blobs, tenant: str, digest: str, files: dict[str, bytes]) -> None:
+    """Writes what is not there."""
+    await blobs.put_files({repository.path(tenant, digest, name): data for name, data in files.items()})
+
+
+async def drop(blobs: Blobs, tenant: str, digest: str) -> None:
+    await blobs.delete_files([repository.path(tenant, digest, name) for name in FILES])
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    """Of an artifact on disk."""
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def load_files(files: dict[str, bytes], name: str, scratch: Path, device: str) -> Artifact:
+    """By way of a folder in `scratch` that is gone afterwards. Raises `ArtifactError`."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="learner-", dir=scratch) as folder:
+        for file, data in files.items():
+            (Path(folder) / file).write_bytes(data)
+        return load(folder, name, device)

@@ -1,0 +1,99 @@
+"""Learners that were trained here, or are being trained, in the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Select, delete, exists, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.tables import JobRow, LearnerRow, VersionRow
+from app.jobs.repository import ACTIVE
+
+PREFIX = "learners/"
+_FORGOTTEN = {"code": "job_failed", "detail": "The job that trained it has ended without a learner."}
+_CANCELLED = {"code": "cancelled", "detail": "The job that trained it was cancelled."}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A row with the state of its job: a job that ended in any way but success is a failed learner."""
+
+    row: LearnerRow
+    state: str | None
+    """Of the job; None when it is forgotten."""
+    failure: dict[str, Any] | None
+    """Of the job."""
+
+    @property
+    def status(self) -> Literal["ready", "training", "failed"]:
+        if self.row.status == "ready":
+            return "ready"
+        return "training" if self.state in ACTIVE else "failed"
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        if self.status != "failed":
+            return None
+        return self.failure or (_CANCELLED if self.state == "cancelled" else _FORGOTTEN)
+
+
+def path(tenant: str, digest: str, file: str) -> str:
+    """Of one file of an artifact in the blob store."""
+    return f"{PREFIX}{tenant}/{digest}/{file}"
+
+
+async def add(session: AsyncSession, row: LearnerRow) -> None:
+    session.add(row)
+    await session.flush()
+
+
+async def get(session: AsyncSession, tenant: str, name: str) -> Trained | None:
+    found = (await session.execute(_trained(tenant).where(LearnerRow.name == name))).one_or_none()
+    return None if found is None else Trained(*found)
+
+
+async def listed(session: AsyncSession, tenant: str, after: str | None, limit: int) -> list[Trained]:
+    """In the order of names, starting after the name `after`."""
+    query = _trained(tenant).order_by(LearnerRow.name).limit(limit)
+    query = query if after is None else query.where(LearnerRow.name > after)
+    return [Trained(*row) for row in await session.execute(query)]
+
+
+async def names(session: AsyncSession, tenant: str) -> list[str]:
+    """Of those that are ready."""
+    ready = (LearnerRow.tenant == tenant, LearnerRow.status == "ready")
+    return list(await session.scalars(select(LearnerRow.name).where(*ready).order_by(LearnerRow.name)))
+
+
+async def publish(session: AsyncSession, id: str, job: str, digest: str) -> bool:
+    """Makes a learner ready. False where it was deleted meanwhile, or is another job's by now."""
+    mine = (LearnerRow.id == id, LearnerRow.job_id == job)
+    values = {"status": "ready", "digest": digest}
+    done = await session.execute(update(LearnerRow).where(*mine).values(values).returning(LearnerRow.id))
+    return done.one_or_none() is not None
+
+
+async def remove(session: AsyncSession, id: str) -> None:
+    await session.execute(delete(LearnerRow).where(LearnerRow.id == id))
+
+
+async def in_use(session: AsyncSession, tenant: str, name: str) -> bool:
+    """Whether a version of a task is adapted by it."""
+    mine = (VersionRow.tenant == tenant, VersionRow.learner == name)
+    return bool(await session.scalar(select(exists().where(*mine))))
+
+
+async def refers(session: AsyncSession, tenant: str, digest: str) -> bool:
+    """Whether a learner has this artifact. Meant to be asked under `app.db.locks.FILES`."""
+    mine = (LearnerRow.tenant == tenant, LearnerRow.digest == digest)
+    return bool(await session.scalar(select(exists().where(*mine))))
+
+
+def _trained(tenant: str) -> Select[LearnerRow, str | None, dict[str, Any] | None]:
+    return (
+        select(LearnerRow, JobRow.state, JobRow.error)
+        .outerjoin(JobRow, JobRow.id == LearnerRow.job_id)
+        .where(LearnerRow.tenant == tenant)
+    )
