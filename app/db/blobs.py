@@ -14,6 +14,8 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
+from app.db.disk import Disk
+
 T = TypeVar("T")
 STORE_ERRORS = (BaseError, OSError)
 """What a store raises that cannot be read or written."""
@@ -36,8 +38,10 @@ class Blobs:
     Files of other resources have paths of their own: see `app.datasets.repository`, `app.learners.repository`.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, disk: Disk | None = None) -> None:
+        """With a disk, raw inputs are on it when they are `put`; other stores see to that themselves."""
         self._store = store
+        self._disk = disk
 
     @classmethod
     def at(cls, url: str | None, data_dir: Path) -> Blobs:
@@ -46,16 +50,15 @@ class Blobs:
             return cls(from_url(url))
         folder = (data_dir / "blobs").resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(from_url(folder.as_uri()))
+        return cls(from_url(folder.as_uri()), Disk(folder))
 
-    async def put_missing(self, tenant: str, blobs: Mapping[str, bytes]) -> None:
-        """Writes what is not there."""
+    async def put_missing(self, tenant: str, blobs: Mapping[str, bytes], *, again: bool = False) -> None:
+        """Writes what is not there, or damaged; all of it is durable then. `again` says that it was so before."""
+        await self._put({_raw(tenant, name): data for name, data in blobs.items()}, again)
 
-        async def one(name: str, data: bytes) -> None:
-            if not await self._exists(_raw(tenant, name)):
-                await obstore.put_async(self._store, _raw(tenant, name), data)
-
-        await _gather(partial(one, name, data) for name, data in blobs.items())
+    async def sweep(self) -> int:
+        """Deletes what killed processes have left half-written. Answers how many files it were."""
+        return 0 if self._disk is None else await asyncio.to_thread(self._disk.sweep)
 
     async def get(self, tenant: str, names: Sequence[str]) -> list[bytes]:
         """In the order of the names. Raises `BlobMissingError`."""
@@ -78,21 +81,17 @@ class Blobs:
         await self._delete([_features(*version) for version in versions])
 
     async def put_file(self, path: str, file: BinaryIO) -> None:
-        """Writes a file in parts, little of it in memory at a time."""
+        """Writes a file in parts, little of it in memory at a time. It is durable then."""
         file.seek(0)
         await obstore.put_async(self._store, path, file, use_multipart=True)
+        await self._flush([path])
 
     async def put_files(self, files: Mapping[str, bytes]) -> None:
-        """Writes those that are not there, by path."""
-
-        async def one(path: str, data: bytes) -> None:
-            if not await self._exists(path):
-                await obstore.put_async(self._store, path, data)
-
-        await _gather(partial(one, path, data) for path, data in files.items())
+        """Writes those that are not there, or damaged, by path; all of it is durable then."""
+        await self._put(files)
 
     async def has_file(self, path: str) -> bool:
-        return await self._exists(path)
+        return await self._size(path) is not None
 
     async def get_file(self, path: str) -> bytes:
         """Raises `BlobMissingError`."""
@@ -134,12 +133,29 @@ class Blobs:
         async for chunk in obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE):
             yield [entry["path"] for entry in chunk]
 
-    async def _exists(self, path: str) -> bool:
+    async def _put(self, files: Mapping[str, bytes], again: bool = False) -> None:
+        written: list[str] = []
+
+        async def one(path: str, data: bytes) -> None:
+            # A power cut may have left a file without its content.
+            if await self._size(path) != len(data):
+                await obstore.put_async(self._store, path, data)
+                written.append(path)
+
+        await _gather(partial(one, path, data) for path, data in files.items())
+        # What is there already may be another request's, which has not flushed it yet.
+        await self._flush(written if again else list(files))
+
+    async def _flush(self, paths: Sequence[str]) -> None:
+        if self._disk is not None and paths:
+            await self._disk.flush(paths)
+
+    async def _size(self, path: str) -> int | None:
+        """None where there is nothing."""
         try:
-            await obstore.head_async(self._store, path)
+            return (await obstore.head_async(self._store, path))["size"]
         except (NotFoundError, FileNotFoundError):
-            return False
-        return True
+            return None
 
     async def _read(self, path: str) -> bytes:
         try:
