@@ -47,6 +47,12 @@ class ClassDataset:
         """SHA-256 of the sorted class names: what a model card proves its training classes by."""
         return hashlib.sha256("\n".join(sorted(self.class_names)).encode()).hexdigest()
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Examples of each class."""
+        found = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        return dict(zip(self.class_names, found, strict=True))
+
     def members(self) -> list[Int[Tensor, "m"]]:
         """Indices of the examples of each class."""
         order = self.labels.argsort(stable=True)

@@ -28,6 +28,7 @@ Validate = Callable[[MetaLearner], dict[str, float]]
 """Scores of the averaged model on validation classes; the entry "score" chooses the best checkpoint."""
 Report = Callable[[dict[str, float]], None]
 GRADIENT_CLIP = 5.0
+STATE_FILE = "state.safetensors"
 
 
 class TrainConfig(BaseModel):
@@ -89,7 +90,7 @@ class GradientTrainer:
 
     @property
     def state_file(self) -> Path:
-        return self.folder / "state.safetensors"
+        return self.folder / STATE_FILE
 
     def run(self, validate: Validate, report: Report) -> MetaLearner:
         """Trains to the end, resuming where the folder says so; returns the best averaged learner."""
