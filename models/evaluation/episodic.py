@@ -86,13 +86,18 @@ def embed_all(learner: MetaLearner, inputs: Tensor, labels: Tensor, domains: Ten
     return Features(values, members, domains.numpy())
 
 
-def answers(learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int) -> Iterator[Batch]:
-    """Predictions on `tasks` random tasks, the same for every learner of the same data and seed."""
+def answers(
+    learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int, *, renamed: bool = False
+) -> Iterator[Batch]:
+    """Predictions on `tasks` random tasks, the same for every learner of the same data and seed.
+
+    `renamed` turns the order of the class keys about, as other labels would.
+    """
     rng = np.random.default_rng((seed, cell.way, cell.shot, cell.foreign, cell.within_domain))
     learner = learner.eval()
     for start in range(0, tasks, _TASKS_AT_ONCE):
         drawn = [draw(rng, features, cell) for _ in range(min(_TASKS_AT_ONCE, tasks - start))]
-        yield _answer(learner, features, cell, drawn, 1_000_003 * seed + start)
+        yield _answer(learner, features, cell, drawn, 1_000_003 * seed + start, renamed)
 
 
 @torch.no_grad()
@@ -102,6 +107,7 @@ def _answer(
     cell: Cell,
     drawn: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
     seed: int,
+    renamed: bool,
 ) -> Batch:
     device = next(iter(learner.parameters()), torch.zeros(())).device
     classes, support, query = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
@@ -109,9 +115,11 @@ def _answer(
     support_y = torch.arange(cell.way).repeat_interleave(cell.shot).expand(count, -1)
     target = torch.arange(cell.way).repeat_interleave(cell.queries).expand(count, -1)
     target = torch.cat((target, torch.full((count, cell.foreign), FOREIGN)), dim=1)
+    keys = torch.arange(1, cell.way + 1)
     batch = Support.of(
         features.values[support].to(device),
         support_y.to(device),
+        class_key=(keys.flip(0) if renamed else keys).expand(count, -1).to(device),
         seed=torch.arange(seed, seed + count, device=device),
     )
     weights = learner.adapt(batch)

@@ -62,6 +62,7 @@ def evaluate(learner: MetaLearner, test: ClassDataset, plan: Plan) -> dict[str, 
             if not (near and cell.way > _MOST_NEAR)
         ],
     }
+    result["classes_renamed"] = [_renamed(learner, plain, cell, plan) for cell in asked]
     if learner.traits.stochastic:
         result["epistemic"] = [_gold(learner, plain, shot, plan) for shot in (1, 2, 5, 10)]
     return result
@@ -116,6 +117,26 @@ def _unknown(learner: MetaLearner, features: Features, asked: Cell, near: bool, 
         "auroc_per_task": asdict(Estimate.over(torch.tensor(per_task))),
         "ece": scores.calibration_error(likely, (flat >= 0.5) == positive),
         "brier": float((flat - positive.float()).square().mean()),
+    }
+
+
+def _renamed(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+    """What other class labels would change: nothing in a perfect world."""
+    changed, moved, gained = [], [], []
+    pairs = (
+        answers(learner, features, cell, plan.tasks, plan.seed, renamed=renamed) for renamed in (False, True)
+    )
+    for one, other in zip(*pairs, strict=True):
+        differs = one.answer.log_probs.argmax(-1) != other.answer.log_probs.argmax(-1)
+        changed.append(differs.float().mean(1))
+        moved.append((one.answer.probabilities - other.answer.probabilities).abs().amax(-1).mean(1))
+        gained.append(accuracy(other) - accuracy(one))
+    return {
+        "way": cell.way,
+        "shot": cell.shot,
+        "labels_changed": asdict(Estimate.over(torch.cat(changed))),
+        "probability_moved": asdict(Estimate.over(torch.cat(moved))),
+        "accuracy_difference": asdict(Estimate.over(torch.cat(gained))),
     }
 
 

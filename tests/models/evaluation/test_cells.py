@@ -60,6 +60,15 @@ def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
     assert "epistemic" not in found, "a deterministic learner has none to measure"
 
 
+def test_what_other_names_of_the_classes_change_is_measured() -> None:
+    plan = omniglot.Plan(tasks=20, gold_tasks=2)
+    row = omniglot._renamed(fixed(3), embed(fixed(3), TEST), Cell(3, 1), plan)
+    assert row["probability_moved"]["mean"] > 0, "averages over turns still depend on the order a little"
+    learner = protonet()
+    row = omniglot._renamed(learner, embed(learner, TEST), Cell(3, 1), plan)
+    assert row["labels_changed"]["mean"] == row["probability_moved"]["mean"] == 0
+
+
 def test_embeddings_are_measured_at_a_way_that_learner_and_data_have() -> None:
     found = vectors.evaluate(fixed(3), TEST_VECTORS, 2, 0)
     assert {cell["way"] for cell in found["cells"]} == {3}
