@@ -66,7 +66,7 @@ async def takes_key(
     """A dependency of routes that take a key, for the OpenAPI document; `Idempotency.claim` checks it."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Claim:
     """A request's turn at its key. Without a key everything is allowed and nothing kept."""
 
