@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -47,7 +48,8 @@ class Blobs:
     def at(cls, url: str | None, data_dir: Path) -> Blobs:
         """The store at a URL, or a folder in `data_dir`."""
         if url is not None:
-            return cls(from_url(url))
+            local = url.startswith("file://")
+            return cls(from_url(url), Disk(Path(unquote(urlsplit(url).path))) if local else None)
         folder = (data_dir / "blobs").resolve()
         folder.mkdir(parents=True, exist_ok=True)
         return cls(from_url(folder.as_uri()), Disk(folder))

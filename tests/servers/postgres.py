@@ -18,7 +18,8 @@ from tests.app.server import free_port
 from tests.servers.programs import installed_postgres, missing, unprivileged, wheel_postgres
 
 VARIABLE = "HYPERSERVE_TEST_DATABASE_URL"
-OPTIONS = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+OPTIONS = "-c fsync=off -c full_page_writes=off -c max_connections=200"
+"""What is committed outlives a kill of the server, though not a power cut."""
 
 
 @dataclass

@@ -58,6 +58,17 @@ def test_files_and_their_folders_are_flushed(tmp_path: Path, flushed: list[Path]
     asyncio.run(test())
 
 
+def test_a_folder_by_url_is_a_disk_too(tmp_path: Path, flushed: list[Path]) -> None:
+    async def test() -> None:
+        (tmp_path / "a folder").mkdir()
+        blobs, (name, data) = Blobs.at((tmp_path / "a folder").as_uri(), tmp_path), next(iter(INPUTS.items()))
+        await blobs.put_missing("t", {name: data})
+        assert flushed[0] == tmp_path / "a folder" / "raw" / "t" / name[:2] / name
+        assert flushed[0].read_bytes() == data
+
+    asyncio.run(test())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="flushes a file system at once")
 def test_many_files_and_many_requests_are_flushed_together(tmp_path: Path, flushed: list[Path]) -> None:
     async def test() -> None:
