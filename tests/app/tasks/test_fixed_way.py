@@ -85,6 +85,19 @@ def test_its_way_is_served_whatever_the_order_and_the_shots(fixed: httpx.Client)
         assert fixed.delete(f"/v1/tasks/{item['id']}").status_code == 204
 
 
+def test_a_task_grows_in_examples_and_not_in_classes(fixed: httpx.Client) -> None:
+    task = create(fixed, learner="fours", support=support(*CLASSES[:WAY])).json()["id"]
+    more = fixed.post(f"/v1/tasks/{task}/support", json={"support": {"ant": [[0.3, 0.1, 0.2]]}})
+    assert more.status_code == 201, more.text
+    assert (more.json()["version"], more.json()["shots"]["ant"]) == (2, 3)
+    another = fixed.post(f"/v1/tasks/{task}/support", json={"support": {"elk": [[0.3, 0.1, 0.2]]}})
+    (only,) = problem(another, 422, "unsupported_way")["errors"]
+    assert only["limit"] == WAY
+    assert "vectors" in only["detail"]
+    assert fixed.get(f"/v1/tasks/{task}").json()["version"] == 2
+    assert fixed.delete(f"/v1/tasks/{task}").status_code == 204
+
+
 def test_weights_are_made_again_after_a_restart(server: Server) -> None:
     queries = {"queries": [[0.1, 0.9, 0.2]]}
     task = create(server.client, learner="fours", support=support(*CLASSES[:WAY])).json()["id"]
