@@ -1,4 +1,4 @@
-"""One job in a process of its own: `python -m workers.child`, started by a supervisor and gone with it.
+"""One job in a process of its own: `python -m workers.child JOB ATTEMPT`, started by a supervisor and gone with it.
 
 A crash, a leak or a kill stays in it. It publishes its end itself, under the fencing token of its lease; the
 supervisor renews that lease, and takes a process that ended without publishing as lost.

@@ -109,6 +109,9 @@ class Minder:
             sys.executable,
             "-m",
             "workers.child",
+            # For who looks at a list of processes; the order itself goes through the pipe.
+            self.job.id,
+            str(self.job.attempt),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,

@@ -23,9 +23,7 @@ def serving(zoo: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 def worker_of(server: Server) -> psutil.Process | None:
-    found = [
-        child for child in psutil.Process(server.process.pid).children() if "workers" in child.cmdline()
-    ]
+    found = [child for child in psutil.Process(server.process.pid).children() if "workers" in child.cmdline()]
     return found[0] if found else None
 
 
@@ -54,7 +52,6 @@ def test_it_ends_when_its_server_is_killed(serving: Server) -> None:
     worker.wait(5)
 
 
-def test_no_worker(own_server: Server) -> None:
-    """Which is what the servers of the other tests do."""
-    own_server.start()
-    assert worker_of(own_server) is None
+def test_no_worker(server: Server) -> None:
+    """As most tests' servers are started."""
+    assert worker_of(server) is None
