@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -32,7 +32,7 @@ _ENVELOPE = 64 << 10
 class Upload:
     """A whole file. `media_type` is that of the body, or of its one part."""
 
-    file: BinaryIO
+    file: BufferedRandom
     size: int
     sha256: str
     media_type: str
@@ -107,7 +107,7 @@ class Spool:
 class _Sink:
     """Collects bytes and writes them, hashed, to a file."""
 
-    def __init__(self, file: BinaryIO, most: int, too_large: Callable[[], ProblemError]) -> None:
+    def __init__(self, file: BufferedRandom, most: int, too_large: Callable[[], ProblemError]) -> None:
         self.file = file
         self.sha = hashlib.sha256()
         self.size = 0

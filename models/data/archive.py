@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from io import BufferedIOBase
 from zipfile import ZipExtFile, ZipInfo
 
 from models.data.refusal import DatasetFileError
@@ -38,7 +38,7 @@ _CHUNK = 1 << 20
 class Archive:
     """Members of a zip in place. `files` and `folders` leave out what macOS and Windows put in by themselves."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedIOBase) -> None:
         """Raises `DatasetFileError` naming the first member that is refused."""
         self._zip = _opened(file)
         members = self._zip.infolist()
@@ -58,9 +58,9 @@ class Archive:
 
     @contextmanager
     def open(self, member: ZipInfo) -> Iterator[ZipExtFile]:
-        """A stream that may hold one byte more than the member says: `finish` finds out."""
+        """A stream that may hold more than the member says: `finish` finds out."""
         longer = copy.copy(member)
-        longer.file_size += 1
+        longer.file_size += _CHUNK
         try:
             with self._zip.open(longer) as stream:
                 assert isinstance(stream, ZipExtFile)
@@ -94,7 +94,7 @@ def chunks(stream: ZipExtFile, member: ZipInfo, read: int = 0) -> Iterator[bytes
     finish(stream, member, read)
 
 
-def _opened(file: BinaryIO) -> zipfile.ZipFile:
+def _opened(file: BufferedIOBase) -> zipfile.ZipFile:
     # Before `ZipFile` makes an object of every entry: a directory alone can fill the memory.
     try:
         end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
@@ -165,5 +165,5 @@ def _too_many() -> DatasetFileError:
     return DatasetFileError("archive_too_many_members", detail, limit=MAX_MEMBERS)
 
 
-def _length(file: BinaryIO) -> int:
+def _length(file: BufferedIOBase) -> int:
     return file.seek(0, 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from array import array
 from collections.abc import Iterator
-from typing import BinaryIO
+from io import BufferedIOBase
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _LABEL_COLUMN = "label"
 
 
-def inspect(file: BinaryIO) -> Summary:
+def inspect(file: BufferedIOBase) -> Summary:
     """Reads every row. Raises `DatasetFileError` with the number of the line at fault."""
     counts: dict[str, int] = {}
     length = 0
@@ -33,7 +33,7 @@ def inspect(file: BinaryIO) -> Summary:
     return summary("vector", (length,), counts)
 
 
-def load(file: BinaryIO, source: str) -> ClassDataset:
+def load(file: BufferedIOBase, source: str) -> ClassDataset:
     """Vectors as float32 [n, d]; classes in the order of their names. Raises `DatasetFileError`."""
     found: dict[str, int] = {}
     labels, numbers = array("q"), array("f")
@@ -54,7 +54,7 @@ def load(file: BinaryIO, source: str) -> ClassDataset:
     )
 
 
-def _rows(file: BinaryIO) -> Iterator[tuple[str, list[float]]]:
+def _rows(file: BufferedIOBase) -> Iterator[tuple[str, list[float]]]:
     """Label and numbers of each row, all of one length."""
     file.seek(0)
     reader = csv.reader(_lines(file), strict=True)
@@ -85,7 +85,7 @@ def _rows(file: BinaryIO) -> Iterator[tuple[str, list[float]]]:
         raise DatasetFileError("csv_grammar", detail, f"line {reader.line_num}") from error
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
+def _lines(file: BufferedIOBase) -> Iterator[str]:
     number = 0
     while data := file.readline(_LINE_BYTES):
         number += 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def from_file(path: Path, format: Format, source: str, split: str | None = None)
                 return csv_file.load(file, source)
 
 
-def inspect(file: BinaryIO, format: Format) -> Summary:
+def inspect(file: BufferedIOBase, format: Format) -> Summary:
     """What a file holds, all of it read once, little of it in memory at a time. Raises `DatasetFileError`."""
     match format:
         case "zip":
@@ -57,7 +57,7 @@ def inspect(file: BinaryIO, format: Format) -> Summary:
             return csv_file.inspect(file)
 
 
-def sniff(file: BinaryIO) -> Format:
+def sniff(file: BufferedIOBase) -> Format:
     """The format by its content: an npz is a zip with arrays at its top, whatever is no zip is text."""
     file.seek(0)
     if file.read(2) != b"PK":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
+from tokenize import TokenError
 from zipfile import ZipExtFile, ZipInfo
 
 import numpy as np
@@ -22,6 +23,8 @@ KEYS = ("image", "x", "embedding")
 _SUFFIX = ".npy"
 _LABEL_BYTES = 256 << 20
 _LARGEST = float(np.finfo(np.float32).max)
+_NO_HEADER = (ValueError, SyntaxError, TypeError, TokenError, RecursionError, MemoryError)
+"""What numpy raises on headers, which it reads as Python literals."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class _Array:
 class _Npz:
     """The arrays of an npz by their headers; object arrays, which would be pickles, are refused."""
 
-    def __init__(self, file: BinaryIO, split: str | None) -> None:
+    def __init__(self, file: BufferedIOBase, split: str | None) -> None:
         self.archive = Archive(file)
         self.prefix = f"{split}_" if split else ""
         self.arrays = {
@@ -93,8 +96,7 @@ class _Npz:
                 raise _wrong_shape(array, f"axes [n, d] with d up to {MAX_VECTOR}")
         check_examples(array.shape[0])
         for values in self._values(array):
-            # Compared before the cast to float32, which would make large numbers infinite.
-            if array.dtype.kind == "f" and not (np.abs(values) <= _LARGEST).all():
+            if not _fits(values):
                 detail = "The array holds numbers that are not finite, or too large for 32 bits."
                 raise DatasetFileError("not_finite", detail, where)
         return array.shape[1:3] if self.name.endswith("image") else array.shape[1:]
@@ -139,7 +141,7 @@ class _Npz:
         return [str(given[int(value)]) for value in present]
 
 
-def inspect(file: BinaryIO, split: str | None = None) -> Summary:
+def inspect(file: BufferedIOBase, split: str | None = None) -> Summary:
     """Reads every number, some at a time. Raises `DatasetFileError`."""
     npz = _Npz(file, split)
     names, labels = npz.labels()
@@ -150,7 +152,7 @@ def inspect(file: BinaryIO, split: str | None = None) -> Summary:
     )
 
 
-def load(file: BinaryIO, source: str, split: str | None = None) -> ClassDataset:
+def load(file: BufferedIOBase, source: str, split: str | None = None) -> ClassDataset:
     """All in memory: vectors as float32 [n, d], pictures as uint8 as they are. Raises `DatasetFileError`."""
     inspect(file, split)
     npz = _Npz(file, split)
@@ -175,11 +177,20 @@ def _read_header(stream: ZipExtFile, member: ZipInfo) -> tuple[tuple[int, ...], 
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
         else:
             shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    except (ValueError, SyntaxError, TypeError) as error:
+    except _NO_HEADER as error:
         raise DatasetFileError(
             "archive_damaged", "The array has no valid header.", member.filename
         ) from error
     return shape, dtype
+
+
+def _fits(values: npt.NDArray[np.generic]) -> bool:
+    """Whether all numbers are finite as float32; the cast itself would make large ones infinite."""
+    if not np.issubdtype(values.dtype, np.floating):
+        return True
+    return bool(np.isfinite(values).all()) and (
+        values.itemsize <= 4 or bool((np.abs(values) <= _LARGEST).all())
+    )
 
 
 def _wrong_shape(array: _Array, wanted: str) -> DatasetFileError:

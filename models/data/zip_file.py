@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from io import BufferedIOBase
 from zipfile import ZipInfo
 
 import numpy as np
@@ -23,7 +23,7 @@ from models.inputs import ImageBytes, ImageInput, InputError
 from models.inputs.image import MAX_BYTES, decode_pixels
 
 
-def inspect(file: BinaryIO) -> Summary:
+def inspect(file: BufferedIOBase) -> Summary:
     """Decodes every picture. Raises `DatasetFileError`."""
     archive = Archive(file)
     found = _classes(archive)
@@ -37,7 +37,7 @@ def inspect(file: BinaryIO) -> Summary:
     return described
 
 
-def load(file: BinaryIO, source: str) -> ClassDataset:
+def load(file: BufferedIOBase, source: str) -> ClassDataset:
     """Pictures as ink, uint8 [n, 56, 56]; only one is decoded at a time. Raises `DatasetFileError`."""
     archive = Archive(file)
     found = dict(sorted(_classes(archive).items()))
