@@ -27,6 +27,7 @@ from models.evaluation import compare as comparison
 from models.evaluation import omniglot as omniglot_protocol
 from models.evaluation import vectors as vectors_protocol
 from models.protocol import LearnerError
+from models.training import own
 from models.training import recipe as training
 from models.training.card import table, write_card
 from models.training.gradient import TrainingDivergedError
@@ -34,7 +35,6 @@ from models.training.gradient import TrainingDivergedError
 console = Console(stderr=True)
 OMNIGLOT, SYNTHETIC = "omniglot", "synthetic-vectors"
 _SPACES = 12
-_HELD_OUT = 0.2
 _LOCAL = ("--data", "--runs")
 _LOCAL_WITH_VALUE = tuple(f"{name}=" for name in _LOCAL)
 _REFUSALS = (ArtifactError, DatasetError, LearnerError, training.RecipeError, TrainingDivergedError)
@@ -50,7 +50,7 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the learner, and of the folder of its training.")],
     method: Annotated[str, typer.Option(help="protonet, hyperset or hypershot.")] = "hyperset",
     dataset: Annotated[
-        str, typer.Option(help="omniglot, synthetic-vectors, or a path: class folders or an npz.")
+        str, typer.Option(help="omniglot, synthetic-vectors, or a path: class folders, a zip, an npz, a CSV.")
     ] = OMNIGLOT,
     data: Annotated[Path | None, typer.Option(help="Omniglot on disk; downloaded when not given.")] = None,
     encoder: Annotated[str, typer.Option(help="conv4 for pictures, identity for vectors.")] = "conv4",
@@ -91,13 +91,16 @@ def train(
     schedule = {"steps": steps, "lr": lr, "ema": ema, "seed": seed, "validate_every": validate_every}
     calibration = {"tasks": calibration_tasks, "set_tasks": 10 * calibration_tasks}
     try:
-        tasks |= training.task_ways(method, hparams, encoder, min_way, max_way)
+        given = None if dataset in (OMNIGLOT, SYNTHETIC) else files.load(Path(dataset))
+        settings = {} if given is None else own.encoder_hparams(encoder, tuple(given.inputs.shape[1:]))
+        tasks |= training.task_ways(method, hparams, encoder, min_way, max_way, settings)
         start = None if init is None else _learner(init)
         chosen = training.Recipe.model_validate(
             {
                 "method": method,
                 "hparams": hparams,
                 "encoder": encoder,
+                "encoder_hparams": settings,
                 "dataset": f"{dataset}, mirrored" if mirrored else dataset,
                 "warm_start": None if start is None else start.digest,
                 "episodes": tasks | {"foreign": foreign, "within_domain": within_domain},
@@ -106,7 +109,11 @@ def train(
                 "calibration": calibration | {"gold_tasks": max(2, calibration_tasks * 6 // 10)},
             }
         )
-        material = _training_data(dataset, data, encoder, seed, mirrored)
+        if given is None:
+            material = _published_data(dataset, data, mirrored)
+        else:
+            ways = own.ways_of(method, hparams, encoder, settings)
+            material = own.training_data(given, encoder, seed, ways, mirrored=mirrored)
         digest = _run(chosen, material, runs / name, _command(sys.argv[1:], start), start)
     except (*_REFUSALS, ValidationError) as error:
         console.print(f"[red]{error}[/red]", highlight=False)
@@ -200,21 +207,12 @@ def _evaluate(
     }
 
 
-def _training_data(
-    dataset: str, data: Path | None, encoder: str, seed: int, mirrored: bool
-) -> training.TrainingData:
-    if dataset == OMNIGLOT:
-        fitting = omniglot.load(data, "train").glyphs()
-        fitting = fitting.mirrored() if mirrored else fitting
-        return training.TrainingData(fitting.rotations(), [omniglot.load(data, "validation")])
+def _published_data(dataset: str, data: Path | None, mirrored: bool) -> training.TrainingData:
     if dataset == SYNTHETIC:
         return training.TrainingData(None, [vectors.space(index) for index in range(_SPACES)])
-    given = files.load(Path(dataset))
-    fitting, validation = files.split_classes(given, _HELD_OUT, seed)
-    if encoder != "identity" and given.inputs.dtype == torch.uint8:
-        fitting = fitting.glyphs()
-        fitting = fitting.mirrored() if mirrored else fitting
-    return training.TrainingData(fitting, [validation])
+    fitting = omniglot.load(data, "train").glyphs()
+    fitting = fitting.mirrored() if mirrored else fitting
+    return training.TrainingData(fitting.rotations(), [omniglot.load(data, "validation")])
 
 
 def _learner(name: str) -> Artifact:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.data import files
 from models.data.augment import AugmentConfig
-from models.data.dataset import ClassDataset
+from models.data.dataset import ClassDataset, DatasetError
 from models.data.episodes import EpisodeConfig
 from models.data.refusal import DatasetFileError, shown
 from models.evaluation.calibrate import CalibrationPlan
@@ -61,8 +61,12 @@ def training_data(
     given: ClassDataset, encoder: str, seed: int, ways: Span, *, mirrored: bool = False
 ) -> TrainingData:
     """A share of the classes is held out; pictures become ink. Raises `DatasetError`."""
+    pictures = given.inputs.dtype == torch.uint8
+    if pictures == (encoder == "identity"):
+        takes, holds = ("vectors", "pictures") if pictures else ("pictures", "vectors")
+        raise DatasetError(f"{given.source} holds {holds}; the encoder {encoder} takes {takes}")
     fitting, validation = files.split_classes(given, HELD_OUT, seed, least_classes(ways))
-    if encoder != "identity" and given.inputs.dtype == torch.uint8:
+    if pictures:
         fitting = fitting.glyphs()
         fitting = fitting.mirrored() if mirrored else fitting
     return TrainingData(fitting, [validation])

@@ -31,6 +31,8 @@ from workers.jobs import JobContext, JobFailedError, Outcome
 
 _ABOUT_THE_JOB = ("learner", "name", "dataset")
 """Fields of the payload that are not the training's."""
+_SHOWN = ("step", "loss", "score")
+"""What clients see of a step: the score is the accuracy on validation tasks."""
 
 
 async def run(context: JobContext) -> Outcome:
@@ -92,13 +94,20 @@ def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Pat
 
     def report(row: dict[str, float]) -> None:
         phase = "training" if row["step"] < asked.steps else "calibrating"
-        context.progress({"phase": phase, "steps": asked.steps, **row})
+        shown = {name: row[name] for name in _SHOWN if name in row}
+        context.progress({"phase": phase, "steps": asked.steps, **shown})
 
     context.progress({"phase": "training", "step": 0, "steps": asked.steps})
     source = f"{dataset.name} ({dataset.id})" if dataset.name else dataset.id
     chosen = own.recipe(asked, source, settings, context.settings.worker_device)
     return recipe.train(
-        chosen, data, context.folder, version("hyperserve"), _command(context), report, name=name
+        chosen,
+        data,
+        context.folder,
+        version("hyperserve"),
+        _command(name, asked, dataset.id),
+        report,
+        name=name,
     )
 
 
@@ -114,7 +123,13 @@ def _resume(previous: Path, folder: Path) -> None:
         state.unlink(missing_ok=True)
 
 
-def _command(context: JobContext) -> str:
+def _command(name: str, asked: own.Asked, dataset: str) -> str:
     """How to make the learner again."""
-    asked = {key: value for key, value in context.payload.items() if key != "learner"}
-    return f"POST /v1/learners {json.dumps(asked)}"
+    body = {"name": name, "dataset": dataset} | asked.model_dump(
+        include={"method", "hparams", "encoder", "queries", "steps", "seed"}
+    )
+    ranges = {
+        "ways": {"min": asked.min_way, "max": asked.max_way},
+        "shots": {"min": asked.min_shot, "max": asked.max_shot},
+    }
+    return f"POST /v1/learners {json.dumps(body | ranges)}"
