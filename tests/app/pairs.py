@@ -38,8 +38,9 @@ class Pair:
         self.one.wait_until_ready()
 
     def stop(self) -> None:
-        for server in (self.one, self.other):
-            server.stop()
+        for server in self.servers:
+            if hasattr(server, "process"):
+                server.stop()
         if self.redis is not None:
             self.redis.stop()
         if self.postgres is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-READY_SECONDS = 20
+READY_SECONDS = 45
 
 
 def free_port() -> int:

@@ -26,9 +26,11 @@ def pair(
         postgres.start()
         cache.start()
         made = on_servers(folder, zoo, postgres, cache)
-    made.start()
-    yield made
-    made.stop()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
 
 
 def blobs(pair: Pair) -> Path:
