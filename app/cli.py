@@ -31,7 +31,7 @@ def serve(
     _set(host=host, port=port, workers=workers, data_dir=data_dir, worker=worker)
     from app.db.migrate import prepare_database
     from app.secret import SecretError, check_secret
-    from app.server import run
+    from app.server import leave, run
     from app.settings import Settings
     from app.worker_process import worker_beside
 
@@ -47,6 +47,7 @@ def serve(
         prepare_database(settings)
     with worker_beside() if settings.worker else nullcontext():
         run(settings)
+    leave()
 
 
 @app.command()
@@ -103,4 +104,7 @@ def _add_lazily(name: str, module: str, summary: str) -> None:
 
 _add_lazily("demo", "app.cli_demo", "Make a task of the shipped drawings, query it, show the answers.")
 _add_lazily("train", "app.cli_learning", "Meta-train a learner.")
+_add_lazily("gc", "app.cli_admin", "Delete what has lapsed or finished, and blobs that nothing needs.")
+_add_lazily("backup", "app.cli_admin", "Write all that the service holds to a file.")
+_add_lazily("restore", "app.cli_admin", "Read a backup into an empty service.")
 _add_lazily("evaluate", "app.cli_learning", "Measure a learner on tasks of classes it has not seen.")

@@ -24,8 +24,9 @@ Timed = TypeVar("Timed", Task, Predictions)
 # Dependencies are coroutines though none awaits: FastAPI sends plain functions through its thread pool.
 
 
-async def _tenant() -> str:
+async def _tenant(request: Request) -> str:
     # Keys will name tenants; until then everyone is one.
+    request.state.tenant = DEFAULT_TENANT
     return DEFAULT_TENANT
 
 

@@ -25,18 +25,24 @@ def prepare(data_dir: Path, job: str, attempt: int) -> tuple[Path, Path | None]:
     return folder, None if before is None else home / str(before)
 
 
-async def tidy(database: Database, data_dir: Path) -> int:
-    """Deletes the folders of jobs that have finished or are unknown; how many."""
+async def idle(database: Database, data_dir: Path) -> set[Path]:
+    """The folders of jobs that have finished or are unknown."""
     home = data_dir / "jobs"
     if not home.is_dir():
-        return 0
+        return set()
     names = sorted(path.name for path in home.iterdir())
-    idle = set(names)
+    left = set(names)
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
         active = select(JobRow.id).where(JobRow.id.in_(chunk), JobRow.state.in_(ACTIVE))
         async with database.read() as session:
-            idle -= set(await session.scalars(active))
-    for name in idle:
-        shutil.rmtree(home / name, ignore_errors=True)
-    return len(idle)
+            left -= set(await session.scalars(active))
+    return {home / name for name in left}
+
+
+async def tidy(database: Database, data_dir: Path) -> int:
+    """Deletes them; how many."""
+    folders = await idle(database, data_dir)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(folders)

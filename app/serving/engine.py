@@ -23,6 +23,7 @@ from app.serving.packing import Packed
 from app.serving.served import Served
 from app.serving.tiers import Tiers
 from app.serving.types import Adapted, Answers, Load, SupportSet
+from app.telemetry.spans import span
 from models.artifact import Artifact
 from models.noise import label_key
 from models.protocol import TaskWeights
@@ -171,8 +172,11 @@ class Engine:
         return cast(Answers, await self._done(job))
 
     async def _done(self, job: Job) -> Adapted | Answers:
-        self._batcher.submit(job)
-        return cast(Adapted | Answers, await job.future)
+        with span("adapt" if isinstance(job, AdaptJob) else "predict", examples=job.size) as current:
+            self._batcher.submit(job)
+            done = cast(Adapted | Answers, await job.future)
+            current.set_attributes({f"{phase}_ms": spent for phase, spent in done.timing.items()})
+        return done
 
     async def _fetch(self, key: str, regenerate: Regenerate) -> Entry | Packed:
         flight = self._flights.get(key)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry import logs
 from app.telemetry.metrics import REQUEST_SECONDS, REQUESTS
+from app.telemetry.spans import forget_query
 
 UNMATCHED = "unmatched"
 ABORTED = "aborted"
@@ -35,6 +36,7 @@ class Access:
         state = scope["state"]
         started: float = state["started"]
         logs.request_id.set(state["request_id"])
+        forget_query(scope)
         status: int | str = ABORTED
         seconds = 0.0
 

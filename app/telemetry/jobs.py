@@ -43,7 +43,7 @@ class JobGauges(Collector):
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS), self._database.read() as session:
                 counts = await session.execute(select(row.state, func.count()).group_by(row.state))
-                self._states = dict(counts.tuples())
+                self._states = {row[0]: row[1] for row in counts}
                 now, oldest, working = (
                     await session.execute(select(now_ms(), waiting.scalar_subquery(), held.scalar_subquery()))
                 ).one()

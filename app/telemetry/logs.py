@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
+from opentelemetry import trace
 
 LogFormat = Literal["json", "console"]
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -53,6 +54,8 @@ class Line(logging.Formatter):
         }
         if request := request_id.get():
             fields["request_id"] = request
+        if (span := trace.get_current_span().get_span_context()).is_valid:
+            fields["trace_id"] = trace.format_trace_id(span.trace_id)
         fields |= {name: value for name, value in vars(record).items() if name not in _RECORD}
         if self._console is not None:
             if record.exc_info:

@@ -44,7 +44,7 @@ def test_server_timing(client: httpx.Client) -> None:
         ("PUT", "/v1/tasks", "GET, POST"),
         ("PATCH", "/v1/tasks/task_1", "GET, DELETE"),
         ("GET", "/v1/predict", "POST"),
-        ("DELETE", "/livez", "GET"),
+        ("DELETE", "/livez", "GET, HEAD"),
         ("TRACE", "/v1/learners/glyphs", "GET"),
         ("POST", "/openapi.json", "GET, HEAD"),
     ],

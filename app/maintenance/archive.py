@@ -1,0 +1,112 @@
+"""The form of a backup: a tar file with one JSON line per row, the blobs that rows name, and a manifest.
+
+    head.json            format and revision
+    blobs/<path>         in the order of their writing; a PAX header holds the SHA-256 of each
+    tables/<name>.jsonl  rows of one moment
+    manifest.json        digests of everything
+
+It depends on no database: rows are written as plain JSON and read by the column types of the tables.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import IO, Any
+
+from sqlalchemy import DateTime, LargeBinary, Table
+from sqlalchemy.types import TypeDecorator
+
+from app.db.tables import Base, ChangeRow, IdempotencyRow
+
+FORMAT = 1
+HEAD, MANIFEST = "head.json", "manifest.json"
+BLOBS, TABLES = "blobs/", "tables/"
+DIGEST_HEADER = "HYPERSERVE.sha256"
+_PASSING = {ChangeRow.__tablename__, IdempotencyRow.__tablename__}
+"""News between running processes, and answers that are repeated for a day: of no use elsewhere."""
+_CHUNK = 1 << 20
+
+
+class BackupError(Exception):
+    """What is wrong with a backup, or with where it shall come from or go."""
+
+
+def tables() -> list[Table]:
+    """Those that are kept; a table comes after those that it refers to."""
+    return [table for table in Base.metadata.sorted_tables if table.name not in _PASSING]
+
+
+@dataclass(frozen=True)
+class Head:
+    format: int
+    revision: str
+
+
+@dataclass
+class Manifest:
+    """Grows while an archive is written; while it is read, another one grows that must become the same."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each table's lines."""
+    blobs: int = 0
+    size: int = 0
+    """Bytes of all blobs."""
+    chain: str = ""
+    """SHA-256 over the names and digests of all blobs, in order."""
+
+    def add_blob(self, name: str, size: int, digest: str) -> None:
+        self.blobs += 1
+        self.size += size
+        self.chain = hashlib.sha256(f"{self.chain} {name} {digest}".encode()).hexdigest()
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self), indent=1).encode()
+
+
+def encode_row(row: Mapping[str, Any]) -> bytes:
+    """One line."""
+    return json.dumps(dict(row), default=_plain, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_row(table: Table, line: bytes) -> dict[str, Any]:
+    """As the table takes it. Raises `BackupError`."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        return {column.name: _typed(column.type, row[column.name]) for column in table.columns}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BackupError(f"a row of {table.name} cannot be read: {error!r}") from error
+
+
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while data := file.read(_CHUNK):
+        yield data
+
+
+def sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    for data in chunks(file):
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _typed(type: Any, value: Any) -> Any:
+    kind = type.impl if isinstance(type, TypeDecorator) else type
+    if value is None:
+        return None
+    if isinstance(kind, DateTime):
+        return datetime.fromisoformat(value)
+    return base64.b64decode(value) if isinstance(kind, LargeBinary) else value
