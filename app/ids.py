@@ -19,3 +19,11 @@ def new_id(prefix: str) -> str:
 
 def is_id(text: str, prefix: str) -> bool:
     return text.startswith(prefix + "_") and _FORM.fullmatch(text) is not None
+
+
+def made_ms(id: str) -> int:
+    """When an id was made, in milliseconds since 1970."""
+    number = 0
+    for character in id.partition("_")[2]:
+        number = number << 5 | _ALPHABET.index(character)
+    return number >> 80

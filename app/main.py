@@ -37,11 +37,12 @@ from app.learners import routes as learner_routes
 from app.learners.library import Library
 from app.learners.service import Learners
 from app.learners.trainings import TrainingService
+from app.maintenance.collection import Maintenance
 from app.meta import routes as meta_routes
 from app.serving.engine import Engine
 from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
 from app.settings import Settings
-from app.tasks import documents
+from app.tasks import documents, version_routes
 from app.tasks import routes as task_routes
 from app.tasks.garbage import Collector
 from app.tasks.heads import Heads
@@ -49,6 +50,7 @@ from app.tasks.news import Invalidation
 from app.tasks.restore import Restorer
 from app.tasks.service import TaskService
 from app.telemetry import routes as telemetry_routes
+from app.telemetry import tracing
 from app.telemetry.access import Access
 from app.telemetry.jobs import JobGauges
 from app.telemetry.sampler import Sampler
@@ -86,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        telemetry=tracing.CONFIG,
     )
     app.state.settings = settings
     app.state.ready = False
@@ -94,7 +97,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Access)
     app.add_middleware(RequestContext)
     handlers.install(app, _TRANSLATIONS)
-    for resource in (task_routes, learner_routes, dataset_routes, job_routes, meta_routes, telemetry_routes):
+    for resource in (
+        task_routes,
+        version_routes,
+        learner_routes,
+        dataset_routes,
+        job_routes,
+        meta_routes,
+        telemetry_routes,
+    ):
         app.include_router(resource.router)
     openapi.install(app, [*documents.MODELS, *learner_documents.MODELS], documents.SCHEMAS)
     return app
@@ -108,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(prepare_database, settings)
     defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
     database, ties = Database(settings.database), AsyncExitStack()
+    ties.enter_context(tracing.exporting(VERSION))
     others = await ties.enter_async_context(between(settings, database))
     folders = (settings.learners_dir, settings.data_dir / "learners")
     learners = await asyncio.to_thread(Learners.load, folders, defaults, settings.device)
@@ -129,7 +141,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         restorer = Restorer(database, blobs, engine, pool, others.cache, others.tiers)
         followers = Followers(database)
         others.watcher.listen(followers)
-        tasks = TaskService(database, blobs, learners, engine, pool, heads, garbage, restorer)
+        tasks = TaskService(
+            database,
+            blobs,
+            learners,
+            engine,
+            pool,
+            heads,
+            garbage,
+            restorer,
+            settings.prediction_seconds,
+        )
         intake = Intake(
             held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
         )
@@ -153,6 +175,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         running = (
             _warm(app, engine, library),
             garbage.run(),
+            Maintenance(database, blobs, garbage, settings).run(),
             others.run(),
             followers.run(),
             sampler.run(),

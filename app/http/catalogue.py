@@ -48,6 +48,20 @@ CATALOGUE: dict[str, Entry] = {
     "task_not_found": Entry(
         404, "No such task", "The task never was, has been deleted, or is someone else's."
     ),
+    "version_not_found": Entry(404, "No such version", "GET /v1/tasks/{id}/versions lists those of a task."),
+    "example_not_found": Entry(
+        404, "No such example", "GET /v1/tasks/{id}/support lists those of the current version."
+    ),
+    "prediction_not_found": Entry(
+        404, "No such prediction", "Predictions asked with store=true have ids; theirs went with the task."
+    ),
+    "prediction_lapsed": Entry(
+        410, "Prediction lapsed", "Feedback is taken for a while only; add the input to the support set instead."
+    ),
+    "precondition_failed": Entry(
+        412, "Changed meanwhile", "The task is not as If-Match says; read it again, then decide again."
+    ),
+    "task_contended": Entry(409, "Too many changes at once", "Others changed the task all the time; try again."),
     "dataset_not_found": Entry(404, "No such dataset", "It never was, has been deleted, or is someone else's."),
     "dataset_in_use": Entry(
         409, "Dataset in use", "A learner is being trained on it; wait for its job, or cancel it."
@@ -171,6 +185,7 @@ CATALOGUE: dict[str, Entry] = {
     "internal_error": Entry(500, "Internal error", "This is a fault of the server; report the request_id."),
     "storage_full": Entry(507, "Storage full", "The server has no room for the file; try again later."),
     "busy": Entry(503, "Busy", "Too much is waiting; try again after Retry-After seconds."),
+    "draining": Entry(503, "Draining", "This process is stopping; others answer, or it will be back soon."),
     "starting": Entry(503, "Starting", "Learners are being loaded; try again after Retry-After seconds."),
     "database_unavailable": Entry(
         503, "Database unavailable", "The database does not answer; try again after Retry-After seconds."

@@ -35,6 +35,8 @@ _WORDS = {
     405: "The address does not take this method.",
     408: "The body arrived too slowly.",
     409: "It cannot be done now.",
+    410: "It is over.",
+    412: "The task has changed meanwhile.",
     413: "Too many bytes, parts or pixels.",
     415: "The body is of another media type.",
     422: "The request has no meaning.",

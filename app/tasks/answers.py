@@ -1,12 +1,17 @@
-"""From predictive distributions to answers on the wire."""
+"""From rows and predictive distributions to answers on the wire."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from app.db.tables import TaskRow, VersionRow
 from app.http.problems import fail
-from hyperserve.types import Prediction
+from hyperserve.types import Answer, Page, Prediction, Task, Version
 from models.predictive import Categorical, Predictive
+
+PAGE_LABELS = 5_000
+"""Of a page together: thousands of labels each would make it tens of megabytes."""
 
 
 def predictions(
@@ -39,3 +44,48 @@ def predictions(
             )
         )
     return answers
+
+
+def task_answer(task: TaskRow, version: VersionRow) -> Task:
+    """A task as one of its versions has it."""
+    return Task(
+        id=task.id,
+        name=task.name,
+        version=version.number,
+        learner=version.learner,
+        learner_digest=version.learner_digest[:16],
+        classes=version.classes,
+        shots=dict(zip(version.classes, version.shots, strict=True)),
+        created_at=task.created_at,
+    )
+
+
+def version_answer(task: TaskRow, version: VersionRow) -> Version:
+    return Version(
+        number=version.number,
+        parent=version.parent,
+        origin=version.origin,
+        current=version.number == task.current,
+        learner=version.learner,
+        learner_digest=version.learner_digest[:16],
+        classes=version.classes,
+        shots=dict(zip(version.classes, version.shots, strict=True)),
+        created_at=version.created_at,
+    )
+
+
+def within_labels(ways: Sequence[tuple[str, int]], limit: int) -> list[str]:
+    """Ids of the first rows, of some classes each, that make one page; at least one of them if there is any."""
+    ids: list[str] = []
+    labels = 0
+    for id, way in ways[:limit]:
+        labels += way
+        if ids and labels > PAGE_LABELS:
+            break
+        ids.append(id)
+    return ids
+
+
+def page_bytes(items: Sequence[Answer], next_cursor: str | None) -> bytes:
+    """A page as JSON. To be called off the event loop."""
+    return Page[Any](items=list(items), next_cursor=next_cursor).model_dump_json().encode()

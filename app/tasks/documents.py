@@ -7,9 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.http.body import MEDIA_TYPES
+from app.http.fields import PRINTABLE
 from app.http.limits import LIMITS
-from app.http.openapi import REF, Schema
-from app.tasks.schemas import PRINTABLE, CreateTask, Predict, PredictOnce
+from app.http.openapi import REF, Responses, Schema
+from app.tasks.schemas import AddSupport, CreateTask, Feedback, Predict, PredictOnce, Promote, Relabel, Rename
 from app.tasks.support import QUERY_PART
 
 CROSS = (
@@ -55,6 +56,27 @@ def _object(properties: dict[str, Schema], required: list[str]) -> Schema:
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
+def _support(ways_min: int, description: str) -> Schema:
+    item = {"input": {"$ref": REF.format(model="Input")}, "label": {"$ref": REF.format(model="Label")}}
+    return {
+        "description": f"{description} At most {LIMITS.support_examples} examples in all.",
+        "anyOf": [
+            {
+                "type": "object",
+                "minProperties": ways_min,
+                "maxProperties": LIMITS.ways_max,
+                "propertyNames": {"$ref": REF.format(model="Label")},
+                "additionalProperties": {
+                    "type": "array",
+                    "items": {"$ref": REF.format(model="Input")},
+                    "minItems": 1,
+                },
+            },
+            {"type": "array", "items": _object(item, ["input", "label"]), "minItems": ways_min},
+        ],
+    }
+
+
 SCHEMAS: dict[str, Schema] = {
     "Input": {
         "description": "One x. A bare string or array is read as the learner's kind of input.",
@@ -67,36 +89,22 @@ SCHEMAS: dict[str, Schema] = {
         ],
     },
     "Label": _LABEL,
-    "Support": {
-        "description": "At least two classes with at least one example each; class sizes may differ. "
-        f"At most {LIMITS.support_examples} examples in all.",
-        "anyOf": [
-            {
-                "type": "object",
-                "minProperties": LIMITS.ways_min,
-                "maxProperties": LIMITS.ways_max,
-                "propertyNames": {"$ref": REF.format(model="Label")},
-                "additionalProperties": {
-                    "type": "array",
-                    "items": {"$ref": REF.format(model="Input")},
-                    "minItems": 1,
-                },
-            },
-            {
-                "type": "array",
-                "items": _object(
-                    {
-                        "input": {"$ref": REF.format(model="Input")},
-                        "label": {"$ref": REF.format(model="Label")},
-                    },
-                    ["input", "label"],
-                ),
-                "minItems": LIMITS.ways_min,
-            },
-        ],
-    },
+    "Support": _support(
+        LIMITS.ways_min,
+        "At least two classes with at least one example each; class sizes may differ.",
+    ),
+    "Addition": _support(1, "Examples of one class or more, old or new."),
 }
-MODELS: list[type[BaseModel]] = [CreateTask, Predict, PredictOnce]
+MODELS: list[type[BaseModel]] = [
+    CreateTask,
+    Predict,
+    PredictOnce,
+    AddSupport,
+    Relabel,
+    Promote,
+    Rename,
+    Feedback,
+]
 
 _IMAGES = {"cross": [CROSS, WIDE_CROSS], "box": [BOX]}
 _VECTORS = {"near": [[0.1, 0.9], [0.2, 1.1]], "far": [[5.0, -3.0]]}
@@ -111,7 +119,7 @@ def _json(model: str, **examples: Any) -> Schema:
     return {"application/json": {"schema": {"$ref": REF.format(model=model)}, "examples": named}}
 
 
-def _multipart(*, support: bool, queries: bool) -> Schema:
+def _multipart(*, support: bool, queries: bool, ways_min: int = LIMITS.ways_min) -> Schema:
     """Parts are files; JSON has no way to say bytes, so the example stands for files of one's own."""
     files: Schema = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     schema: Schema = {"type": "object", "additionalProperties": files if support else False}
@@ -119,7 +127,7 @@ def _multipart(*, support: bool, queries: bool) -> Schema:
         schema |= {"properties": {QUERY_PART: files}, "required": [QUERY_PART]}
     if support:
         schema |= {
-            "minProperties": LIMITS.ways_min + queries,
+            "minProperties": ways_min + queries,
             "propertyNames": {"$ref": REF.format(model="Label")},
         }
     else:
@@ -136,13 +144,21 @@ def _body(content: Schema) -> Schema:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_ETAG: Schema = {"schema": {"type": "string"}, "description": "Of the task; see If-Match and If-None-Match."}
+_LOCATION: Schema = {"schema": {"type": "string"}, "description": "Path of the task."}
 _TASK_ID = {"parameters": {"task_id": "$response.body#/id"}}
 _CREATED: Schema = {
-    "headers": {"Location": {"schema": {"type": "string"}, "description": "Path of the task."}},
+    "headers": {"Location": _LOCATION, "ETag": _ETAG},
     "links": {
         operation: {"operationId": operation, **_TASK_ID}
         for operation in ("get_task", "delete_task", "predict")
     },
+}
+_MADE: Schema = {"responses": {"201": {"headers": {"Location": _LOCATION, "ETag": _ETAG}}}}
+_CHANGED: Schema = {"responses": {"200": {"headers": {"ETag": _ETAG}}}}
+CACHEABLE: Responses = {
+    200: {"headers": {"ETag": _ETAG}},
+    304: {"description": "It is as If-None-Match says.", "headers": {"ETag": _ETAG}},
 }
 
 CREATE = _body(
@@ -167,3 +183,18 @@ PREDICT_ONCE = _body(
     )
     | _multipart(support=True, queries=True)
 )
+ADD_SUPPORT = (
+    _body(
+        _json(
+            "AddSupport",
+            images={"support": {"cross": [WIDE_CROSS], "two boxes": [BOX]}},
+            list={"support": [{"input": WIDE_CROSS, "label": "cross"}]},
+        )
+        | _multipart(support=True, queries=False, ways_min=1)
+    )
+    | _MADE
+)
+RELABEL = _body(_json("Relabel", label={"label": "box"})) | _CHANGED
+PROMOTE = _body(_json("Promote", version={"version": 1})) | _CHANGED
+RENAME = _body(_json("Rename", name={"name": "crosses and boxes"}, none={"name": None})) | _CHANGED
+FEEDBACK = _body(_json("Feedback", label={"label": "cross"})) | _MADE

@@ -11,7 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db.blobs import STORE_ERRORS, Blobs
 from app.db.engine import Database
 from app.db.failures import NO_ANSWER
-from app.tasks import repository
+from app.db.holds import Holds
+from app.db.types import now
+from app.tasks import kept, repository
 
 RETRY_SECONDS = 60.0
 BUSY = NO_ANSWER
@@ -23,11 +25,12 @@ log = logging.getLogger("hyperserve")
 
 
 class Collector:
-    """Deletes a blob only while nobody can begin to hold it: creations check theirs under the same lock."""
+    """Deletes a blob only while nobody can begin to hold it: see `app.db.holds`."""
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
         self._database = database
         self._blobs = blobs
+        self.holds = Holds(database)
         self._left: dict[str, set[str]] = {}
         """By tenant, what a busy database kept from being deleted."""
 
@@ -37,8 +40,8 @@ class Collector:
         if not wanted:
             return
         try:
-            async with self._database.write() as session:
-                await repository.lock_blobs(session)
+            async with self.holds.alone(), self._database.read() as session:
+                await self.holds.lock(session, adding=False)
                 await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, wanted))
         except BaseException as error:
             self.later(tenant, wanted)
@@ -54,6 +57,7 @@ class Collector:
 
     async def sweep(self) -> None:
         """Once over the whole store."""
+        await self._blobs.sweep()
         async for tenant, names in self._blobs.listed():
             async with self._database.read() as session:
                 orphans = await repository.unreferenced(session, tenant, names)
@@ -63,14 +67,30 @@ class Collector:
                 known = await repository.known_versions(session, [version for _, version in versions])
             await self._blobs.delete_features([pair for pair in versions if pair[1] not in known])
 
+    async def lapse(self) -> int:
+        """Drops predictions that take no feedback any more, and their inputs; how many."""
+        count = 0
+        while True:
+            async with self._database.write() as session:
+                gone = await kept.drop_lapsed(session, now())
+            for tenant in {tenant for tenant, _ in gone}:
+                await self.collect(tenant, {blob for owner, blob in gone if owner == tenant})
+            count += len(gone)
+            if len(gone) < kept.AT_ONCE:
+                return count
+
     async def run(self) -> None:
-        """Sweeps what a killed process may have left, then retries what is left, until cancelled."""
+        """Sweeps what a killed process may have left; then retries what is left and drops what lapses."""
         try:
             await self.sweep()
         except FAILURES as error:
             log.warning("left-over blobs were not looked for: %s", getattr(error, "orig", error))
         while True:
             await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self.lapse()
+            except FAILURES as error:
+                log.warning("lapsed predictions stay for now: %s", getattr(error, "orig", error))
             for tenant in list(self._left):
                 try:
                     await self.collect(tenant, ())

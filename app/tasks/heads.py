@@ -14,7 +14,7 @@ OWN_WEIGHT = 10
 
 @dataclass(frozen=True)
 class Head:
-    """The current version of a task."""
+    """A version of a task, and where the task stood when it was read."""
 
     tenant: str
     task: str
@@ -47,18 +47,21 @@ class Reading:
 
 
 class Heads:
-    """Least recently used heads by task id, until a change is heard of."""
+    """Least recently used heads: of each task the current version, until a change is heard of, and versions
+    that were asked for by number, which do not change."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._left = capacity
-        self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._heads: OrderedDict[tuple[str, int | None], Head] = OrderedDict()
+        """By task id and the number that was asked for: None is the current one."""
+        self._numbers: dict[str, set[int | None]] = {}
         self._readings: dict[str, set[Reading]] = {}
 
-    def get(self, tenant: str, task: str) -> Head | None:
-        head = self._heads.get(task)
+    def get(self, tenant: str, task: str, number: int | None = None) -> Head | None:
+        head = self._heads.get((task, number))
         if head is None or head.tenant != tenant:
             return None
-        self._heads.move_to_end(task)
+        self._heads.move_to_end((task, number))
         return head
 
     @contextmanager
@@ -73,30 +76,39 @@ class Heads:
             if not self._readings[task]:
                 del self._readings[task]
 
-    def put(self, head: Head, reading: Reading) -> None:
-        """Keeps the head, unless a change was heard of since the reading began, or a newer one is there."""
-        known = self._heads.get(head.task)
-        if head.revision < max(reading.least, 0 if known is None else known.revision):
+    def put(self, head: Head, reading: Reading, number: int | None = None) -> None:
+        """Keeps the head of a number. Not where the task is gone; and the current one only if no change was
+        heard of since the reading began, and no newer one is there."""
+        known = self._heads.get((head.task, number))
+        least = max(reading.least, 0 if known is None else known.revision)
+        if reading.gone or (number is None and head.revision < least):
             return
-        self._remove(head.task)
-        self._heads[head.task] = head
+        self._remove(head.task, number)
+        self._heads[head.task, number] = head
+        self._numbers.setdefault(head.task, set()).add(number)
         self._left -= head.weight
         while self._left < 0:
-            self._remove(next(iter(self._heads)))
+            self._remove(*next(iter(self._heads)))
 
     def drop(self, task: str, revision: float = float("inf")) -> None:
         """The task is now at `revision`, or gone; to be called after the commit. A head that is so stays."""
         for reading in self._readings.get(task, ()):
             reading.least = max(reading.least, revision)
-        head = self._heads.get(task)
+        if revision == float("inf"):
+            for number in list(self._numbers.get(task, ())):
+                self._remove(task, number)
+        head = self._heads.get((task, None))
         if head is not None and head.revision < revision:
-            self._remove(task)
+            self._remove(task, None)
 
     def clear(self) -> None:
         """Anything may have changed."""
-        for task in {*self._readings, *self._heads}:
+        for task in {*self._readings, *self._numbers}:
             self.drop(task)
 
-    def _remove(self, task: str) -> None:
-        if head := self._heads.pop(task, None):
+    def _remove(self, task: str, number: int | None) -> None:
+        if head := self._heads.pop((task, number), None):
             self._left += head.weight
+            self._numbers[task].discard(number)
+            if not self._numbers[task]:
+                del self._numbers[task]

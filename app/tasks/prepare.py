@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +78,8 @@ def predict_once(
 
 def predict(
     body: Body, options: schemas.PredictOptions, artifact: Artifact, head: Head
-) -> tuple[schemas.PredictOptions, Decoded]:
+) -> tuple[schemas.PredictOptions, tuple[Sent, ...], Decoded | None]:
+    """What is asked of a version. Not decoded where the body asks another: its inputs may be of another shape."""
     asked: schemas.PredictOptions = options
     match body.kind:
         case "json":
@@ -89,7 +90,47 @@ def predict(
         case "image":
             part = multipart.Part("query", "image", body.data)
             queries = (Sent(part, ("queries", 0)),)
-    return asked, decode(queries, artifact.config.input, head.shape)
+    if asked.version != options.version:
+        return asked, queries, None
+    return asked, queries, decode(queries, artifact.config.input, head.shape)
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Examples that are to join a support set."""
+
+    sent: SentSupport
+    decoded: Decoded
+    blobs: tuple[tuple[str, bytes], ...]
+    """Digest and bytes of each example, in order."""
+
+    @property
+    def labels(self) -> list[str]:
+        return [self.sent.classes[target] for target in self.sent.targets]
+
+    def warnings(self, known: Mapping[str, str]) -> list[Notice]:
+        """`known` are the labels of the examples that are there, by digest."""
+        digests = [name for name, _ in self.blobs]
+        return _warnings(self.sent, self.decoded, digests, known)
+
+
+def addition(
+    body: Body, options: schemas.PromoteOption, artifact: Artifact, shape: Sequence[int]
+) -> tuple[schemas.PromoteOption, Addition]:
+    asked: schemas.PromoteOption = options
+    if body.kind == "json":
+        request = validated(schemas.AddSupport, strict_json.parse(body.data), options)
+        sent, asked = support_from_json(request.support, ways_min=1), request
+    else:
+        parts, _ = from_parts(multipart.parse(body), support=True, queries=False, ways_min=1)
+        assert parts is not None
+        sent = parts
+    decoded = decode(sent.examples, artifact.config.input, shape)
+    return asked, Addition(sent, decoded, _blobs(decoded))
+
+
+def _blobs(decoded: Decoded) -> tuple[tuple[str, bytes], ...]:
+    return tuple((digest(data), data) for data in (raw.to_bytes() for raw in decoded.raws))
 
 
 def seed_of(labels: Sequence[str], digests: Sequence[str]) -> int:
@@ -105,9 +146,9 @@ def _support(sent: SentSupport, name: str | None, learners: Learners) -> Prepare
     else:
         first = sent.examples[0]
         artifact = learners.default(kind_of(first), pointer(first.location))
-    _check_traits(sent, artifact, learners)
+    check_traits(np.bincount(sent.targets).tolist(), artifact, learners, "/support")
     decoded = decode(sent.examples, artifact.config.input)
-    blobs = tuple((digest(data), data) for data in (raw.to_bytes() for raw in decoded.raws))
+    blobs = _blobs(decoded)
     digests = [name for name, _ in blobs]
     seed = seed_of([sent.classes[target] for target in sent.targets], digests)
     support = SupportSet(decoded.x, np.asarray(sent.targets, dtype=np.int64), sent.classes, seed)
@@ -116,10 +157,10 @@ def _support(sent: SentSupport, name: str | None, learners: Learners) -> Prepare
     )
 
 
-def _check_traits(sent: SentSupport, artifact: Artifact, learners: Learners) -> None:
+def check_traits(shots: Sequence[int], artifact: Artifact, learners: Learners, where: str | None) -> None:
+    """Examples of each class. Raises `ProblemError` 422 where the learner does not take them."""
     traits = artifact.learner.traits
-    shots = np.bincount(sent.targets)
-    if len(sent.classes) not in traits.ways:
+    if len(shots) not in traits.ways:
         kind = artifact.config.input.kind
         others = [
             name
@@ -127,33 +168,34 @@ def _check_traits(sent: SentSupport, artifact: Artifact, learners: Learners) -> 
             if other.config.input.kind == kind and _takes_any(other.learner.traits.ways)
         ]
         advice = f" Any number of them is taken by: {', '.join(others)}." if others else ""
-        detail = f"{artifact.name} takes {traits.ways} classes, not {len(sent.classes)}.{advice}"
-        raise ProblemError(
-            Fault("unsupported_way", detail, "/support", traits.ways.nearest(len(sent.classes)))
-        )
-    wrong = [int(shot) for shot in shots if int(shot) not in traits.shots]
+        detail = f"{artifact.name} takes {traits.ways} classes, not {len(shots)}.{advice}"
+        raise ProblemError(Fault("unsupported_way", detail, where, traits.ways.nearest(len(shots))))
+    wrong = [shot for shot in shots if shot not in traits.shots]
     if wrong:
         detail = f"{artifact.name} takes {traits.shots} examples of each class."
-        raise ProblemError(Fault("unsupported_shot", detail, "/support", traits.shots.nearest(wrong[0])))
+        raise ProblemError(Fault("unsupported_shot", detail, where, traits.shots.nearest(wrong[0])))
 
 
 def _takes_any(ways: Span) -> bool:
     return ways.high is None and LIMITS.ways_min in ways
 
 
-def _warnings(sent: SentSupport, decoded: Decoded, digests: Sequence[str]) -> list[Notice]:
+def _warnings(
+    sent: SentSupport, decoded: Decoded, digests: Sequence[str], known: Mapping[str, str] | None = None
+) -> list[Notice]:
     """The first few of: blank examples, examples that stand twice."""
     notices: list[Notice] = []
-    first: dict[str, int] = {}
+    first = dict(known or {})
     for index, (example, name) in enumerate(zip(sent.examples, digests, strict=True)):
         where = pointer(example.location)
         if is_blank(decoded.x[index]):
             notices.append(Notice(code="blank_example", detail="The example is blank.", pointer=where))
-        earlier = first.setdefault(name, index)
-        if earlier != index:
-            twin = "another class" if sent.targets[earlier] != sent.targets[index] else "the same class"
+        label = sent.classes[sent.targets[index]]
+        if name in first:
+            twin = "another class" if first[name] != label else "the same class"
             detail = f"The example is identical to an earlier one of {twin}."
             notices.append(Notice(code="identical_examples", detail=detail, pointer=where))
+        first.setdefault(name, label)
         if len(notices) >= NOTICES_MAX:
             break
     return notices[:NOTICES_MAX]

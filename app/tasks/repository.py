@@ -1,18 +1,20 @@
-"""Tasks in the database. Every function takes the session, and the tenant whose rows alone it sees."""
+"""Tasks in the database. Every function takes the session, and the tenant whose rows alone it sees.
+
+Their versions are in `app.tasks.history`, predictions that were kept in `app.tasks.kept`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, delete, insert, literal, select, text
+from sqlalchemy import Row, Select, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.tables import ExampleRow, TaskRow, VersionExampleRow, VersionRow
+from app.db.tables import ExampleRow, PredictionRow, TaskRow, VersionExampleRow, VersionRow
 from app.ids import new_id
 
 _CHUNK = 500
-_LOCK = 0x68797065  # "hype": PostgreSQL's advisory lock of the blobs
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,6 @@ class StoredExample:
     label: str
     kind: str
     blob: str
-
-
-async def lock_blobs(session: AsyncSession) -> None:
-    """Until commit nobody else adds or drops references to blobs. On SQLite every writer is alone anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 async def add_task(
@@ -53,35 +49,31 @@ async def add_task(
     )
 
 
-async def add_version(
-    session: AsyncSession, task: TaskRow, version: VersionRow, *, examples_of: VersionRow
-) -> None:
-    """A version of the same examples as another, made current."""
-    session.add(version)
-    await session.flush()
-    source = select(
-        literal(version.id),
-        VersionExampleRow.position,
-        VersionExampleRow.example_id,
-        VersionExampleRow.tenant,
-    ).where(VersionExampleRow.version_id == examples_of.id)
-    columns = ["version_id", "position", "example_id", "tenant"]
-    await session.execute(insert(VersionExampleRow).from_select(columns, source))
-    task.current = version.number
-
-
 async def get_current(session: AsyncSession, tenant: str, task: str) -> tuple[TaskRow, VersionRow] | None:
     row = (await session.execute(_current(tenant).where(TaskRow.id == task))).one_or_none()
     return None if row is None else _pair(row)
 
 
-async def list_current(
+async def ways_of_tasks(
     session: AsyncSession, tenant: str, before: str | None, limit: int
-) -> list[tuple[TaskRow, VersionRow]]:
-    """Newest first, starting after the task `before`."""
-    query = _current(tenant).order_by(TaskRow.id.desc()).limit(limit)
+) -> list[tuple[str, int]]:
+    """Ids of tasks and how many classes each has, newest first, starting after the task `before`."""
+    query = (
+        _current(tenant)
+        .with_only_columns(TaskRow.id, func.json_array_length(VersionRow.shots))
+        .order_by(TaskRow.id.desc())
+        .limit(limit)
+    )
     if before is not None:
         query = query.where(TaskRow.id < before)
+    return [(row[0], row[1]) for row in await session.execute(query)]
+
+
+async def list_current(
+    session: AsyncSession, tenant: str, ids: Sequence[str]
+) -> list[tuple[TaskRow, VersionRow]]:
+    """Newest first."""
+    query = _current(tenant).where(TaskRow.id.in_(ids)).order_by(TaskRow.id.desc())
     return [_pair(row) for row in await session.execute(query)]
 
 
@@ -112,11 +104,9 @@ async def remove_task(session: AsyncSession, tenant: str, task: str) -> Removed 
         (row[0], row[1])
         for row in await session.execute(select(VersionRow.learner_digest, VersionRow.id).where(*mine))
     ]
-    blobs = set(
-        await session.scalars(
-            select(ExampleRow.blob).where(ExampleRow.tenant == tenant, ExampleRow.task_id == task)
-        )
-    )
+    blobs: set[str] = set()
+    for row in (ExampleRow, PredictionRow):
+        blobs |= set(await session.scalars(select(row.blob).where(row.tenant == tenant, row.task_id == task)))
     gone = await session.execute(
         delete(TaskRow).where(TaskRow.tenant == tenant, TaskRow.id == task).returning(TaskRow.id)
     )
@@ -124,18 +114,14 @@ async def remove_task(session: AsyncSession, tenant: str, task: str) -> Removed 
 
 
 async def unreferenced(session: AsyncSession, tenant: str, blobs: Collection[str]) -> set[str]:
-    """Those that no example names. Meant to be asked under `lock_blobs`."""
+    """Those that no example and no prediction names. Meant to be asked under `Holds.alone`."""
     left = set(blobs)
     names = sorted(left)
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
-        left -= set(
-            await session.scalars(
-                select(ExampleRow.blob)
-                .where(ExampleRow.tenant == tenant, ExampleRow.blob.in_(chunk))
-                .distinct()
-            )
-        )
+        for row in (ExampleRow, PredictionRow):
+            query = select(row.blob).where(row.tenant == tenant, row.blob.in_(chunk)).distinct()
+            left -= set(await session.scalars(query))
     return left
 
 

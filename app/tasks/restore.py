@@ -89,7 +89,8 @@ class Restorer:
         examples = await self._examples(head)
         features = await self.features(head, len(examples))
         if features is None:
-            adapted = await self._adapt(head, artifact, examples)
+            x = await self.arrays(head, artifact, examples)
+            adapted = await self._engine.adapt(artifact.name, _support(head, examples, x))
             await self.keep_features_of(head, adapted.features)
             return adapted.weights
         # Not read by the engine, so never filled.

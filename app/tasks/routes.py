@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.body import Intake
 from app.http.context import Clock, Tenant, options_once, timed, unless_gone
+from app.http.etags import IfNoneMatch, etag, unchanged
+from app.http.fields import NoOptions, PageOptions
 from app.http.idempotency import Idempotency, takes_key
-from app.http.limits import PAGE_DEFAULT, PAGE_MAX
 from app.http.openapi import BODY, problems
 from app.http.pagination import Cursor
 from app.tasks import documents, schemas
@@ -18,13 +18,6 @@ from app.tasks.service import TaskService
 from hyperserve.types import Page, Predictions, Task
 
 router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[Depends(options_once)])
-
-
-class PageOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Items of a page.")
-    cursor: str | None = Field(default=None, max_length=100, description="`next_cursor` of the page before.")
 
 
 async def _service(request: Request) -> TaskService:
@@ -35,6 +28,11 @@ async def _service(request: Request) -> TaskService:
 async def _intake(request: Request) -> Intake:
     intake: Intake = request.app.state.services.intake
     return intake
+
+
+def json_response(body: bytes) -> Response:
+    """Of a body that was made off the event loop."""
+    return Response(body, media_type="application/json")
 
 
 Service = Annotated[TaskService, Depends(_service)]
@@ -65,20 +63,35 @@ async def create_task(
     ):
         task = await service.create(tenant, body, options, timing, claim)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
+    response.headers["ETag"] = etag(1)
     return timed(task, request)
 
 
-@router.get("/tasks", summary="Tasks, newest first", responses=problems(422, 503))
-async def list_tasks(
-    service: Service, tenant: Tenant, options: Annotated[PageOptions, Query()]
-) -> Page[Task]:
+@router.get("/tasks", summary="Tasks, newest first", response_model=Page[Task], responses=problems(422, 503))
+async def list_tasks(service: Service, tenant: Tenant, options: Annotated[PageOptions, Query()]) -> Response:
     cursor = None if options.cursor is None else Cursor.decode(options.cursor, "task")
-    return await service.page(tenant, cursor, options.limit)
+    return json_response(await service.page(tenant, cursor, options.limit))
 
 
-@router.get("/tasks/{task_id}", summary="One task", responses=problems(404, 422, 503))
-async def get_task(task_id: str, service: Service, tenant: Tenant) -> Task:
-    return await service.get(tenant, task_id)
+@router.get(
+    "/tasks/{task_id}",
+    summary="One task",
+    response_model=Task,
+    responses=documents.CACHEABLE | problems(404, 422, 503),
+)
+async def get_task(
+    task_id: str,
+    response: Response,
+    service: Service,
+    tenant: Tenant,
+    known: IfNoneMatch,
+    options: Annotated[schemas.VersionOption, Query()],
+) -> Task | Response:
+    found = await service.get(tenant, task_id, options.version)
+    if unchanged(known, found.revision):
+        return Response(status_code=304, headers={"ETag": etag(found.revision)})
+    response.headers["ETag"] = etag(found.revision)
+    return found.task
 
 
 @router.delete(
@@ -87,7 +100,9 @@ async def get_task(task_id: str, service: Service, tenant: Tenant) -> Task:
     summary="Delete a task and its inputs",
     responses=problems(404, 422, 503),
 )
-async def delete_task(task_id: str, service: Service, tenant: Tenant) -> None:
+async def delete_task(
+    task_id: str, service: Service, tenant: Tenant, _options: Annotated[NoOptions, Query()]
+) -> None:
     await service.delete(tenant, task_id)
 
 
@@ -106,9 +121,9 @@ async def predict(
     bodies: Bodies,
     options: Annotated[schemas.PredictOptions, Query()],
 ) -> Predictions:
-    await service.head(tenant, task_id)
+    await service.asking.check(tenant, task_id, options.version)
     async with bodies.body(request, ("json", "multipart", "image")) as body:
-        work = service.predict(tenant, task_id, body, options, timing)
+        work = service.asking.predict(tenant, task_id, body, options, timing)
         return timed(await unless_gone(request, work), request)
 
 
@@ -126,4 +141,4 @@ async def predict_once(
     options: Annotated[schemas.PredictOnceOptions, Query()],
 ) -> Predictions:
     async with bodies.body(request, ("json", "multipart")) as body:
-        return timed(await unless_gone(request, service.predict_once(body, options, timing)), request)
+        return timed(await unless_gone(request, service.asking.predict_once(body, options, timing)), request)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema
 
-from app.http.limits import COVERAGE_DEFAULT, LIMITS, NAME_CHARACTERS, SAMPLES_DEFAULT, SAMPLES_MIN, TOP_MAX
+from app.http.fields import PRINTABLE, Name, Options, PageOptions, Slug
+from app.http.limits import COVERAGE_DEFAULT, LIMITS, SAMPLES_DEFAULT, SAMPLES_MIN, TOP_MAX
 
-PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
-SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
+__all__ = ["PRINTABLE"]
 
-Slug = Annotated[str, StringConstraints(pattern=SLUG)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARACTERS, pattern=PRINTABLE)]
+VERSION_MAX = 2**31 - 1
 
+
+def _flag(value: object) -> object:
+    """Of a query string: true or false, and no other word for it."""
+    return {"true": True, "false": False}.get(value, "") if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Number = Annotated[int, Field(ge=1, le=VERSION_MAX)]
 SupportField = Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Support"}]})]
 QueriesField = Annotated[
     Any,
@@ -28,10 +35,6 @@ QueriesField = Annotated[
 ]
 
 
-class Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class LearnerOption(Options):
     learner: Slug | None = Field(
         default=None, description="Slug of a learner; left out, the default learner of the input's kind."
@@ -42,7 +45,7 @@ class CreateOptions(LearnerOption):
     name: Name | None = Field(default=None, description="A name for people; need not be unique.")
 
 
-class PredictOptions(Options):
+class AskOptions(Options):
     coverage: float = Field(
         default=COVERAGE_DEFAULT,
         gt=0,
@@ -63,7 +66,24 @@ class PredictOptions(Options):
     )
 
 
-class PredictOnceOptions(LearnerOption, PredictOptions): ...
+class VersionOption(Options):
+    version: Number | None = Field(default=None, description="A version's number; left out, the current one.")
+
+
+class PredictOptions(VersionOption, AskOptions):
+    store: Flag = Field(
+        default=False, description="Keep the queries for a while, so that their predictions take feedback."
+    )
+
+
+class PredictOnceOptions(LearnerOption, AskOptions): ...
+
+
+class PromoteOption(Options):
+    promote: Flag = Field(default=True, description="Whether the new version becomes the current one.")
+
+
+class ExamplesOptions(VersionOption, PageOptions): ...
 
 
 class CreateTask(CreateOptions):
@@ -75,6 +95,7 @@ class CreateTask(CreateOptions):
 class Predict(PredictOptions):
     """Queries to a task."""
 
+    store: StrictBool = PredictOptions.model_fields["store"].default
     queries: QueriesField
 
 
@@ -83,3 +104,39 @@ class PredictOnce(PredictOnceOptions):
 
     support: SupportField = Field(description="Class label to its examples, or a list of labelled examples.")
     queries: QueriesField
+
+
+LabelField = Annotated[str, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Label"}]})]
+
+
+class AddSupport(PromoteOption):
+    """Examples to add, of classes that are there or of new ones."""
+
+    promote: StrictBool = True
+    support: Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Addition"}]})] = Field(
+        description="Class label to its examples, or a list of labelled examples."
+    )
+
+
+class Relabel(Options):
+    """Another label for an example."""
+
+    label: LabelField
+
+
+class Promote(Options):
+    """The version that is to answer when none is named."""
+
+    version: Number
+
+
+class Rename(Options):
+    """Another name for a task, or none."""
+
+    name: Name | None
+
+
+class Feedback(Options):
+    """The label that a prediction should have had: of a class that is there, or of a new one."""
+
+    label: LabelField

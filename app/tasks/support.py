@@ -31,16 +31,17 @@ class SentSupport:
     examples: tuple[Sent, ...]
 
 
-def support_from_json(value: object) -> SentSupport:
-    """Raises `ProblemError` 422."""
+def support_from_json(value: object, ways_min: int = LIMITS.ways_min) -> SentSupport:
+    """Of at least so many classes. Raises `ProblemError` 422."""
     match value:
         case dict():
+            _check_ways(len(value), ways_min)
             labelled = list(_of_map(value))
         case list():
             labelled = list(_of_list(value))
         case _:
             raise fail("wrong_type", "A support set is a map of labels to examples, or a list.", "/support")
-    return _collected(labelled)
+    return _collected(labelled, ways_min)
 
 
 def queries_from_json(value: object) -> tuple[Sent, ...]:
@@ -51,7 +52,7 @@ def queries_from_json(value: object) -> tuple[Sent, ...]:
 
 
 def from_parts(
-    parts: Sequence[Part], *, support: bool, queries: bool
+    parts: Sequence[Part], *, support: bool, queries: bool, ways_min: int = LIMITS.ways_min
 ) -> tuple[SentSupport | None, tuple[Sent, ...]]:
     """A part's name is its class; parts named `query` are queries. Raises `ProblemError` 422."""
     labelled: list[tuple[str, Sent]] = []
@@ -67,21 +68,20 @@ def from_parts(
             continue
         if not support:
             raise fail("unknown_field", "Only parts named query are taken here.", pointer((part.name,)))
-        label = _label(part.name, f"/parts/{index}")
+        label = normal_label(part.name, f"/parts/{index}")
         shot = shots.get(label, 0)
         shots[label] = shot + 1
         labelled.append((label, Sent(part, ("support", label, shot))))
-    return _collected(labelled) if support else None, _counted(asked) if queries else ()
+    return _collected(labelled, ways_min) if support else None, _counted(asked) if queries else ()
 
 
 def _of_map(value: dict[str, object]) -> Iterable[tuple[str, Sent]]:
-    _check_ways(len(value))
     seen: set[str] = set()
     faults: list[Fault] = []
     count = 0
     for position, (key, examples) in enumerate(value.items()):
         where = pointer(("support", key))
-        label = _label(key, where, f"Label {position} of the support set")
+        label = normal_label(key, where, f"Label {position} of the support set")
         if label in seen:
             faults.append(
                 Fault("duplicate_label", "The label stands twice after normalisation (NFC).", where)
@@ -125,18 +125,21 @@ def _of_list(value: list[object]) -> Iterable[tuple[str, Sent]]:
         if not isinstance(label, str):
             faults.append(Fault("wrong_type", "A label is a text.", pointer((*location, "label"))))
         elif not faults:
-            yield _label(label, pointer((*location, "label"))), Sent(item["input"], (*location, "input"))
+            yield (
+                normal_label(label, pointer((*location, "label"))),
+                Sent(item["input"], (*location, "input")),
+            )
     if faults:
         raise ProblemError(faults)
 
 
-def _collected(labelled: Sequence[tuple[str, Sent]]) -> SentSupport:
+def _collected(labelled: Sequence[tuple[str, Sent]], ways_min: int) -> SentSupport:
     if not labelled:
         raise fail("empty_support", "The support set is empty.", "/support", 1)
     _check_examples(len(labelled))
     classes: dict[str, int] = {}
     targets = tuple(classes.setdefault(label, len(classes)) for label, _ in labelled)
-    _check_ways(len(classes))
+    _check_ways(len(classes), ways_min)
     return SentSupport(tuple(classes), targets, tuple(sent for _, sent in labelled))
 
 
@@ -150,14 +153,20 @@ def _counted(queries: Sequence[Sent]) -> tuple[Sent, ...]:
     return tuple(queries)
 
 
-def _check_ways(ways: int) -> None:
+def check_size(shots: Sequence[int], where: str | None) -> None:
+    """Of a whole support set. Raises `ProblemError` 422."""
+    _check_ways(len(shots), LIMITS.ways_min, where)
+    _check_examples(sum(shots))
+
+
+def _check_ways(ways: int, least: int, where: str | None = "/support") -> None:
     if ways == 0:
-        raise fail("empty_support", "The support set is empty.", "/support", 1)
-    if ways < LIMITS.ways_min:
-        raise fail("too_few_classes", f"{ways} class is too few to tell apart.", "/support", LIMITS.ways_min)
+        raise fail("empty_support", "The support set is empty.", where, 1)
+    if ways < least:
+        raise fail("too_few_classes", f"{ways} class is too few to tell apart.", where, least)
     if ways > LIMITS.ways_max:
         raise fail(
-            "too_many_classes", f"There are more than {LIMITS.ways_max} classes.", "/support", LIMITS.ways_max
+            "too_many_classes", f"There are more than {LIMITS.ways_max} classes.", where, LIMITS.ways_max
         )
 
 
@@ -167,7 +176,7 @@ def _check_examples(count: int) -> None:
         raise fail("too_many_examples", f"There are more than {limit} examples.", "/support", limit)
 
 
-def _label(text: str, where: str, what: str = "The label") -> str:
+def normal_label(text: str, where: str, what: str = "The label") -> str:
     """In NFC. Raises `ProblemError` 422 for empty, long and unprintable labels."""
     limit = LIMITS.label_characters
     # Checked before as well: normalising 32 MiB to refuse it would be work for nothing.

@@ -84,7 +84,8 @@ def test_tenants_see_their_own(run: Callable[[Test], None]) -> None:
         async with database.read() as session:
             assert await repository.get_current(session, "t", task) is not None
             assert await repository.get_current(session, "u", task) is None
-            assert await repository.list_current(session, "u", None, 10) == []
+            assert await repository.ways_of_tasks(session, "u", None, 10) == []
+            assert await repository.list_current(session, "u", [task]) == []
             assert await repository.get_examples(session, "u", version) == []
         async with database.write() as session:
             assert await repository.remove_task(session, "u", task) is None

@@ -15,7 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import create_engine, text
 
+from app.db.migrate import sync_url
+from app.settings import Settings
 from tests.app.learner import save_learner
 from tests.app.problems import OK, create, problem
 from tests.app.server import Server
@@ -32,6 +35,28 @@ def roomy(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve
     own.stop()
 
 
+@pytest.fixture(scope="module")
+def served(
+    zoo: Path, postgres_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The same on PostgreSQL and Redis."""
+    environment = {
+        "HYPERSERVE_DATABASE_URL": postgres_url,
+        "HYPERSERVE_REDIS_URL": redis_url,
+        "HYPERSERVE_SECRET": "sixteen or more characters",
+    }
+    own = Server(tmp_path_factory.mktemp("served") / "data", zoo, environment)
+    own.start()
+    yield own
+    own.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql and redis"])
+def either(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue("roomy" if request.param == "sqlite" else "served")
+    return found
+
+
 def ask(server: Server, task: str, queries: list[Any]) -> list[dict[str, Any]]:
     response = server.client.post(f"/v1/tasks/{task}/predict", json={"queries": queries})
     assert response.status_code == 200, response.text
@@ -44,9 +69,15 @@ def database(server: Server) -> sqlite3.Connection:
 
 
 def rows(server: Server) -> dict[str, int]:
-    with closing(database(server)) as connection:
-        tables = ("tasks", "versions", "examples", "version_examples")
-        return {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+    url = server.environment.get("HYPERSERVE_DATABASE_URL")
+    engine = create_engine(sync_url(Settings(data_dir=server.data_dir, database_url=url).database))
+    tables = ("tasks", "versions", "examples", "version_examples")
+    with engine.connect() as connection:
+        counts = {
+            table: connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables
+        }
+    engine.dispose()
+    return counts
 
 
 def assert_empty(server: Server) -> None:
@@ -104,18 +135,18 @@ def test_term_drains(own_server: Server) -> None:
     assert rows(own_server)["examples"] == 900
 
 
-def test_delete_purges(roomy: Server, b64: B64) -> None:
+def test_delete_purges(either: Server, b64: B64) -> None:
     """Rows, features and inputs; inputs that another task holds stay until it goes."""
     first = create(
-        roomy.client, learner="glyphs", support={"cat": [b64(0), b64(2)], "dog": [b64(30)]}
+        either.client, learner="glyphs", support={"cat": [b64(0), b64(2)], "dog": [b64(30)]}
     ).json()["id"]
-    second = create(roomy.client, learner="glyphs", support={"cat": [b64(0)], "dog": [b64(9)]}).json()["id"]
-    assert (len(roomy.blobs()), len(roomy.features())) == (4, 2)
-    assert roomy.client.delete(f"/v1/tasks/{first}").status_code == 204
-    assert (len(roomy.blobs()), len(roomy.features())) == (2, 1)
-    assert rows(roomy) == {"tasks": 1, "versions": 1, "examples": 2, "version_examples": 2}
-    assert roomy.client.delete(f"/v1/tasks/{second}").status_code == 204
-    assert_empty(roomy)
+    second = create(either.client, learner="glyphs", support={"cat": [b64(0)], "dog": [b64(9)]}).json()["id"]
+    assert (len(either.blobs()), len(either.features())) == (4, 2)
+    assert either.client.delete(f"/v1/tasks/{first}").status_code == 204
+    assert (len(either.blobs()), len(either.features())) == (2, 1)
+    assert rows(either) == {"tasks": 1, "versions": 1, "examples": 2, "version_examples": 2}
+    assert either.client.delete(f"/v1/tasks/{second}").status_code == 204
+    assert_empty(either)
 
 
 def test_failure_to_commit_stores_nothing(roomy: Server, b64: B64) -> None:
@@ -145,11 +176,11 @@ def test_locked_database_is_busy(roomy: Server) -> None:
     assert_empty(roomy)
 
 
-def test_same_inputs_at_once(roomy: Server) -> None:
+def test_same_inputs_at_once(either: Server) -> None:
     """Tasks of the same inputs come and go side by side; none loses an input to another's deletion."""
 
     def come_and_go(_: int) -> str:
-        with httpx.Client(base_url=roomy.url, timeout=30) as client:
+        with httpx.Client(base_url=either.url, timeout=30) as client:
             for _ in range(4):
                 gone = create(client, support={"a": OK, "b": OK}).json()["id"]
                 assert client.delete(f"/v1/tasks/{gone}").status_code == 204
@@ -158,20 +189,20 @@ def test_same_inputs_at_once(roomy: Server) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         tasks = list(pool.map(come_and_go, range(6)))
-    assert (len(roomy.blobs()), len(roomy.features())) == (2, 6)
+    assert (len(either.blobs()), len(either.features())) == (2, 6)
     for task in tasks:
-        assert roomy.client.delete(f"/v1/tasks/{task}").status_code == 204
-    assert_empty(roomy)
+        assert either.client.delete(f"/v1/tasks/{task}").status_code == 204
+    assert_empty(either)
 
 
-def test_deleted_while_it_is_asked(roomy: Server) -> None:
+def test_deleted_while_it_is_asked(either: Server) -> None:
     """Answers until the deletion, 404 from then on; nothing else."""
-    task = create(roomy.client, support={"a": OK, "b": OK}).json()["id"]
+    task = create(either.client, support={"a": OK, "b": OK}).json()["id"]
     statuses: list[int] = []
     gone = threading.Event()
 
     def keep_asking() -> None:
-        with httpx.Client(base_url=roomy.url, timeout=30) as client:
+        with httpx.Client(base_url=either.url, timeout=30) as client:
             while not gone.is_set():
                 statuses.append(client.post(f"/v1/tasks/{task}/predict", json={"queries": OK}).status_code)
             statuses.append(client.post(f"/v1/tasks/{task}/predict", json={"queries": OK}).status_code)
@@ -179,13 +210,13 @@ def test_deleted_while_it_is_asked(roomy: Server) -> None:
     with ThreadPoolExecutor(2) as pool:
         asking = [pool.submit(keep_asking) for _ in range(2)]
         time.sleep(0.3)
-        roomy.client.delete(f"/v1/tasks/{task}")
+        either.client.delete(f"/v1/tasks/{task}")
         gone.set()
         for done in asking:
             done.result()
     assert set(statuses) == {200, 404}
     assert statuses[-1] == 404
-    assert_empty(roomy)
+    assert_empty(either)
 
 
 def test_replaced_learner(own_server: Server, zoo: Path, tmp_path: Path, b64: B64) -> None:

@@ -22,6 +22,7 @@ from app.ids import new_id
 from app.serving.engine import Engine
 from app.tasks import repository
 from app.tasks.heads import Head
+from app.tasks.renewal import Renewer
 from app.tasks.repository import StoredExample
 from app.tasks.restore import Restorer, head_of
 from models.artifact import Artifact, load
@@ -48,6 +49,7 @@ class Stored:
     database: Database
     blobs: WatchedBlobs
     restorer: Restorer
+    renewer: Renewer
     artifact: Artifact
     head: Head
 
@@ -84,7 +86,8 @@ async def stored(tmp_path: Path, artifact: Artifact, learner_digest: str) -> Asy
             await repository.add_task(session, task, version, examples)
         with ThreadPoolExecutor(1) as pool:
             restorer = Restorer(database, blobs, engine, pool)
-            yield Stored(database, blobs, restorer, artifact, head_of(task, version))
+            renewer = Renewer(database, restorer)
+            yield Stored(database, blobs, restorer, renewer, artifact, head_of(task, version))
     finally:
         engine.close()
         await database.close()
@@ -122,7 +125,7 @@ def test_a_task_deleted_meanwhile_leaves_nothing(
         known = artifact.digest if learner_digest == "same" else learner_digest
         async with stored(tmp_path, artifact, known) as it:
             it.blobs.before_features = it.delete
-            make = it.restorer.weights if learner_digest == "same" else it.restorer.renew
+            make = it.restorer.weights if learner_digest == "same" else it.renewer.renew
             with pytest.raises(ProblemError) as refused:
                 await make(it.head, artifact)
             assert refused.value.code == "task_not_found"
@@ -137,10 +140,31 @@ def test_a_version_of_yet_another_learner_is_renewed_too(tmp_path: Path, artifac
     async def test() -> None:
         async with stored(tmp_path, artifact, "first") as it:
             other = replace(artifact, digest="second")
-            assert (await it.restorer.renew(it.head, other)).number == 2
-            renewed = await it.restorer.renew(it.head, artifact)
+            assert (await it.renewer.renew(it.head, other)).number == 2
+            renewed = await it.renewer.renew(it.head, artifact)
             assert (renewed.number, renewed.learner_digest) == (3, artifact.digest)
-            assert (await it.restorer.renew(it.head, artifact)) == renewed
+
+    asyncio.run(test())
+
+
+def test_two_releases_side_by_side_take_no_turns(tmp_path: Path, artifact: Artifact) -> None:
+    """Each answers by the version of its own learner, which is made once; what is current changes once."""
+
+    async def test() -> None:
+        async with stored(tmp_path, artifact, artifact.digest) as it:
+            other = replace(artifact, digest="second")
+            second = await it.renewer.renew(it.head, other)
+            assert (second.number, second.revision) == (2, 2)
+            for _ in range(3):
+                first = await it.renewer.renew(second, artifact)
+                assert first.version == it.head.version
+                assert (await it.renewer.renew(first, other)).version == second.version
+            async with it.database.read() as session:
+                found = await repository.get_current(session, "t", it.head.task)
+                assert found is not None
+                assert (found[0].current, found[0].revision) == (2, 2)
+                assert found[1].parent == 1
+                assert found[1].origin == "renewed"
 
     asyncio.run(test())
 

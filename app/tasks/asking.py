@@ -1,0 +1,110 @@
+"""Queries to tasks and to support sets that are not kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from app.http.body import Body
+from app.serving.types import Answers
+from app.tasks import prepare, schemas
+from app.tasks.answers import predictions
+from app.tasks.feedback import Feedback
+from app.tasks.heads import Head
+from app.tasks.inputs import decode
+from app.tasks.shared import Shared
+from hyperserve.types import Notice, Prediction, Predictions, Timing
+from models.artifact import Artifact
+
+LONG_ANSWER = 20_000
+"""Probabilities in an answer from which on making it would hold up other requests."""
+
+
+class Asking:
+    """Raises `ProblemError`, and what the engine raises."""
+
+    def __init__(self, shared: Shared, feedback: Feedback) -> None:
+        self._shared = shared
+        self._feedback = feedback
+
+    async def check(self, tenant: str, task: str, number: int | None) -> None:
+        """Raises `ProblemError` 404 before a body is read."""
+        await self._shared.head(tenant, task, number)
+
+    async def predict(
+        self, tenant: str, task: str, body: Body, options: schemas.PredictOptions, timing: Timing
+    ) -> Predictions:
+        shared = self._shared
+        head, artifact, notices = await self._served(tenant, task, options.version)
+        asked, sent, queries = await shared.decode(timing, prepare.predict, body, options, artifact, head)
+        if queries is None:
+            head, artifact, notices = await self._served(tenant, task, asked.version)
+            queries = await shared.decode(timing, decode, sent, artifact.config.input, head.shape)
+        answers = await shared.engine.predict(
+            head.version,
+            head.learner,
+            queries.x,
+            samples=asked.samples,
+            regenerate=partial(shared.restorer.weights, head, artifact),
+        )
+        timing |= answers.timing
+        found = await self._predictions(answers, len(queries.x), head.classes, asked)
+        if asked.store:
+            ids = await self._feedback.keep(head, queries.raws, [one.label for one in found])
+            found = [one.model_copy(update={"id": id}) for one, id in zip(found, ids, strict=True)]
+        return Predictions(
+            task=head.task,
+            version=head.number,
+            learner=head.learner,
+            predictions=found,
+            timing=timing,
+            warnings=notices,
+        )
+
+    async def predict_once(
+        self, body: Body, options: schemas.PredictOnceOptions, timing: Timing
+    ) -> Predictions:
+        """Nothing is stored."""
+        shared = self._shared
+        asked, prepared, queries = await shared.decode(
+            timing, prepare.predict_once, body, options, shared.learners
+        )
+        name = prepared.artifact.name
+        adapted = await shared.engine.adapt(name, prepared.support)
+        answers = await shared.engine.predict_once(name, adapted.weights, queries.x, samples=asked.samples)
+        for phase, spent in (*adapted.timing.items(), *answers.timing.items()):
+            timing[phase] = timing.get(phase, 0.0) + spent
+        found = await self._predictions(answers, len(queries.x), prepared.support.classes, asked)
+        return Predictions(
+            task=None,
+            version=None,
+            learner=name,
+            predictions=found,
+            timing=timing,
+            warnings=list(prepared.warnings),
+        )
+
+    async def _served(
+        self, tenant: str, task: str, number: int | None
+    ) -> tuple[Head, Artifact, list[Notice]]:
+        """The version to ask and its learner. Where a release replaced the learner, that is another version."""
+        shared = self._shared
+        head = await shared.head(tenant, task, number)
+        artifact = await shared.artifact(head.learner)
+        if artifact.digest == head.learner_digest:
+            return head, artifact, []
+        with shared.heads.reading(task) as reading:
+            renewed = await shared.renewer.renew(head, artifact)
+            shared.heads.put(renewed, reading, number)
+        detail = (
+            f"The learner was replaced: version {renewed.number} holds the same examples under the new one."
+        )
+        return renewed, artifact, [Notice(code="learner_replaced", detail=detail)]
+
+    async def _predictions(
+        self, answers: Answers, queries: int, classes: Sequence[str], asked: schemas.AskOptions
+    ) -> list[Prediction]:
+        work = partial(predictions, answers.predictive, classes, coverage=asked.coverage, top=asked.top)
+        if queries * len(classes) < LONG_ANSWER:
+            return work()
+        return await self._shared.off_loop(work)
