@@ -7,6 +7,7 @@ variables: only what somebody chose to log.
 from __future__ import annotations
 
 import logging
+import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -43,7 +44,7 @@ class Line(logging.Formatter):
 
     def __init__(self, style: LogFormat) -> None:
         super().__init__()
-        self._console = structlog.dev.ConsoleRenderer() if style == "console" else None
+        self._console = _console() if style == "console" else None
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {
@@ -64,3 +65,9 @@ class Line(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             fields["exception"] = _traceback(record.exc_info)
         return str(_json(None, record.levelname, fields))
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    # The pretty tracebacks would show local variables.
+    plain = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
