@@ -52,9 +52,9 @@ class Request:
     @property
     def asked(self) -> dict[str, str | int | float]:
         """The query parameters that were given, as the server spells them."""
-        given = {name: value for name, value in self.params.items() if value is not None}
         return {
-            name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in given(self.params).items()
         }
 
     @property
@@ -81,24 +81,28 @@ def identity(thing: Named | str) -> str:
 
 
 def encode(fields: Mapping[str, Any]) -> bytes:
-    """A JSON body; fields that are None are left to the server."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps(given, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """A JSON body."""
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is None, which is left to the server."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def support_body(support: inputs.Support, **fields: Any) -> bytes:
     """A body that carries a support set. Raises TypeError or ValueError naming the class and the example."""
-    return encode({**fields, "support": inputs.support(support)})
+    return encode({**given(fields), "support": inputs.support(support)})
 
 
 def query_body(queries: Iterable[inputs.Input], **fields: Any) -> bytes:
     """A body that carries queries. Raises TypeError or ValueError naming the query."""
-    return encode({"queries": inputs.queries(queries), **fields})
+    return encode({"queries": inputs.queries(queries), **given(fields)})
 
 
 def once_body(support: inputs.Support, queries: Iterable[inputs.Input], **fields: Any) -> bytes:
     """A body that carries both."""
-    return encode({**fields, "support": inputs.support(support), "queries": inputs.queries(queries)})
+    return encode({**given(fields), "support": inputs.support(support), "queries": inputs.queries(queries)})
 
 
 def span(given: tuple[int, int] | int | None) -> dict[str, int] | None:

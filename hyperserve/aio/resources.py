@@ -11,7 +11,7 @@ from hyperserve.aio import io
 from hyperserve.aio.pages import AsyncPages
 from hyperserve.aio.task import AsyncTask, fetch_task
 from hyperserve.aio.transport import AsyncTransport
-from hyperserve.requests import Request, encode, identity, path, span, support_body
+from hyperserve.requests import Request, encode, given, identity, path, span, support_body
 
 
 class AsyncTasks:
@@ -88,7 +88,8 @@ class AsyncLearners:
             "steps": steps,
             "seed": seed,
         }
-        return await self._transport.fetch(types.Training, Request.creation("/v1/learners", encode(fields)))
+        request = Request.creation("/v1/learners", encode(given(fields)))
+        return await self._transport.fetch(types.Training, request)
 
     async def get(self, name: str) -> types.LearnerCard:
         """One learner with its model card. Raises NotFoundError."""

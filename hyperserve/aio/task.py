@@ -120,16 +120,12 @@ class AsyncTask(types.Task):
     async def promote(self, version: types.Version | int, *, if_unchanged: bool = False) -> AsyncTask:
         """Make a version the one that answers, be it newer or older; the task as it is now."""
         number = version if isinstance(version, int) else version.number
-        headers = self._condition(if_unchanged)
-        # With a condition, a second attempt would be refused because of the first.
-        request = Request(
-            "PUT",
-            path("tasks", self.id, "current"),
-            body=encode({"version": number}),
-            headers=headers,
-            repeatable=not headers,
-        )
-        return await fetch_task(self._transport, request)
+        where = path("tasks", self.id, "current")
+        return await self._set("PUT", where, {"version": number}, if_unchanged)
+
+    async def rename(self, name: str | None, *, if_unchanged: bool = False) -> AsyncTask:
+        """Give the task another name, or none; the task as it is now."""
+        return await self._set("PATCH", path("tasks", self.id), {"name": name}, if_unchanged)
 
     async def refresh(self) -> AsyncTask:
         """This task as the server has it now. Raises NotFoundError when it is gone."""
@@ -138,6 +134,14 @@ class AsyncTask(types.Task):
     async def delete(self) -> None:
         """Remove the task and its examples. Raises NotFoundError when it is gone."""
         await self._transport.send(Request("DELETE", path("tasks", self.id), repeatable=False))
+
+    async def _set(
+        self, method: str, where: str, fields: dict[str, str | int | None], if_unchanged: bool
+    ) -> AsyncTask:
+        headers = self._condition(if_unchanged)
+        # With a condition, a second attempt would be refused because of the first.
+        request = Request(method, where, body=encode(fields), headers=headers, repeatable=not headers)
+        return await fetch_task(self._transport, request)
 
     async def _edit(
         self, method: str, example: str, body: bytes | None, promote: bool, if_unchanged: bool

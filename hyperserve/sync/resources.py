@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperserve import inputs, types, uploads
-from hyperserve.requests import Request, encode, identity, path, span, support_body
+from hyperserve.requests import Request, encode, given, identity, path, span, support_body
 from hyperserve.sync import io
 from hyperserve.sync.pages import Pages
 from hyperserve.sync.task import Task, fetch_task
@@ -87,7 +87,8 @@ class Learners:
             "steps": steps,
             "seed": seed,
         }
-        return self._transport.fetch(types.Training, Request.creation("/v1/learners", encode(fields)))
+        request = Request.creation("/v1/learners", encode(given(fields)))
+        return self._transport.fetch(types.Training, request)
 
     def get(self, name: str) -> types.LearnerCard:
         """One learner with its model card. Raises NotFoundError."""

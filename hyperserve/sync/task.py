@@ -117,16 +117,12 @@ class Task(types.Task):
     def promote(self, version: types.Version | int, *, if_unchanged: bool = False) -> Task:
         """Make a version the one that answers, be it newer or older; the task as it is now."""
         number = version if isinstance(version, int) else version.number
-        headers = self._condition(if_unchanged)
-        # With a condition, a second attempt would be refused because of the first.
-        request = Request(
-            "PUT",
-            path("tasks", self.id, "current"),
-            body=encode({"version": number}),
-            headers=headers,
-            repeatable=not headers,
-        )
-        return fetch_task(self._transport, request)
+        where = path("tasks", self.id, "current")
+        return self._set("PUT", where, {"version": number}, if_unchanged)
+
+    def rename(self, name: str | None, *, if_unchanged: bool = False) -> Task:
+        """Give the task another name, or none; the task as it is now."""
+        return self._set("PATCH", path("tasks", self.id), {"name": name}, if_unchanged)
 
     def refresh(self) -> Task:
         """This task as the server has it now. Raises NotFoundError when it is gone."""
@@ -135,6 +131,12 @@ class Task(types.Task):
     def delete(self) -> None:
         """Remove the task and its examples. Raises NotFoundError when it is gone."""
         self._transport.send(Request("DELETE", path("tasks", self.id), repeatable=False))
+
+    def _set(self, method: str, where: str, fields: dict[str, str | int | None], if_unchanged: bool) -> Task:
+        headers = self._condition(if_unchanged)
+        # With a condition, a second attempt would be refused because of the first.
+        request = Request(method, where, body=encode(fields), headers=headers, repeatable=not headers)
+        return fetch_task(self._transport, request)
 
     def _edit(self, method: str, example: str, body: bytes | None, promote: bool, if_unchanged: bool) -> Task:
         where = path("tasks", self.id, "support", example)

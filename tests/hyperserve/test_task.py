@@ -74,6 +74,14 @@ def test_a_version_is_promoted_by_number_or_as_found(task: hs.Task, server: Scri
     assert last(server)[2] == {"version": 2}
 
 
+def test_a_task_is_renamed_and_loses_its_name(task: hs.Task, server: Script) -> None:
+    task.rename("pets")
+    assert last(server) == ("PATCH", "", {"name": "pets"})
+    task.rename(None, if_unchanged=True)
+    assert last(server)[2] == {"name": None}
+    assert server.asked[-1].headers["if-match"] == '"7"'
+
+
 def test_changes_can_insist_on_the_task_as_it_was_read(task: hs.Task, server: Script) -> None:
     fresh = task.add({"cat": [[1]]}, if_unchanged=True)
     fresh.relabel("ex_1", "dog", if_unchanged=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import hyperserve as hs
+from hyperserve.requests import Request, support_body
+from hyperserve.sync.task import fetch_task
 from tests.app.server import Server
 
+OPENAPI = Path(__file__).parents[2] / "docs/openapi.json"
 VECTORS = {"left": [[-1.0, 0.1], [-0.9, 0.0]], "right": [[1.0, 0.1]]}
 
 
@@ -33,9 +38,10 @@ def test_a_task_grows_and_rolls_back(task: hs.Task) -> None:
         (2, "support", True),
         (1, "created", False),
     ]
+    assert grown.rename("pets").name == "pets"
     back = task.promote(1)
     assert (back.version, back.classes) == (1, ["left", "right"])
-    assert task.refresh().version == 1
+    assert (task.refresh().version, task.refresh().name) == (1, "pets")
     assert "up" not in task.predict([[0, 1]]).predictions[0].probabilities
 
 
@@ -87,9 +93,6 @@ def test_feedback_teaches(live: hs.Client, task: hs.Task) -> None:
 
 def test_a_creation_sent_twice_is_made_once(server: Server) -> None:
     """The same request, key included, as after a connection that broke."""
-    from hyperserve.requests import Request, support_body
-    from hyperserve.sync.task import fetch_task
-
     with hs.Client(server.url) as client:
         request = Request.creation("/v1/tasks", support_body(VECTORS, learner="vectors"))
         first, second = (fetch_task(client.tasks._transport, request) for _ in range(2))
@@ -98,6 +101,20 @@ def test_a_creation_sent_twice_is_made_once(server: Server) -> None:
         grown = [fetch_task(client.tasks._transport, more).version for _ in range(2)]
         assert grown == [2, 2]
         first.delete()
+
+
+def test_the_server_knows_the_keys_of_all_that_is_sent_again() -> None:
+    """Else a creation whose connection broke would be made twice."""
+    document = json.loads(OPENAPI.read_text())
+    for path in (
+        "/v1/tasks",
+        "/v1/tasks/{task_id}/support",
+        "/v1/predictions/{prediction_id}/feedback",
+        "/v1/datasets",
+        "/v1/learners",
+    ):
+        parameters = document["paths"][path]["post"]["parameters"]
+        assert "Idempotency-Key" in [parameter["name"] for parameter in parameters], path
 
 
 def test_the_asynchronous_client_does_all_of_it(server: Server) -> None:
