@@ -1,0 +1,177 @@
+"""Datasets, as the wire shows them: uploaded, listed, read, deleted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from app.datasets import service
+from app.db.tables import DatasetRow
+from tests.app.problems import error, problem
+from tests.app.server import Server
+from tests.models.data.archives import folders, zipped
+
+ZIP = {"Content-Type": "application/zip"}
+CSV = {"Content-Type": "text/csv"}
+VECTORS = b"label,x1,x2\ncat,1,2\ndog,3,4\ncat,5,6\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(server: Server, client: httpx.Client) -> Iterator[None]:
+    """Every test deletes what it made, and nothing stays on the disk."""
+    yield
+    for dataset in client.get("/v1/datasets").json()["items"]:
+        assert client.delete(f"/v1/datasets/{dataset['id']}").status_code == 204
+    assert files(server) == []
+
+
+def files(server: Server) -> list[Path]:
+    found = [server.data_dir / "blobs" / "datasets", server.data_dir / "scratch"]
+    return [path for folder in found for path in folder.rglob("*") if path.is_file()]
+
+
+def upload(
+    client: httpx.Client, data: bytes, headers: dict[str, str] = ZIP, name: str = ""
+) -> httpx.Response:
+    return client.post("/v1/datasets", params={"name": name} if name else {}, content=data, headers=headers)
+
+
+def test_upload_read_list_delete(server: Server, client: httpx.Client) -> None:
+    data = zipped(folders(root="signs/")).getvalue()
+    response = upload(client, data, name="signs")
+    assert response.status_code == 201, response.text
+    made = response.json()
+    assert response.headers["location"] == f"/v1/datasets/{made['id']}"
+    assert made == {
+        "id": made["id"],
+        "name": "signs",
+        "format": "zip",
+        "kind": "image",
+        "shape": None,
+        "classes": {"class-0": 2, "class-1": 2, "class-2": 2},
+        "examples": 6,
+        "bytes": len(data),
+        "created_at": made["created_at"],
+    }
+    assert client.get(f"/v1/datasets/{made['id']}").json() == made
+    assert client.get("/v1/datasets").json() == {"items": [made], "next_cursor": None}
+    (stored,) = files(server)
+    assert stored.read_bytes() == data
+    assert client.delete(f"/v1/datasets/{made['id']}").status_code == 204
+    assert files(server) == []
+    for method in ("GET", "DELETE"):
+        problem(client.request(method, f"/v1/datasets/{made['id']}"), 404, "dataset_not_found")
+
+
+@pytest.mark.parametrize("media_type", ["application/x-npz", "application/octet-stream"])
+def test_an_npz(client: httpx.Client, media_type: str) -> None:
+    file = io.BytesIO()
+    np.savez(file, x=np.eye(4, dtype="f4"), label=[0, 0, 1, 1])
+    made = upload(client, file.getvalue(), {"Content-Type": media_type}).json()
+    assert (made["format"], made["kind"], made["shape"]) == ("npz", "vector", [4])
+
+
+def test_a_csv(client: httpx.Client) -> None:
+    made = upload(client, VECTORS, CSV).json()
+    assert (made["format"], made["shape"], made["classes"]) == ("csv", [2], {"cat": 2, "dog": 1})
+
+
+@pytest.mark.parametrize("media_type", [None, "application/octet-stream", "application/zip"])
+def test_one_part_of_a_form(client: httpx.Client, media_type: str | None) -> None:
+    part = ("signs.bin", zipped(folders()).getvalue(), *([media_type] if media_type else []))
+    response = client.post("/v1/datasets", files={"file": part})
+    assert response.status_code == 201, response.text
+    assert response.json()["format"] == "zip"
+
+
+def test_the_same_file_twice_is_kept_once(server: Server, client: httpx.Client) -> None:
+    first, second = (upload(client, VECTORS, CSV).json()["id"] for _ in range(2))
+    assert len(files(server)) == 1
+    client.delete(f"/v1/datasets/{first}")
+    assert len(files(server)) == 1
+    client.delete(f"/v1/datasets/{second}")
+    assert files(server) == []
+
+
+def test_a_key_makes_an_upload_safe_to_send_again(client: httpx.Client) -> None:
+    headers = {**CSV, "Idempotency-Key": "upload-1"}
+    first, second = (upload(client, VECTORS, headers) for _ in range(2))
+    assert first.json() == second.json()
+    assert second.headers["idempotency-replayed"] == "true"
+    assert len(client.get("/v1/datasets").json()["items"]) == 1
+    problem(upload(client, VECTORS + b"cat,7,8\n", headers), 422, "idempotency_mismatch")
+
+
+def test_pages(client: httpx.Client) -> None:
+    made = [upload(client, VECTORS, CSV).json()["id"] for _ in range(7)][::-1]
+    seen: list[str] = []
+    query: dict[str, str] = {"limit": "3"}
+    while True:
+        page = client.get("/v1/datasets", params=query).json()
+        seen += [dataset["id"] for dataset in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        query["cursor"] = page["next_cursor"]
+    assert seen == made
+    error(client.get("/v1/datasets?limit=0"), 422, "out_of_range", "/limit", 1)
+    error(client.get("/v1/datasets?cursor=nonsense"), 422, "bad_cursor", "/cursor")
+    for path in ("", f"/{made[0]}"):
+        error(client.get(f"/v1/datasets{path}?what=1"), 422, "unknown_field", "/what")
+
+
+def test_a_page_ends_where_its_classes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PAGE_CLASSES", 5)
+    rows = [DatasetRow(classes=dict.fromkeys(map(str, range(count)), 1)) for count in (9, 2, 3, 1)]
+    assert service._within(rows, 50) == 1
+    assert service._within(rows[1:], 50) == 2
+    assert service._within(rows[1:], 1) == 1
+
+
+def test_what_is_refused_names_the_member_or_the_line(client: httpx.Client) -> None:
+    hostile = zipped({**folders(), "../up/1.png": b""}).getvalue()
+    error(upload(client, hostile), 422, "archive_path_escapes", "/..~1up~11.png")
+    error(upload(client, VECTORS + b"cat,1,nan\n", CSV), 422, "not_finite", "/line 5")
+    bad = zipped({**folders(), "class-0/x.png": b"no picture"}).getvalue()
+    assert "class-0/x.png" in problem(upload(client, bad), 422, "not_an_image")["detail"]
+
+
+def test_bodies_that_are_no_file(client: httpx.Client) -> None:
+    problem(upload(client, b""), 400, "empty_body")
+    problem(upload(client, b"{}", {"Content-Type": "application/json"}), 415, "unsupported_media_type")
+    problem(client.post("/v1/datasets"), 415, "unsupported_media_type")
+    problem(upload(client, b"PK", {**ZIP, "Content-Encoding": "gzip"}), 415, "unsupported_encoding")
+    error(upload(client, VECTORS, CSV, name="a\nb"), 422, "bad_format", "/name")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\ncat,1\n", 400, "invalid_multipart"),
+        (b"--x--\r\n", 400, "invalid_multipart"),
+        (b"nonsense", 400, "invalid_multipart"),
+        (
+            b"--x\r\nContent-Disposition: form-data; name=other\r\n\r\na\r\n--x--\r\n",
+            400,
+            "invalid_multipart",
+        ),
+        (b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n\r\n--x--\r\n", 400, "empty_body"),
+        (
+            2 * b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\na\r\n" + b"--x--\r\n",
+            413,
+            "too_many_parts",
+        ),
+        (
+            b"--x\r\nContent-Disposition: form-data; name=file\r\nContent-Type: text/html\r\n\r\na\r\n--x--\r\n",
+            415,
+            "unsupported_media_type",
+        ),
+    ],
+)
+def test_broken_forms(client: httpx.Client, body: bytes, status: int, code: str) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    problem(upload(client, body, headers), status, code)
