@@ -21,7 +21,7 @@ def main(
     ] = None,
     kills: Annotated[int, typer.Option(help="How many, for each database.")] = 60,
     seed: Annotated[int, typer.Option(help="Of who is killed, when, and what the jobs are.")] = 1,
-    lease: Annotated[float, typer.Option(help="Seconds of a lease.")] = 3.0,
+    lease: Annotated[float, typer.Option(help="Seconds of a lease.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for programs.")] = False,
 ) -> None:
     """Kill processes of a service with SIGKILL at random instants while jobs run; fail unless each was done once."""

@@ -46,6 +46,7 @@ def test_it_comes_back_and_ends_with_its_server(serving: Server) -> None:
     assert not second.is_running()
 
 
+@pytest.mark.slow
 def test_it_ends_when_its_server_is_killed(serving: Server) -> None:
     worker = another(serving, 0)
     serving.stop(signal.SIGKILL)

@@ -34,6 +34,10 @@ class Bench:
     settings: Settings
     database: Database
 
+    @property
+    def log(self) -> Path:
+        return self.settings.data_dir.parent / "worker.log"
+
     async def add(self, kind: str, **how: object) -> str:
         payload = how.pop("payload", {})
         async with self.database.write() as session:
@@ -80,7 +84,7 @@ class Bench:
             await database.close()
 
     def process(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """`python -m workers` with pipes for its standard input and its log."""
+        """`python -m workers` with a pipe for its standard input."""
         environment = {
             **os.environ,
             "HYPERSERVE_DATABASE_URL": self.settings.database,
@@ -90,7 +94,8 @@ class Bench:
             "HYPERSERVE_JOB_KINDS": "tests.workers.kinds",
         }
         command = [sys.executable, "-m", "workers", *arguments]
-        return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=log)
 
 
 Story = Callable[[Bench], Awaitable[None]]
@@ -103,22 +108,25 @@ def sqlite_url(tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def run(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Story], None]:
-    """On SQLite. What the lease table does on PostgreSQL is tested where it is."""
-    settings = Settings(
-        database_url=sqlite_url, data_dir=tmp_path / "data", lease_seconds=LEASE_SECONDS, worker_jobs=4
-    )
+def teller(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Story], None]:
+    """Runs a test's coroutine with a queue in the database."""
+    settings = Settings(database_url=url, data_dir=folder, lease_seconds=LEASE_SECONDS, worker_jobs=4)
     # Children read the environment, as they do under a worker process.
-    monkeypatch.setenv("HYPERSERVE_DATABASE_URL", sqlite_url)
-    monkeypatch.setenv("HYPERSERVE_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("HYPERSERVE_DATABASE_URL", url)
+    monkeypatch.setenv("HYPERSERVE_DATA_DIR", str(folder))
     monkeypatch.setenv("HYPERSERVE_JOB_KINDS", "tests.workers.kinds")
 
     async def tell(story: Story) -> None:
-        database = Database(sqlite_url)
+        database = Database(url)
         try:
             await story(Bench(settings, database))
         finally:
             await database.close()
 
     return lambda story: asyncio.run(tell(story))
+
+
+@pytest.fixture
+def run(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Story], None]:
+    """On SQLite. What the lease table does on PostgreSQL is tested where it is."""
+    return teller(sqlite_url, tmp_path / "data", monkeypatch)
