@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.app.pairs import SEEN_SECONDS, Pair, answer, ask, new_task, on_servers, on_sqlite, seconds_until
 from tests.app.problems import OK, problem
+from tests.app.server import Server
 from tests.servers.postgres import own_postgres
 from tests.servers.redis import own_redis
 
@@ -109,6 +116,49 @@ def test_redis_away_is_slower_and_never_wrong(pair: Pair) -> None:
         return pair.keys() != []
 
     seconds_until(shared)
+
+
+@pytest.mark.slow
+def test_servers_killed_in_the_middle_of_everything(pair: Pair) -> None:
+    """Whatever a request was doing: it is answered or told to come back, and what was answered is so."""
+    if pair.postgres is None or pair.redis is None:
+        pytest.skip("servers that can be killed")
+    ended, kept, statuses = threading.Event(), set[str](), Counter[int]()
+
+    def work(server: Server) -> None:
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            while not ended.is_set():
+                made = client.post("/v1/tasks", json={"support": {"a": OK, "b": OK}})
+                statuses[made.status_code] += 1
+                if made.status_code != 201:
+                    continue
+                address = f"/v1/tasks/{made.json()['id']}"
+                asked = client.post(f"{address}/predict", json={"queries": OK})
+                grown = client.post(f"{address}/support", json={"support": {"c": OK}})
+                listed, gone = client.get("/v1/tasks"), client.delete(address)
+                statuses.update(response.status_code for response in (asked, grown, listed, gone))
+                if gone.status_code != 204:
+                    kept.add(address)
+
+    with ThreadPoolExecutor(8) as pool:
+        working = [pool.submit(work, server) for server in pair.servers * 4]
+        for _ in range(4):
+            time.sleep(random.uniform(0.5, 1.5))
+            pair.postgres.stop()
+            pair.redis.stop()
+            time.sleep(random.uniform(0.5, 1.5))
+            pair.redis.start()
+            pair.postgres.start()
+        time.sleep(1)
+        ended.set()
+        for done in working:
+            done.result()
+    assert set(statuses) <= {200, 201, 204, 404, 503}, statuses
+    assert statuses[201] > 10, statuses
+    assert statuses[503] > 4, statuses
+    for address in kept:
+        # Deleted by a request that was told to come back: it may have been done all the same.
+        assert pair.one.client.post(f"{address}/predict", json={"queries": OK}).status_code in (200, 404)
 
 
 def test_database_away_and_back(pair: Pair) -> None:
