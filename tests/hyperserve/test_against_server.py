@@ -147,3 +147,11 @@ def test_the_quickstarts_work(server: Server, command: list[str]) -> None:
     assert "prediction_set" in done.stdout or "umbrella-2.png" in done.stdout
     with Client(server.url) as client:
         assert client.tasks.list().all() == []
+
+
+def test_the_example_of_feedback_works(server: Server) -> None:
+    environment = {**os.environ, "HYPERSERVE_URL": server.url}
+    command = [sys.executable, "feedback.py"]
+    done = subprocess.run(command, cwd=EXAMPLES, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "* 2 from 1, feedback" in done.stdout

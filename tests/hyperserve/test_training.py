@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +134,17 @@ def test_a_training_is_watched_and_cancelled_by_the_asynchronous_client(
 
     failed = asyncio.run(use())
     assert (failed.job.state, failed.code, told[-1]) == ("cancelled", "cancelled", "cancelled")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_the_example_of_training_works(working: Server) -> None:
+    example = Path(__file__).parents[2] / "examples/train_learner.py"
+    environment = {**os.environ, "HYPERSERVE_URL": working.url}
+    command = [sys.executable, str(example)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "succeeded" in done.stdout
 
 
 @pytest.mark.slow
