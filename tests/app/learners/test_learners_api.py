@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+from pathlib import Path
+
 import httpx
+import pytest
+
+from app.learners.service import Learners
+from app.main import create_app
+from app.settings import Settings
+from models.artifact import ArtifactError
+from tests.app.learner import save_learner
+from tests.app.problems import error, problem
 
 
 def test_list(client: httpx.Client) -> None:
@@ -17,10 +29,22 @@ def test_list(client: httpx.Client) -> None:
     }
     glyphs = learners["glyphs"]
     assert (glyphs["method"], glyphs["status"], len(glyphs["digest"])) == ("protonet", "ready", 16)
-    assert glyphs["input"] == {"kind": "image", "size": 28, "channels": 1}
+    assert glyphs["input"]["kind"] == "image"
     assert (glyphs["ways"], glyphs["shots"]) == ({"min": 2, "max": None}, {"min": 1, "max": None})
     assert glyphs["traits"]["stochastic"] is False
     assert learners["triples"]["input"] == {"kind": "vector", "dim": 3}
+
+
+def test_pages(client: httpx.Client) -> None:
+    first = client.get("/v1/learners?limit=2").json()
+    assert [learner["name"] for learner in first["items"]] == ["glyphs", "triples"]
+    second = client.get("/v1/learners", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    assert [learner["name"] for learner in second["items"]] == ["vectors"]
+    assert second["next_cursor"] is None
+    error(client.get("/v1/learners?cursor=Z"), 422, "bad_cursor", "/cursor")
+    error(client.get("/v1/learners?limit=0"), 422, "out_of_range", "/limit", 1)
+    for path in ("", "/glyphs"):
+        error(client.get(f"/v1/learners{path}?what=1"), 422, "unknown_field", "/what")
 
 
 def test_one_with_its_card(client: httpx.Client) -> None:
@@ -32,5 +56,54 @@ def test_one_with_its_card(client: httpx.Client) -> None:
 
 def test_unknown(client: httpx.Client) -> None:
     for name in ("nope", "GLYPHS", "x" * 5000, "%00"):
-        response = client.get(f"/v1/learners/{name}")
-        assert (response.status_code, response.json()["code"]) == (404, "learner_not_found")
+        for method in ("GET", "DELETE"):
+            response = client.request(method, f"/v1/learners/{name}")
+            assert (response.status_code, response.json()["code"]) == (404, "learner_not_found")
+
+
+def test_those_of_a_folder_are_not_the_apis_to_delete(client: httpx.Client) -> None:
+    problem(client.delete("/v1/learners/glyphs?force=true"), 409, "learner_bundled")
+
+
+def test_learners_in_the_data_folder_stand_beside_the_others(zoo: Path, tmp_path: Path) -> None:
+    save_learner(tmp_path / "mine", "identity", {}, {"kind": "vector"})
+    learners = Learners.load((zoo, tmp_path), {}, "cpu")
+    assert list(learners.artifacts) == ["glyphs", "mine", "triples", "vectors"]
+
+
+async def start(settings: Settings) -> None:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        return
+
+
+@pytest.mark.parametrize(
+    ("folder", "chosen", "message"),
+    [
+        ("My_Learner", {}, "the name of a learner's folder must match"),
+        ("mine", {"default_image_learner": "glyfs"}, "the default learner of images, 'glyfs', is not there"),
+        ("mine", {"default_vector_learner": "glyphs"}, "'glyphs', takes images"),
+    ],
+)
+def test_mistakes_stop_the_start(
+    zoo: Path, tmp_path: Path, folder: str, chosen: dict[str, str], message: str
+) -> None:
+    shutil.copytree(zoo / "glyphs", tmp_path / "zoo" / "glyphs")
+    shutil.copytree(zoo / "glyphs", tmp_path / "zoo" / folder)
+    settings = Settings.model_validate(
+        {"data_dir": tmp_path / "data", "learners_dir": tmp_path / "zoo", **chosen}
+    )
+    with pytest.raises(ArtifactError, match=message):
+        asyncio.run(start(settings))
+
+
+def test_two_folders_with_a_learner_of_one_name(zoo: Path, tmp_path: Path) -> None:
+    shutil.copytree(zoo / "glyphs", tmp_path / "glyphs")
+    with pytest.raises(ArtifactError, match="learners of the same name"):
+        Learners.load((zoo, tmp_path), {}, "cpu")
+
+
+def test_a_default_that_nobody_chose_may_be_missing(zoo: Path, tmp_path: Path) -> None:
+    learners = Learners.load((zoo,), {"image": "absent", "vector": "vectors"}, "cpu")
+    learners.check_defaults({})
+    assert learners.default("vector", "").name == "vectors"
