@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -87,3 +88,11 @@ def test_waits_for_a_database_and_survives_its_absence(tmp_path: Path, run: Run)
             await late.database.close()
 
     run(story)
+
+
+def test_absent_device_stops_the_worker(tmp_path: Path) -> None:
+    """Before every job fails for it."""
+    command = [sys.executable, "-m", "hyperserve", "worker", "--device", "cuda:99", "--jobs", "2"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 1
+    assert "the device cuda:99 cannot be used" in found.stderr

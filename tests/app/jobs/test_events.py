@@ -1,0 +1,100 @@
+"""Following jobs within one process: woken by news, else by looking; ended with the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from app.db.changes import EVERYTHING, Change
+from app.db.engine import Database
+from app.http.problems import ProblemError
+from app.jobs import events, repository
+from app.jobs.events import Followers
+from app.jobs.service import JobService
+from hyperserve.types import Job
+
+Run = Callable[[Callable[[Database], Awaitable[None]]], None]
+
+
+async def enqueue(database: Database) -> str:
+    async with database.write() as session:
+        return (await repository.enqueue(session, "t", "k", {})).id
+
+
+async def cancel(database: Database, id: str) -> None:
+    async with database.write() as session:
+        await repository.request_cancel(session, "t", id)
+
+
+def follow(database: Database, followers: Followers, id: str) -> asyncio.Task[list[Job]]:
+    async def collect() -> list[Job]:
+        return [state async for _, state in JobService(database, followers).follow("t", id, None)]
+
+    return asyncio.create_task(collect())
+
+
+@pytest.mark.parametrize("kind", ["job", EVERYTHING])
+def test_news_wake_a_stream(run: Run, kind: str) -> None:
+    """At once: here nobody looks."""
+
+    async def story(database: Database) -> None:
+        id = await enqueue(database)
+        followers = Followers(database)
+        stream = follow(database, followers, id)
+        await asyncio.sleep(0.1)
+        await cancel(database, id)
+        await followers([Change("t", "job", "another")])
+        await asyncio.sleep(0.1)
+        assert not stream.done()
+        await followers([Change("t", kind, id)])
+        assert [job.state for job in await asyncio.wait_for(stream, 5)] == ["queued", "cancelled"]
+
+    run(story)
+
+
+def test_looking_finds_what_no_news_told(run: Run) -> None:
+    """For all streams together, and again when somebody comes after a while without any."""
+
+    async def story(database: Database) -> None:
+        followers = Followers(database, seconds=0.05)
+        looking = asyncio.create_task(followers.run())
+        for _ in range(2):
+            id = await enqueue(database)
+            streams = [follow(database, followers, id) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            await cancel(database, id)
+            for states in await asyncio.wait_for(asyncio.gather(*streams), 5):
+                assert [job.state for job in states] == ["queued", "cancelled"]
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+    run(story)
+
+
+def test_streams_end_when_the_server_does(run: Run) -> None:
+    async def story(database: Database) -> None:
+        followers = Followers(database)
+        stream = follow(database, followers, await enqueue(database))
+        await asyncio.sleep(0.1)
+        followers.close()
+        assert [job.state for job in await asyncio.wait_for(stream, 5)] == ["queued"]
+
+    run(story)
+
+
+def test_too_many_streams(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(database: Database) -> None:
+        id = await enqueue(database)
+        followers = Followers(database)
+        service = JobService(database, followers)
+        assert (await service.to_follow("t", id)).id == id
+        monkeypatch.setattr(events, "STREAMS_MAX", 1)
+        with followers.follow(id, 0):
+            with pytest.raises(ProblemError) as refused:
+                await service.to_follow("t", id)
+            assert (refused.value.code, refused.value.headers) == ("busy", {"Retry-After": "5"})
+        assert (await service.to_follow("t", id)).id == id
+
+    run(story)

@@ -1,0 +1,227 @@
+"""The training job, run in this process: what it makes, where it goes on, how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.datasets.service import DatasetService
+from app.db.blobs import Blobs
+from app.db.engine import Database
+from app.db.migrate import prepare_database
+from app.db.tables import LearnerRow
+from app.http.upload import Spool, Upload
+from app.ids import new_id
+from app.learners import files, repository
+from app.settings import Settings
+from hyperserve.types import Dataset
+from models.training.gradient import STATE_FILE
+from workers.jobs import JobContext, JobFailedError, Outcome
+from workers.jobs.train import run
+
+ASKED: dict[str, Any] = {
+    "method": "hyperset",
+    "hparams": {"width": 8, "depth": 1, "heads": 1},
+    "encoder": "identity",
+    "min_way": 2,
+    "max_way": 4,
+    "min_shot": 1,
+    "max_shot": 2,
+    "queries": 2,
+    "steps": 20,
+    "seed": 0,
+}
+JOB = "job_test"
+
+
+class Workplace:
+    """A database, a blob store and a dataset; attempts of one job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = Settings(data_dir=folder)
+        prepare_database(self.settings)
+        self.database = Database(self.settings.database)
+        self.blobs = Blobs.at(None, folder)
+        self.reports: list[Mapping[str, Any]] = []
+        self.learner = new_id("lrn")
+
+    async def upload(self, data: bytes) -> Dataset:
+        import hashlib
+        import tempfile
+
+        service = DatasetService(self.database, self.blobs, Spool(Path(), most=0, at_once=0, seconds=0))
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            found = Upload(file, len(data), hashlib.sha256(data).hexdigest(), "application/x-npz")
+            return await service.create("default", found, "points")
+
+    async def begin(self, dataset: Dataset) -> None:
+        row = LearnerRow(
+            id=self.learner,
+            tenant="default",
+            name="mine",
+            method="hyperset",
+            status="training",
+            dataset_id=dataset.id,
+            job_id=JOB,
+        )
+        async with self.database.write() as session:
+            await repository.add(session, row)
+
+    def context(self, dataset: str, attempt: int = 1, **asked: Any) -> JobContext:
+        folder = self.settings.data_dir / "jobs" / JOB / str(attempt)
+        folder.mkdir(parents=True)
+        previous = folder.parent / str(attempt - 1)
+        return JobContext(
+            id=JOB,
+            tenant="default",
+            kind="train",
+            attempt=attempt,
+            token=attempt,
+            payload={"learner": self.learner, "name": "mine", "dataset": dataset, **ASKED, **asked},
+            folder=folder,
+            previous=previous if previous.exists() else None,
+            settings=self.settings,
+            database=self.database,
+            blobs=self.blobs,
+            progress=self.reports.append,
+        )
+
+    async def publish(self, outcome: Outcome) -> None:
+        assert outcome.effect is not None
+        async with self.database.write() as session:
+            await outcome.effect(session)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path)
+
+
+def points(classes: int = 12, examples: int = 10) -> bytes:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), examples)
+    x = 3 * rng.standard_normal((classes, 6))[labels] + 0.3 * rng.standard_normal((len(labels), 6))
+    file = io.BytesIO()
+    np.savez(file, x=x.astype("f4"), label=labels)
+    return file.getvalue()
+
+
+def test_it_makes_a_learner_that_answers(place: Workplace) -> None:
+    async def work() -> None:
+        dataset = await place.upload(points())
+        await place.begin(dataset)
+        outcome = await run(place.context(dataset.id))
+        async with place.database.read() as session:
+            trained = await repository.get(session, "default", "mine")
+        assert trained is not None
+        assert trained.row.status == "training", "nothing is published before the job is"
+        await place.publish(outcome)
+        async with place.database.read() as session:
+            trained = await repository.get(session, "default", "mine")
+        assert trained is not None
+        assert (trained.status, trained.row.digest is None) == ("ready", False)
+        data = await files.fetch(place.blobs, "default", trained.row.digest or "")
+        made = files.load_files(data, "mine", place.settings.data_dir / "scratch", "cpu")
+        assert made.digest.startswith(outcome.result["digest"])
+        assert made.config.input.model_dump() == {"kind": "vector", "dim": 6}
+        assert made.config.metrics["validation"]["score"] > 0.9
+        assert f"points ({dataset.id})" in made.card
+        assert made.card.startswith("# mine\n")
+
+    asyncio.run(work())
+    assert [report["phase"] for report in place.reports[:2]] == ["loading", "training"]
+    assert place.reports[-1]["phase"] == "calibrating"
+    assert place.reports[-1]["step"] == place.reports[-1]["steps"] == 20
+
+
+def test_an_attempt_goes_on_where_the_one_before_was_killed(place: Workplace) -> None:
+    async def work() -> tuple[str, str]:
+        dataset = await place.upload(points())
+        await place.begin(dataset)
+        whole = (await run(place.context(dataset.id, attempt=1))).result["digest"]
+        stopped = place.context(dataset.id, attempt=3)
+
+        def kill(report: Mapping[str, Any]) -> None:
+            if report["step"] == 11:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            await run(JobContext(**{**vars(stopped), "progress": kill}))
+        place.reports.clear()
+        outcome = await run(place.context(dataset.id, attempt=4))
+        return whole, outcome.result["digest"]
+
+    whole, resumed = asyncio.run(work())
+    steps = [report["step"] for report in place.reports if report["phase"] == "training"]
+    assert steps[:2] == [0, 11], "it goes on after the checkpoint at step 10"
+    assert resumed == whole, "and comes to the same learner"
+
+
+class KilledError(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.mark.parametrize("damage", [b"", b"half a file", None])
+def test_a_checkpoint_that_is_damaged_or_missing_is_no_obstacle(
+    place: Workplace, damage: bytes | None
+) -> None:
+    async def work() -> Outcome:
+        dataset = await place.upload(points())
+        before = place.context(dataset.id, attempt=1)
+        if damage is not None:
+            (before.folder / STATE_FILE).write_bytes(damage)
+        return await run(place.context(dataset.id, attempt=2, steps=2))
+
+    assert asyncio.run(work()).result["learner"] == "mine"
+
+
+def test_a_learner_that_was_deleted_meanwhile_is_not_published(place: Workplace) -> None:
+    async def work() -> None:
+        dataset = await place.upload(points())
+        outcome = await run(place.context(dataset.id, steps=1))
+        await place.publish(outcome)
+
+    with pytest.raises(JobFailedError) as caught:
+        asyncio.run(work())
+    assert caught.value.code == "learner_deleted"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({"min_way": 12, "max_way": 12}, "dataset_too_small"),
+        ({"hparams": {"nope": 1}}, "training_refused"),
+        ({"encoder": "conv4"}, "training_refused"),
+    ],
+)
+def test_what_cannot_be_trained_fails_with_its_reason(
+    place: Workplace, asked: dict[str, Any], code: str
+) -> None:
+    async def work() -> None:
+        dataset = await place.upload(points())
+        await run(place.context(dataset.id, **asked))
+
+    with pytest.raises(JobFailedError) as caught:
+        asyncio.run(work())
+    assert caught.value.code == code
+
+
+def test_a_dataset_that_is_gone(place: Workplace) -> None:
+    async def lost() -> None:
+        dataset = await place.upload(points())
+        for path in (place.settings.data_dir / "blobs" / "datasets").rglob("*"):
+            if path.is_file():
+                path.unlink()
+        await run(place.context(dataset.id))
+
+    with pytest.raises(JobFailedError, match="not in the store"):
+        asyncio.run(lost())
+    with pytest.raises(JobFailedError, match="was deleted"):
+        asyncio.run(run(place.context(new_id("ds"), attempt=2)))
