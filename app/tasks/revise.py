@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -122,11 +122,12 @@ class Reviser:
 
         with shared.heads.reading(base.task.id) as reading:
             revised = await shared.writer.version(version, draft.blobs, adapted.features, rows)
-            if not reading.gone:
-                head = head_of(base.task, version)
-                shared.engine.admit(version.id, version.learner, adapted.weights)
-                shared.restorer.share(head, adapted.weights)
             shared.heads.drop(base.task.id, revised.revision)
+            if not reading.gone:
+                head = replace(head_of(base.task, version), revision=revised.revision)
+                shared.engine.admit(version.id, version.learner, adapted.weights)
+                shared.heads.put(head, reading, None if terms.promote else version.number)
+                shared.restorer.share(head, adapted.weights)
         return revised
 
     def _drafted(self, base: Base, edit: Edit, artifact: Artifact) -> tuple[Draft, SupportSet]:
