@@ -85,7 +85,7 @@ def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Pat
     # The server and other jobs want processors too.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // (2 * context.settings.worker_jobs)))
     if context.previous is not None:
-        _resume(context.previous, context.folder)
+        resume(context.previous, context.folder)
     settings = own.encoder_hparams(asked.encoder, None if dataset.shape is None else tuple(dataset.shape))
     ways = own.ways_of(asked.method, asked.hparams, asked.encoder, settings)
     given = files.from_file(path, dataset.format, dataset.name or dataset.id)  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Pat
     )
 
 
-def _resume(previous: Path, folder: Path) -> None:
+def resume(previous: Path, folder: Path) -> None:
     """Takes over where an attempt before was killed; the recipe is written anew, for this worker's device."""
     state = folder / STATE_FILE
     try:
