@@ -20,24 +20,36 @@ from tests.app.server import Server
 from tests.servers.postgres import own_postgres
 from tests.servers.redis import own_redis
 
+L2_HITS = 'hyperserve_weights_total{outcome="hit",tier="l2"}'
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql and redis"])
-def pair(
-    request: pytest.FixtureRequest, zoo: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pair]:
-    folder = tmp_path_factory.mktemp("pair")
-    if request.param == "sqlite":
-        made = on_sqlite(folder, zoo)
-    else:
-        postgres, cache = own_postgres(), own_redis(folder)
-        postgres.start()
-        cache.start()
-        made = on_servers(folder, zoo, postgres, cache)
+
+def lent(pair: Pair) -> Iterator[Pair]:
     try:
-        made.start()
-        yield made
+        pair.start()
+        yield pair
     finally:
-        made.stop()
+        pair.stop()
+
+
+@pytest.fixture(scope="module")
+def small(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    yield from lent(on_sqlite(tmp_path_factory.mktemp("small"), zoo))
+
+
+@pytest.fixture(scope="module")
+def large(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """On PostgreSQL and Redis, which tests stop and start."""
+    folder = tmp_path_factory.mktemp("large")
+    postgres, cache = own_postgres(), own_redis(folder)
+    postgres.start()
+    cache.start()
+    yield from lent(on_servers(folder, zoo, postgres, cache))
+
+
+@pytest.fixture(params=["small", "large"])
+def pair(request: pytest.FixtureRequest) -> Pair:
+    found: Pair = request.getfixturevalue(request.param)
+    return found
 
 
 def blobs(pair: Pair) -> Path:
@@ -46,6 +58,11 @@ def blobs(pair: Pair) -> Path:
 
 def files(pair: Pair) -> set[Path]:
     return {path for path in blobs(pair).rglob("*") if path.is_file()}
+
+
+def metric(server: Server, sample: str) -> float:
+    lines = server.client.get("/metrics").text.splitlines()
+    return float(next((line.split()[-1] for line in lines if line.split()[0] == sample), 0))
 
 
 def test_what_one_stores_the_other_answers(pair: Pair) -> None:
@@ -60,7 +77,7 @@ def test_a_change_is_seen_here_at_once_and_there_soon(pair: Pair) -> None:
         made = here.client.post(f"/v1/tasks/{task}/support", json={"support": {f"c{number}": OK}})
         assert made.status_code == 201, made.text
         assert answer(here, task)["version"] == number
-        assert seconds_until(lambda there=there, number=number: answer(there, task)["version"] == number) < (  # type: ignore[misc]
+        assert seconds_until(lambda there=there, number=number: answer(there, task)["version"] == number) < (
             SEEN_SECONDS
         )
 
@@ -82,47 +99,51 @@ def test_nothing_of_any_task_is_left(pair: Pair) -> None:
     for item in pair.one.client.get("/v1/tasks").json()["items"]:
         pair.other.client.delete(f"/v1/tasks/{item['id']}")
     assert files(pair) == set()
+    for server in pair.servers:
+        assert (
+            seconds_until(lambda server=server: metric(server, "hyperserve_arena_bytes") == 0)
+            < 2 * SEEN_SECONDS
+        )
     if pair.redis is not None:
         # A fill that was under way is taken back.
         seconds_until(lambda: pair.keys() == [])
 
 
-def test_weights_come_from_the_other_process(pair: Pair) -> None:
+def test_weights_come_from_the_other_process(large: Pair) -> None:
     """With nothing left to make them again from."""
-    if pair.redis is None:
-        pytest.skip("only Redis shares weights")
-    task = new_task(pair.one)
-    seconds_until(lambda: len(pair.keys()) == 1)
-    shutil.rmtree(blobs(pair))
-    assert answer(pair.other, task)["predictions"] == answer(pair.one, task)["predictions"]
-    pair.one.client.delete(f"/v1/tasks/{task}")
+    hits = metric(large.other, L2_HITS)
+    task = new_task(large.one)
+    seconds_until(lambda: len(large.keys()) == 1)
+    shutil.rmtree(blobs(large))
+    assert answer(large.other, task)["predictions"] == answer(large.one, task)["predictions"]
+    assert metric(large.other, L2_HITS) == hits + 1
+    large.one.client.delete(f"/v1/tasks/{task}")
 
 
-def test_redis_away_is_slower_and_never_wrong(pair: Pair) -> None:
-    if pair.redis is None:
-        pytest.skip("no Redis to go away")
-    first = new_task(pair.one)
-    pair.redis.stop()
-    second = new_task(pair.one)
+def test_redis_away_is_slower_and_never_wrong(large: Pair) -> None:
+    assert large.redis is not None
+    first = new_task(large.one)
+    large.redis.stop()
+    second = new_task(large.one)
     for task in (first, second):
-        assert answer(pair.other, task)["predictions"] == answer(pair.one, task)["predictions"]
-    assert pair.one.client.get("/readyz").status_code == 200
-    assert pair.one.client.delete(f"/v1/tasks/{first}").status_code == 204
-    assert seconds_until(lambda: ask(pair.other, first).status_code == 404) < SEEN_SECONDS
-    pair.redis.start()
+        assert answer(large.other, task)["predictions"] == answer(large.one, task)["predictions"]
+    assert large.one.client.get("/readyz").status_code == 200
+    assert large.one.client.delete(f"/v1/tasks/{first}").status_code == 204
+    assert seconds_until(lambda: ask(large.other, first).status_code == 404) < SEEN_SECONDS
+    large.redis.start()
 
     def shared() -> bool:
-        new_task(pair.one)
-        return pair.keys() != []
+        new_task(large.one)
+        return large.keys() != []
 
     seconds_until(shared)
 
 
 @pytest.mark.slow
-def test_servers_killed_in_the_middle_of_everything(pair: Pair) -> None:
+def test_servers_killed_in_the_middle_of_everything(large: Pair) -> None:
     """Whatever a request was doing: it is answered or told to come back, and what was answered is so."""
-    if pair.postgres is None or pair.redis is None:
-        pytest.skip("servers that can be killed")
+    assert large.postgres is not None
+    assert large.redis is not None
     ended, kept, statuses = threading.Event(), set[str](), Counter[int]()
 
     def work(server: Server) -> None:
@@ -141,14 +162,14 @@ def test_servers_killed_in_the_middle_of_everything(pair: Pair) -> None:
                     kept.add(address)
 
     with ThreadPoolExecutor(8) as pool:
-        working = [pool.submit(work, server) for server in pair.servers * 4]
+        working = [pool.submit(work, server) for server in large.servers * 4]
         for _ in range(4):
             time.sleep(random.uniform(0.5, 1.5))
-            pair.postgres.stop()
-            pair.redis.stop()
+            large.postgres.stop()
+            large.redis.stop()
             time.sleep(random.uniform(0.5, 1.5))
-            pair.redis.start()
-            pair.postgres.start()
+            large.redis.start()
+            large.postgres.start()
         time.sleep(1)
         ended.set()
         for done in working:
@@ -158,21 +179,20 @@ def test_servers_killed_in_the_middle_of_everything(pair: Pair) -> None:
     assert statuses[503] > 4, statuses
     for address in kept:
         # Deleted by a request that was told to come back: it may have been done all the same.
-        assert pair.one.client.post(f"{address}/predict", json={"queries": OK}).status_code in (200, 404)
+        assert large.one.client.post(f"{address}/predict", json={"queries": OK}).status_code in (200, 404)
 
 
-def test_database_away_and_back(pair: Pair) -> None:
+def test_database_away_and_back(large: Pair) -> None:
     """What is in memory goes on answering; all else is told to come back, soon; and nothing needs a restart."""
-    if pair.postgres is None:
-        pytest.skip("a database that can go away")
-    warm, cold = new_task(pair.one), new_task(pair.other)
-    before = answer(pair.one, warm)
-    pair.postgres.stop()
-    client = pair.one.client
+    assert large.postgres is not None
+    warm, cold = new_task(large.one), new_task(large.other)
+    before = answer(large.one, warm)
+    large.postgres.stop()
+    client = large.one.client
     for _ in range(2):
-        assert answer(pair.one, warm)["predictions"] == before["predictions"]
+        assert answer(large.one, warm)["predictions"] == before["predictions"]
         refused = [
-            ask(pair.one, cold),
+            ask(large.one, cold),
             client.get(f"/v1/tasks/{warm}"),
             client.get("/v1/tasks"),
             client.delete(f"/v1/tasks/{warm}"),
@@ -188,11 +208,11 @@ def test_database_away_and_back(pair: Pair) -> None:
         assert (
             client.post("/v1/predict", json={"support": {"a": OK, "b": OK}, "queries": OK}).status_code == 200
         )
-    pair.postgres.start()
-    for server in pair.servers:
-        assert seconds_until(lambda server=server: server.client.get("/readyz").status_code == 200) < 5  # type: ignore[misc]
-    assert answer(pair.one, cold)["version"] == 1
-    new = new_task(pair.one)
-    assert answer(pair.other, new)["version"] == 1
+    large.postgres.start()
+    for server in large.servers:
+        assert seconds_until(lambda server=server: server.client.get("/readyz").status_code == 200) < 5
+    assert answer(large.one, cold)["version"] == 1
+    new = new_task(large.one)
+    assert answer(large.other, new)["version"] == 1
     assert client.delete(f"/v1/tasks/{warm}").status_code == 204
-    assert seconds_until(lambda: ask(pair.other, warm).status_code == 404) < SEEN_SECONDS
+    assert seconds_until(lambda: ask(large.other, warm).status_code == 404) < SEEN_SECONDS

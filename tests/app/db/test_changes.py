@@ -78,7 +78,7 @@ def test_every_process_hears_what_was_committed_since_it_began(database_url: str
             await first.say(ONE, TWO)
             await second.say(ONE)
             for process in (first, second):
-                await process.until(lambda process=process: len(process.heard) >= 3)  # type: ignore[misc]
+                await process.until(lambda process=process: len(process.heard) >= 3)
             await asyncio.sleep(0.2)
             assert first.heard == second.heard == [ONE, TWO, ONE]
 

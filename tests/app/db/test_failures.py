@@ -81,7 +81,7 @@ def test_locks_are_busy(databases: Databases) -> None:
             await holder.execute(text(LOCK))
             for limit in ("lock_timeout", "statement_timeout"):
                 statements = f"SET LOCAL {limit} = '50ms'", "SELECT * FROM tasks"
-                assert busy(await failure(lambda statements=statements: ask(database, *statements)))  # type: ignore[misc]
+                assert busy(await failure(lambda statements=statements: ask(database, *statements)))
         await database.close()
 
     asyncio.run(test())
