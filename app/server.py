@@ -21,8 +21,8 @@ from app.http.draining import AGAIN_SECONDS
 from app.settings import Settings
 from app.telemetry import logs
 
-GRACE_SECONDS = 3
-"""Time that SIGTERM leaves to requests in flight; with the shutdown that follows it is below 5 s."""
+GRACE_SECONDS = 2.5
+"""Time that requests in flight are given; with the draining before and the shutdown after it is below 5 s."""
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 

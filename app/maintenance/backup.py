@@ -24,7 +24,6 @@ from app.db.blobs import BlobMissingError, Blobs
 from app.db.engine import Database
 from app.db.tables import REVISION, DatasetRow, ExampleRow, LearnerRow, PredictionRow
 from app.learners import repository as learners
-from app.learners.files import FILES
 from app.maintenance.archive import (
     BLOBS,
     DIGEST_HEADER,
@@ -99,7 +98,7 @@ class _Writer:
                 self._manifest.rows[table.name] = rows
                 self._manifest.digests[table.name] = digest.hexdigest()
             with paths.open("w") as listed:
-                async for path in _paths(session):
+                async for path in _paths(session, self._blobs):
                     listed.write(f"{path}\n")
 
     async def _copy(self, paths: Path, folder: Path) -> str | None:
@@ -155,7 +154,7 @@ async def _lines(session: AsyncSession, table: Table) -> AsyncIterator[bytes]:
         yield encode_row(dict(row))
 
 
-async def _paths(session: AsyncSession) -> AsyncIterator[str]:
+async def _paths(session: AsyncSession, blobs: Blobs) -> AsyncIterator[str]:
     """Of all blobs but features, which can be made again."""
     for held in (ExampleRow, PredictionRow):
         async for tenant, blob in await session.stream(select(held.tenant, held.blob).distinct()):
@@ -165,5 +164,9 @@ async def _paths(session: AsyncSession) -> AsyncIterator[str]:
     ready = select(LearnerRow.tenant, LearnerRow.digest).where(LearnerRow.digest.is_not(None)).distinct()
     async for tenant, digest in await session.stream(ready):
         assert digest is not None
-        for file in FILES:
-            yield learners.path(tenant, digest, file)
+        # Published after all of its files were written.
+        listed = [
+            path async for some in blobs.listed_files(learners.path(tenant, digest, "")) for path in some
+        ]
+        for path in listed or [learners.path(tenant, digest, "config.json")]:
+            yield path

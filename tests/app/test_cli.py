@@ -43,7 +43,23 @@ def hyperserve(
     )
 
 
-@pytest.mark.parametrize("words", ["", "serve", "worker", "db", "db upgrade", "openapi", "demo", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "serve",
+        "worker",
+        "db",
+        "db upgrade",
+        "openapi",
+        "demo",
+        "train",
+        "evaluate",
+        "gc",
+        "backup",
+        "restore",
+    ],
+)
 def test_help(words: str) -> None:
     found = CliRunner().invoke(app, [*words.split(), "--help"])
     assert found.exit_code == 0, found.output

@@ -1,0 +1,129 @@
+"""A service that holds one of everything."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from app.datasets import repository as datasets
+from app.db.blobs import Blobs, digest
+from app.db.clock import now_ms
+from app.db.engine import Database
+from app.db.tables import (
+    Base,
+    ChangeRow,
+    DatasetRow,
+    ExampleRow,
+    IdempotencyRow,
+    JobRow,
+    LearnerRow,
+    PredictionRow,
+    TaskRow,
+    VersionExampleRow,
+    VersionRow,
+)
+from app.learners import repository as learners
+from app.learners.files import FILES
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+PAST, FUTURE = NOW - timedelta(days=400), datetime.now(UTC) + timedelta(days=400)
+INPUT, QUERY, FILE, LEARNER = b"input", b"query", b"file" * 1000, hashlib.sha256(b"learner").hexdigest()
+MINE: dict[str, Any] = {"tenant": "t", "created_at": NOW}
+
+
+async def fill(database: Database, blobs: Blobs) -> None:
+    """Rows that nothing is to be cleared away of."""
+    await blobs.put_missing("t", {digest(INPUT): INPUT, digest(QUERY): QUERY})
+    await blobs.put_features("d", "ver_1", b"features")
+    await blobs.put_file(datasets.path("t", digest(FILE)), io.BytesIO(FILE))
+    await blobs.put_files({learners.path("t", LEARNER, name): name.encode() for name in FILES})
+    version = {
+        "learner": "l",
+        "learner_digest": "d",
+        "seed": 2**62,
+        "classes": ["ä\u2028"],
+        "shots": [1],
+        "shape": [3],
+    }
+    rows: list[tuple[type[Base], dict[str, Any]]] = [
+        (TaskRow, {"id": "task_1", "name": None, "current": 1} | MINE),
+        (VersionRow, {"id": "ver_1", "task_id": "task_1", "number": 1} | version | MINE),
+        (
+            ExampleRow,
+            {"id": "ex_1", "task_id": "task_1", "label": "a", "kind": "vector", "blob": digest(INPUT)} | MINE,
+        ),
+        (VersionExampleRow, {"version_id": "ver_1", "position": 0, "example_id": "ex_1", "tenant": "t"}),
+        (PredictionRow, prediction("pred_1", digest(QUERY), FUTURE)),
+        (DatasetRow, dataset("ds_1", digest(FILE))),
+        (LearnerRow, learner("lrn_1", LEARNER)),
+        (JobRow, job("job_1", "running", None)),
+        (JobRow, job("job_2", "succeeded", FUTURE)),
+        (IdempotencyRow, key("idem_1", 60_000)),
+        (
+            ChangeRow,
+            {"id": "chg_1", "tenant": "t", "at": now_ms(), "kind": "task", "subject": "x", "detail": []},
+        ),
+    ]
+    await add(database, *rows)
+
+
+async def add(database: Database, *rows: tuple[type[Base], dict[str, Any]]) -> None:
+    async with database.write() as session:
+        for table, row in rows:
+            await session.execute(insert(table).values(row))
+
+
+def prediction(id: str, blob: str, expires: datetime) -> dict[str, Any]:
+    row = {"id": id, "task_id": "task_1", "version": 1, "label": "a", "kind": "vector", "blob": blob}
+    return row | {"expires_at": expires} | MINE
+
+
+def dataset(id: str, blob: str) -> dict[str, Any]:
+    row = {"id": id, "name": "n", "format": "csv", "kind": "vector", "shape": [3], "classes": {"a": 2}}
+    return row | {"bytes": 1 << 33, "blob": blob} | MINE
+
+
+def learner(id: str, found: str | None) -> dict[str, Any]:
+    row = {"id": id, "name": id[-1], "method": "hyperset", "status": "ready", "digest": found}
+    return row | {"dataset_id": "ds_1", "job_id": "job_2"} | MINE
+
+
+def job(id: str, state: str, finished: datetime | None) -> dict[str, Any]:
+    row = {"id": id, "kind": "train", "payload": {"steps": 3}, "state": state, "run_at": 1, "lease_until": 7}
+    return row | {"progress": {"loss": 0.5}, "finished_at": finished} | MINE
+
+
+def key(id: str, left_ms: int) -> dict[str, Any]:
+    row = {"id": id, "key": id, "route": "POST /x", "body": "-", "token": "turn_1", "status": 201}
+    return row | {"lease_until": 0, "expires_at": now_ms() + left_ms} | MINE
+
+
+async def contents(database: Database) -> dict[str, list[Any]]:
+    """All rows."""
+    async with database.read() as session:
+        return {
+            table.name: [
+                tuple(row) for row in await session.execute(select(table).order_by(*table.primary_key))
+            ]
+            for table in Base.metadata.sorted_tables
+        }
+
+
+async def count(database: Database, table: type[Base]) -> int:
+    async with database.read() as session:
+        return await session.scalar(select(func.count()).select_from(table)) or 0
+
+
+async def paths(blobs: Blobs) -> dict[str, bytes]:
+    """All blobs but features."""
+    found = [
+        path
+        for prefix in ("raw/", "datasets/", "learners/")
+        async for some in blobs.listed_files(prefix)
+        for path in some
+    ]
+    return {path: await blobs.get_file(path) for path in sorted(found)}
