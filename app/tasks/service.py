@@ -17,7 +17,7 @@ from app.http.pagination import Cursor
 from app.ids import is_id, new_id
 from app.learners.service import Learners
 from app.serving.engine import Engine
-from app.tasks import history, prepare, repository, schemas
+from app.tasks import prepare, repository, schemas
 from app.tasks.answers import page_bytes, task_answer, within_labels
 from app.tasks.asking import Asking
 from app.tasks.feedback import Feedback
@@ -29,7 +29,7 @@ from app.tasks.renewal import Renewer
 from app.tasks.repository import StoredExample
 from app.tasks.restore import Restorer, head_of, not_found
 from app.tasks.revise import Revised, Reviser
-from app.tasks.shared import Shared, no_version
+from app.tasks.shared import Shared
 from app.tasks.versions import Versions
 from app.tasks.writer import Writer
 from hyperserve.types import Task, Timing
@@ -110,16 +110,8 @@ class TaskService:
 
     async def get(self, tenant: str, task: str, number: int | None = None) -> Revised:
         """As the current version has it, or another one."""
-        found = None
-        if is_id(task, "task"):
-            async with self._shared.database.read() as session:
-                found = await repository.get_current(session, tenant, task)
-                if found is not None and number is not None:
-                    found = await history.get_version(session, tenant, task, number)
-                    if found is None:
-                        raise no_version()
-        if found is None:
-            raise not_found()
+        async with self._shared.database.read() as session:
+            found = await self._shared.find(session, tenant, task, number)
         return Revised(task_answer(*found), found[0].revision)
 
     async def page(self, tenant: str, cursor: Cursor | None, limit: int) -> bytes:

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.db.blobs import Blobs
 from app.db.engine import Database
+from app.db.tables import TaskRow, VersionRow
 from app.http.problems import fail
 from app.ids import is_id
 from app.learners.service import Learners
@@ -61,20 +64,25 @@ class Shared:
         """
         if head := self.heads.get(tenant, task, number):
             return head
-        if not is_id(task, "task"):
-            raise not_found()
         with self.heads.reading(task) as reading:
             async with self.database.read() as session:
-                found = await repository.get_current(session, tenant, task)
-                if found is not None and number is not None:
-                    found = await history.get_version(session, tenant, task, number)
-                    if found is None:
-                        raise no_version()
-            if found is None:
-                raise not_found()
+                found = await self.find(session, tenant, task, number)
             head = head_of(*found)
             self.heads.put(head, reading, number)
         return head
+
+    async def find(
+        self, session: AsyncSession, tenant: str, task: str, number: int | None = None
+    ) -> tuple[TaskRow, VersionRow]:
+        """A version as the database has it, the current one without a number. Raises `ProblemError` 404."""
+        found = await repository.get_current(session, tenant, task) if is_id(task, "task") else None
+        if found is None:
+            raise not_found()
+        if number is not None:
+            found = await history.get_version(session, tenant, task, number)
+            if found is None:
+                raise no_version()
+        return found
 
     async def artifact(self, learner: str) -> Artifact:
         """Of a task that is there. Raises `ProblemError` 503."""

@@ -14,7 +14,7 @@ from app.http.idempotency import Claim
 from app.http.pagination import Cursor
 from app.http.problems import fail
 from app.ids import is_id
-from app.tasks import drafts, history, prepare, repository, schemas
+from app.tasks import drafts, history, prepare, schemas
 from app.tasks.answers import page_bytes, task_answer, version_answer, within_labels
 from app.tasks.news import changed
 from app.tasks.restore import not_found
@@ -97,9 +97,7 @@ class Versions:
         """Versions, newest first: a `Page[Version]` as JSON."""
         before = None if cursor is None else Cursor.decode(cursor, "ver").after
         async with self._shared.database.read() as session:
-            found = await repository.get_current(session, tenant, task) if is_id(task, "task") else None
-            if found is None:
-                raise not_found()
+            found = await self._shared.find(session, tenant, task)
             ways = await history.ways_of_versions(session, tenant, task, before, limit + 1)
             if before is not None and not await history.owns(session, tenant, task, before):
                 raise fail("bad_cursor", "This is no next_cursor of this list.", "/cursor")
@@ -115,11 +113,10 @@ class Versions:
         self, tenant: str, task: str, number: int | None, cursor: str | None, limit: int
     ) -> Page[Example]:
         """Examples of a version in order. The cursor stays with its version, whatever is current by then."""
-        place = None if cursor is None else _place(cursor)
-        head = await self._shared.head(tenant, task, number)
-        version, after = (head.version, -1) if place is None else place
         async with self._shared.database.read() as session:
-            if place is not None and not await history.owns(session, tenant, task, version):
+            found = await self._shared.find(session, tenant, task, number)
+            version, after = (found[1].id, -1) if cursor is None else _place(cursor)
+            if cursor is not None and not await history.owns(session, tenant, task, version):
                 raise fail("bad_cursor", "This is no next_cursor of this list.", "/cursor")
             rows = await history.page_examples(session, tenant, version, after, limit + 1)
         more = len(rows) > limit

@@ -88,3 +88,28 @@ def test_everything_may_have_changed() -> None:
     for task in ("a", "b"):
         put(heads, head(task))
     assert all(heads.get("t", task) for task in ("a", "b"))
+
+
+def test_versions_of_a_number_do_not_change() -> None:
+    """They stay when another one becomes current, and go with the task."""
+    heads = Heads()
+    with heads.reading("a") as reading:
+        heads.put(head("a", revision=3), reading)
+        heads.put(head("a", revision=1), reading, 1)
+    heads.drop("a", 4)
+    assert heads.get("t", "a") is None
+    assert heads.get("t", "a", 1) == head("a", revision=1)
+    assert heads.get("u", "a", 1) is heads.get("t", "a", 2) is None
+    with heads.reading("a") as reading:
+        heads.drop("a")
+        heads.put(head("a"), reading, 1)
+    assert heads.get("t", "a", 1) is None
+
+
+def test_versions_of_a_number_weigh_too() -> None:
+    heads = Heads(capacity=OWN_WEIGHT + 2)
+    put(heads, head("a"))
+    with heads.reading("a") as reading:
+        heads.put(head("a"), reading, 1)
+    assert heads.get("t", "a") is None
+    assert heads.get("t", "a", 1) is not None
