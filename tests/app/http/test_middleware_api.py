@@ -42,10 +42,10 @@ def test_server_timing(client: httpx.Client) -> None:
     ("method", "path", "allow"),
     [
         ("PUT", "/v1/tasks", "GET, POST"),
-        ("PATCH", "/v1/tasks/task_1", "GET, DELETE"),
+        ("PUT", "/v1/tasks/task_1", "GET, PATCH, DELETE"),
         ("GET", "/v1/predict", "POST"),
         ("DELETE", "/livez", "GET, HEAD"),
-        ("TRACE", "/v1/learners/glyphs", "GET"),
+        ("TRACE", "/v1/learners/glyphs", "GET, DELETE"),
         ("POST", "/openapi.json", "GET, HEAD"),
     ],
 )
