@@ -40,6 +40,8 @@ class Database:
             max_overflow=max(0, connections - 5),
             pool_timeout=POOL_SECONDS,
             pool_pre_ping=postgres,
+            # Errors are logged, and values are labels and names.
+            hide_parameters=True,
             connect_args=_POSTGRES if postgres else {},
         )
         self._writer: AsyncEngine = self.engine.execution_options(**{_WRITES: True})

@@ -119,3 +119,18 @@ def test_times_are_aware(run: Callable[[Test], None]) -> None:
             assert found.created_at.utcoffset() is not None
 
     run(test)
+
+
+def test_errors_tell_no_values(run: Callable[[Test], None]) -> None:
+    """They are logged, and values are labels and names."""
+
+    async def test(database: Database) -> None:
+        row = task()
+        row.name = "my secret"
+        with pytest.raises(IntegrityError) as caught:
+            for _ in range(2):
+                async with database.write() as session:
+                    session.add(TaskRow(id=row.id, tenant="t", name=row.name, current=1))
+        assert "my secret" not in str(caught.value)
+
+    run(test)
