@@ -31,9 +31,12 @@ TRAIN: Schema = {
         "202": {
             "headers": {"Location": {"schema": {"type": "string"}, "description": "Path of the job."}},
             "links": {
-                "get_learner": {
-                    "operationId": "get_learner",
-                    "parameters": {"name": "$response.body#/learner/name"},
+                **{
+                    operation: {
+                        "operationId": operation,
+                        "parameters": {"name": "$response.body#/learner/name"},
+                    }
+                    for operation in ("get_learner", "delete_learner")
                 },
                 "get_job": {"operationId": "get_job", "parameters": {"job_id": "$response.body#/job/id"}},
             },

@@ -48,7 +48,8 @@ class TrainingService:
             raise _taken()
         asked = await self._checked(tenant, wanted)
         async with self._database.write() as session:
-            # Kept until commit, so that it cannot be deleted before the job is there that needs it.
+            # Two requests for one name, or one and a deletion of its dataset, go one after the other.
+            await lock(session, FILES)
             if await datasets.get(session, tenant, wanted.dataset, lock=True) is None:
                 raise _unknown_dataset()
             before = await repository.get(session, tenant, wanted.name)

@@ -1,0 +1,128 @@
+"""Asking for learners on each kind of database, several at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from app.datasets.service import DatasetService
+from app.db.blobs import Blobs
+from app.db.engine import Database
+from app.http.problems import ProblemError
+from app.http.upload import Spool, Upload
+from app.jobs import repository as jobs
+from app.learners import repository
+from app.learners.library import Library
+from app.learners.schemas import TrainLearner
+from app.learners.service import Learners
+from app.learners.trainings import TrainingService
+from app.serving.engine import Engine
+from hyperserve.types import Dataset, Training
+
+T = "default"
+VECTORS = "\n".join(f"class-{c},{c},{e}" for c in range(12) for e in range(8)).encode()
+
+
+class Place:
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.blobs = Blobs.at(None, folder)
+        learners, engine = Learners({}, {}), Engine({})
+        library = Library(database, self.blobs, learners, engine, folder / "scratch", "cpu")
+        self.datasets = DatasetService(database, self.blobs, Spool(folder, most=0, at_once=0, seconds=0))
+        self.trainings = TrainingService(database, self.blobs, learners, library)
+
+    async def upload(self) -> Dataset:
+        with tempfile.TemporaryFile() as file:
+            file.write(VECTORS)
+            found = Upload(file, len(VECTORS), hashlib.sha256(VECTORS).hexdigest(), "text/csv")
+            return await self.datasets.create(T, found, None)
+
+    async def ask(self, dataset: str, name: str = "mine") -> Training:
+        return await self.trainings.create(T, TrainLearner(name=name, encoder="identity", dataset=dataset))
+
+
+@pytest.fixture
+def run(database_url: str, tmp_path: Path) -> Callable[[Callable[[Place], Awaitable[None]]], None]:
+    async def with_place(story: Callable[[Place], Awaitable[None]]) -> None:
+        database = Database(database_url)
+        try:
+            await story(Place(database, tmp_path))
+        finally:
+            await database.close()
+
+    return lambda story: asyncio.run(with_place(story))
+
+
+Run = Callable[[Callable[[Place], Awaitable[None]]], None]
+
+
+def test_of_many_that_ask_for_a_name_one_gets_it(run: Run) -> None:
+    async def story(place: Place) -> None:
+        made = [await place.upload() for _ in range(2)]
+        asked = await asyncio.gather(
+            *(place.ask(made[index % 2].id) for index in range(8)), return_exceptions=True
+        )
+        refused = [error for error in asked if isinstance(error, ProblemError)]
+        assert [error.code for error in refused] == 7 * ["learner_exists"]
+        async with place.database.read() as session:
+            assert len(await jobs.page(session, T, None, 50)) == 1
+
+    run(story)
+
+
+def test_a_dataset_is_deleted_or_trained_on_and_never_both(run: Run) -> None:
+    async def story(place: Place) -> None:
+        for round in range(6):
+            dataset = (await place.upload()).id
+            asked, deleted = await asyncio.gather(
+                place.ask(dataset, f"round-{round}"),
+                place.datasets.delete(T, dataset),
+                return_exceptions=True,
+            )
+            codes = [one.code for one in (asked, deleted) if isinstance(one, ProblemError)]
+            assert codes in (["dataset_in_use"], ["unknown_dataset"]), (asked, deleted)
+
+    run(story)
+
+
+def test_the_same_file_uploaded_and_deleted_at_once_is_kept_for_who_has_it(run: Run) -> None:
+    async def story(place: Place) -> None:
+        first = await place.upload()
+        for _ in range(6):
+            second, _ = await asyncio.gather(place.upload(), place.datasets.delete(T, first.id))
+            first = second
+        (path,) = [path async for some in place.blobs.listed_files("datasets/") for path in some]
+        assert await place.blobs.get_file(path) == VECTORS
+
+    run(story)
+
+
+def test_a_learner_is_published_once_and_by_its_own_job(run: Run) -> None:
+    async def story(place: Place) -> None:
+        dataset = (await place.upload()).id
+        training = await place.ask(dataset)
+        async with place.database.read() as session:
+            found = await repository.get(session, T, "mine")
+        assert found is not None
+        assert found.status == "training"
+        async with place.database.write() as session:
+            assert not await repository.publish(session, found.row.id, "another job", "0" * 64)
+            assert await repository.publish(session, found.row.id, training.job.id, "0" * 64)
+            assert await repository.names(session, T) == ["mine"]
+            assert await repository.refers(session, T, "0" * 64)
+        # Its dataset may go now; the learner stays, without naming it.
+        async with place.database.write() as session:
+            await jobs.request_cancel(session, T, training.job.id)
+        await place.datasets.delete(T, dataset)
+        async with place.database.read() as session:
+            found = await repository.get(session, T, "mine")
+        assert found is not None
+        assert (found.status, found.row.dataset_id) == ("ready", None)
+
+    run(story)
