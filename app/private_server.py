@@ -64,7 +64,9 @@ def _command(data: Path) -> tuple[str, list[str]]:
 
 def _environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HYPERSERVE_")}
-    return inherited | {name: os.environ[name] for name in KEPT if name in os.environ}
+    # Nobody else asks it: it need not go on for a while after it is told to stop.
+    own = {"HYPERSERVE_DRAIN_SECONDS": "0"}
+    return inherited | own | {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
 def _wait(server: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:
