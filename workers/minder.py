@@ -82,8 +82,10 @@ class Minder:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             reason = self._reason(exited, kept)
             if reason is Reason.LOST:
-                # Most often because the child has just published its end.
+                # Most often because the child has just published its end, and is about to exit.
                 await asyncio.wait({exited}, timeout=STOP_SECONDS)
+            if not exited.done():
+                log.info("job %s: %s", self.job.id, reason.value)
         finally:
             await _end(child, STOP_SECONDS if self._asked.done() else GRACE_SECONDS)
             for task in (kept, listened):
@@ -99,7 +101,6 @@ class Minder:
                 log.warning("job %s: its process ended with status %d", self.job.id, status)
             return Reason.EXITED
         reason: Reason = kept.result() if kept.done() else self._asked.result()
-        log.info("job %s: %s", self.job.id, reason.value)
         return reason
 
     async def _spawn(self) -> Process:
@@ -157,6 +158,7 @@ class Minder:
 
     async def _renewal(self) -> Renewal | None:
         """Tried until the lease has lapsed; None when it has."""
+        told = False
         while (left := self.lapses - time.monotonic()) > 0:
             sent, progress = time.monotonic(), self._progress
             attempt = asyncio.ensure_future(self._renew(progress))
@@ -167,7 +169,9 @@ class Minder:
                     return None
                 answer = attempt.result()
             except NO_ANSWER as error:
-                log.warning("job %s: no renewal: %s", self.job.id, getattr(error, "orig", error))
+                if not told:
+                    log.warning("job %s: not renewed yet: %s", self.job.id, getattr(error, "orig", error))
+                told = True
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             finally:

@@ -21,7 +21,7 @@ def main(
     ] = None,
     kills: Annotated[int, typer.Option(help="How many, for each database.")] = 60,
     seed: Annotated[int, typer.Option(help="Of who is killed, when, and what the jobs are.")] = 1,
-    lease: Annotated[float, typer.Option(help="Seconds of a lease.")] = 5.0,
+    lease: Annotated[float, typer.Option(help="Seconds of a lease.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for programs.")] = False,
 ) -> None:
     """Kill processes of a service with SIGKILL at random instants while jobs run; fail unless each was done once."""
@@ -38,7 +38,8 @@ def main(
     else:
         show(reports)
     if faults := [fault for report in reports for fault in report.faults()]:
-        typer.echo("\n".join(faults), err=True)
+        logs = [f"logs: {report.logs}" for report in reports if report.logs is not None]
+        typer.echo("\n".join(faults + logs), err=True)
         raise typer.Exit(1)
 
 
@@ -48,6 +49,7 @@ def figures(report: Report) -> dict[str, Any]:
         victim: [hit.recovered for hit in report.hits if hit.victim == victim and hit.recovered is not None]
         for victim in report.plan.victims
     }
+    first = [hit.first for hit in report.hits if hit.first is not None]
     return {
         "database": report.plan.database,
         "seed": report.plan.seed,
@@ -59,6 +61,7 @@ def figures(report: Report) -> dict[str, Any]:
         "effects_per_succeeded_job": {str(count): jobs for count, jobs in report.effects.items()},
         "effects_of_other_jobs": report.stray_effects,
         "recoveries": {victim: _spread(seconds) for victim, seconds in by_victim.items()},
+        "since_the_first_of_several_kills": _spread(first),
         "cancels": _spread(report.cancelled),
         "duration": round(report.seconds, 1),
         "faults": report.faults(),
@@ -83,6 +86,8 @@ def show(reports: list[Report]) -> None:
         table.add_row(
             f"recovery, {victim} killed", *(_words(entry["recoveries"].get(victim, "")) for entry in found)
         )
+    name = "since_the_first_of_several_kills"
+    table.add_row(name, *(_words(entry[name]) for entry in found))
     table.add_row("duration", *(_words(entry["duration"]) for entry in found))
     Console().print(table)
 

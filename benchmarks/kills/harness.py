@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -34,16 +35,16 @@ class Plan:
     database: Kind = "sqlite"
     kills: int = 60
     seed: int = 1
-    lease: float = 5.0
+    lease: float = 10.0
     jobs_at_a_time: int = 2
     """Of each of two workers."""
-    active: int = 6
+    active: int = 10
     """Jobs that are queued or running, as long as it goes on."""
     steps: int = 20
     """Of the longest job, each a tenth of a second."""
     endless: float = 0.2
     """The share of jobs that end by being cancelled."""
-    pause: tuple[float, float] = (0.3, 2.0)
+    pause: tuple[float, float] = (0.3, 4.0)
     """Seconds between two kills, drawn uniformly."""
     api: bool = True
     victims: tuple[Victim, ...] = ("child", "supervisor", "api")
@@ -63,6 +64,7 @@ class Report:
     hits: list[Hit] = field(default_factory=list)
     cancelled: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    logs: Path | None = None
 
     def faults(self, leases: float = 2) -> list[str]:
         """What a run must not show; within so many leases a kill is made good and a job cancelled."""
@@ -82,13 +84,22 @@ class Report:
 
 
 async def run(plan: Plan) -> Report:
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
-        stage = Stage(plan.database, Path(folder), plan.lease, plan.jobs_at_a_time, plan.api)
-        try:
-            await asyncio.to_thread(stage.begin)
-            return await _Run(plan, stage).go()
-        finally:
-            await asyncio.to_thread(stage.end)
+    """Logs stay in a temporary folder when it ends with an exception or a fault."""
+    folder = Path(tempfile.mkdtemp(prefix="kills-"))
+    stage = Stage(plan.database, folder, plan.lease, plan.jobs_at_a_time, plan.api)
+    try:
+        await asyncio.to_thread(stage.begin)
+        report = await _Run(plan, stage).go()
+    except BaseException as error:
+        error.add_note(f"logs: {folder}")
+        raise
+    finally:
+        await asyncio.to_thread(stage.end)
+    if report.faults():
+        report.logs = folder
+    else:
+        shutil.rmtree(folder)
+    return report
 
 
 class _Run:
@@ -107,6 +118,7 @@ class _Run:
         async with self.database.write() as session:
             await session.execute(text(TABLE))
         watching = asyncio.create_task(self.watch.run())
+        keeping = asyncio.create_task(self._keep())
         feeding = asyncio.create_task(self._feed())
         try:
             await self._until(lambda: any(row.state == "running" for row in self.watch.rows.values()))
@@ -123,9 +135,9 @@ class _Run:
             await asyncio.sleep(self.plan.lease)
             await self._count()
         finally:
-            for task in (watching, feeding, *self.cancelling):
+            for task in (watching, keeping, feeding, *self.cancelling):
                 task.cancel()
-            await asyncio.gather(watching, feeding, *self.cancelling, return_exceptions=True)
+            await asyncio.gather(watching, keeping, feeding, *self.cancelling, return_exceptions=True)
             await self.database.close()
         self.report.hits = self.watch.hits
         self.report.cancelled = sorted(self.watch.cancelled.values())
@@ -138,7 +150,12 @@ class _Run:
         if struck is not None:
             self.report.kills[victim] += 1
             self.watch.hit(victim, struck, time.monotonic(), time.time())
-        await self.stage.restore()
+
+    async def _keep(self) -> None:
+        """As an operator's system does: what has ended starts again."""
+        while True:
+            await self.stage.restore()
+            await asyncio.sleep(0.2)
 
     async def _feed(self) -> None:
         """Keeps some jobs queued; every so often one that will be cancelled."""

@@ -15,9 +15,8 @@ STEP_SECONDS = 0.1
 
 async def count(context: JobContext) -> Outcome:
     """Goes from checkpoint to checkpoint; its effect is one row, without any constraint that would hide a second."""
-    begun = 0
-    if context.previous is not None and (context.previous / "step").is_file():
-        begun = int((context.previous / "step").read_text())
+    left = context.left("step")
+    begun = 0 if left is None else int(left.read_text())
     steps = context.payload["steps"]
     for step in range(begun, steps):
         await asyncio.sleep(STEP_SECONDS)

@@ -27,8 +27,11 @@ _COLUMNS = (
 
 @dataclass
 class Hit:
-    """A job that ran under what was killed. `recovered`: seconds until it ran again, went on or had finished,
-    not counting those in which the database was down."""
+    """A job that ran under what was killed. `recovered`: seconds until it ran again, went on or had finished.
+
+    The time in which the database was down does not count, and the clock starts anew when a further kill takes
+    those away who would have recovered it; `first` tells the time since the first kill all the same.
+    """
 
     victim: Victim
     job: str
@@ -37,6 +40,11 @@ class Hit:
     wall: float
     """The same instant by the clock that the database has."""
     recovered: float | None = None
+    first: float | None = None
+    begun: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begun = self.at
 
 
 @dataclass
@@ -75,12 +83,16 @@ class Watch:
         for hit in self.hits:
             if hit.recovered is None and self._made_good(hit):
                 hit.recovered = now - hit.at - self._down_between(hit.at, now)
+                hit.first = now - hit.begun
         for job, since in self.cancels.items():
             if job not in self.cancelled and self.rows[job].state not in ACTIVE:
                 self.cancelled[job] = now - since - self._down_between(since, now)
 
     def hit(self, victim: Victim, struck: Struck, at: float, wall: float) -> None:
         """What ran there, as last seen."""
+        if victim in ("supervisor", "api"):
+            for hit in self.hits:
+                hit.at = at if hit.recovered is None else hit.at
         for row in self.rows.values():
             if row.state != "running":
                 continue

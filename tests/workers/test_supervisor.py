@@ -43,7 +43,7 @@ def test_ends_of_jobs(run: Run) -> None:
             assert job.result == {"attempt": 1, "nan": None}
             assert job.progress == {"step": 20, "steps": 20, "loss": None}
             assert await bench.effects(done) == 1
-            assert (await bench.ended(resumed)).result == {"from": 7, "attempt": 2}
+            assert (await bench.ended(resumed)).result == {"from": 7, "attempt": 3}
             poison = await bench.ended(dead)
             assert (poison.state, poison.attempt) == ("dead", 2)
             await until(lambda: not list((bench.settings.data_dir / "jobs").iterdir()))

@@ -64,6 +64,14 @@ class JobContext:
     """Tells clients how far it is, such as {"step": 300, "steps": 1000}. Callable from any thread and as often
     as one likes: the newest is sent, once a second."""
 
+    def left(self, name: str) -> Path | None:
+        """The newest file of this name that an attempt before left; one that was killed early left none."""
+        home = self.folder.parent
+        numbers = [int(path.name) for path in home.iterdir() if path.name.isdecimal()]
+        earlier = sorted((number for number in numbers if number < self.attempt), reverse=True)
+        found = (home / str(number) / name for number in earlier)
+        return next((path for path in found if path.is_file()), None)
+
 
 JobFunction = Callable[[JobContext], Awaitable[Outcome]]
 """Raises `JobFailedError`. Any other exception ends the job as failed with `internal_error`, except those that

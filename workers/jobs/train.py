@@ -84,8 +84,8 @@ def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Pat
     """Digest of the learner in the attempt's folder."""
     # The server and other jobs want processors too.
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // (2 * context.settings.worker_jobs)))
-    if context.previous is not None:
-        resume(context.previous, context.folder)
+    if (state := context.left(STATE_FILE)) is not None:
+        resume(state.parent, context.folder)
     settings = own.encoder_hparams(asked.encoder, None if dataset.shape is None else tuple(dataset.shape))
     ways = own.ways_of(asked.method, asked.hparams, asked.encoder, settings)
     given = files.from_file(path, dataset.format, dataset.name or dataset.id)  # type: ignore[arg-type]
