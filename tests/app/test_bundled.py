@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ WRITE = "HYPERSERVE_WRITE_GOLDEN"
 """Set it to freeze the answers anew, after a bundled learner was replaced on purpose."""
 MAX_BYTES = 4 << 20
 CLASSES = ("fish", "ladder", "snail")
+FIVE = ("balance", *CLASSES, "trident")
+"""As many as `hypershot` takes."""
 VECTORS = {
     "support": {"low": [[0.1, 0.2, 0.1], [0.2, 0.1, 0.0]], "high": [[0.9, 0.8, 1.0], [0.8, 0.9, 0.9]]},
     "queries": [[0.7, 0.8, 0.9], [0.1, 0.1, 0.2], [-3.0, 4.0, 0.5]],
@@ -51,10 +53,12 @@ def support_files(label: str) -> list[Path]:
     return sorted((GLYPHS / "support" / label).glob("*.png"))
 
 
-def ask_glyphs(client: httpx.Client) -> list[dict[str, Any]]:
+def ask_glyphs(
+    client: httpx.Client, classes: Sequence[str] = CLASSES, options: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
     """The shipped drawings through multipart; the umbrella is of no class."""
-    parts = [(label, file.read_bytes()) for label in CLASSES for file in support_files(label)]
-    task = client.post("/v1/tasks", files=parts).raise_for_status().json()["id"]
+    parts = [(label, file.read_bytes()) for label in classes for file in support_files(label)]
+    task = client.post("/v1/tasks", files=parts, params=options).raise_for_status().json()["id"]
     queries = [("query", file.read_bytes()) for file in sorted((GLYPHS / "query").glob("*.png"))]
     answer = client.post(f"/v1/tasks/{task}/predict", files=queries).raise_for_status().json()
     client.delete(f"/v1/tasks/{task}").raise_for_status()
@@ -74,12 +78,13 @@ def test_golden_answers(bundled: httpx.Client) -> None:
         "digests": {entry["name"]: entry["digest"] for entry in bundled.get("/v1/learners").json()["items"]},
         "glyphs": numbers(ask_glyphs(bundled)),
         "vectors": numbers(answer["predictions"]),
+        "hypershot": numbers(ask_glyphs(bundled, FIVE, {"learner": "hypershot"})),
     }
     if os.environ.get(WRITE):
         GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
     golden = json.loads(GOLDEN.read_text())
     assert found["digests"] == golden["digests"], f"a bundled learner changed; {WRITE}=1 freezes it anew"
-    for name in ("glyphs", "vectors"):
+    for name in ("glyphs", "vectors", "hypershot"):
         for now, then in zip(found[name], golden[name], strict=True):
             assert now["prediction_set"] == then["prediction_set"]
             assert now["probabilities"] == pytest.approx(then["probabilities"], abs=1e-4)
@@ -95,6 +100,16 @@ def test_the_drawings_are_recognised_and_the_umbrella_is_not(bundled: httpx.Clie
         assert answers[name]["unknown"] < 0.5
         assert answers[name]["epistemic"] is not None
     assert answers["umbrella"]["unknown"] > 0.5
+
+
+def test_hypershot_knows_the_drawings_however_they_are_listed(bundled: httpx.Client) -> None:
+    names = [file.stem.rsplit("-", 1)[0] for file in sorted((GLYPHS / "query").glob("*.png"))]
+    found = ask_glyphs(bundled, FIVE, {"learner": "hypershot"})
+    turned = ask_glyphs(bundled, FIVE[::-1], {"learner": "hypershot"})
+    for name, answer, other in zip(names, found, turned, strict=True):
+        assert answer["epistemic"] is None
+        assert other["probabilities"] == pytest.approx(answer["probabilities"], abs=1e-5)
+        assert answer["label"] == name or name == "umbrella"
 
 
 def test_evaluation_is_serving_on_the_same_bytes(bundled: httpx.Client) -> None:
@@ -126,7 +141,7 @@ def test_evaluation_is_serving_on_the_same_bytes(bundled: httpx.Client) -> None:
         assert list(prediction["probabilities"].values()) == pytest.approx(probabilities, abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["glyphs", "vectors"])
+@pytest.mark.parametrize("name", ["glyphs", "hypershot", "vectors"])
 def test_bundled_learners_are_small_calibrated_and_say_how_they_were_made(name: str) -> None:
     folder = ZOO / name
     assert sum(file.stat().st_size for file in folder.iterdir()) <= MAX_BYTES
