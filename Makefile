@@ -5,7 +5,7 @@ TORCH ?=
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 TORCH_INDEX = $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: serve test lint bench docs slow clean
+.PHONY: serve test lint bench kills docs slow clean
 
 serve: $(VENV)/.server
 	$(VENV)/bin/hyperserve serve
@@ -27,6 +27,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.serving
 	$(VENV)/bin/python -m benchmarks.start
+
+kills: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks.kills
 
 docs: $(VENV)/.dev
 	$(VENV)/bin/hyperserve openapi > docs/openapi.json
