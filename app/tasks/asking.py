@@ -35,11 +35,13 @@ class Asking:
         self, tenant: str, task: str, body: Body, options: schemas.PredictOptions, timing: Timing
     ) -> Predictions:
         shared = self._shared
-        head, artifact, notices = await self._served(tenant, task, options.version)
+        head = await shared.head(tenant, task, options.version)
+        artifact = await shared.artifact(head.learner)
         asked, sent, queries = await shared.decode(timing, prepare.predict, body, options, artifact, head)
         if queries is None:
-            head, artifact, notices = await self._served(tenant, task, asked.version)
+            head = await shared.head(tenant, task, asked.version)
             queries = await shared.decode(timing, decode, sent, artifact.config.input, head.shape)
+        head, notices = await self._served(head, artifact, asked.version)
         answers = await shared.engine.predict(
             head.version,
             head.learner,
@@ -84,22 +86,18 @@ class Asking:
             warnings=list(prepared.warnings),
         )
 
-    async def _served(
-        self, tenant: str, task: str, number: int | None
-    ) -> tuple[Head, Artifact, list[Notice]]:
-        """The version to ask and its learner. Where a release replaced the learner, that is another version."""
-        shared = self._shared
-        head = await shared.head(tenant, task, number)
-        artifact = await shared.artifact(head.learner)
+    async def _served(self, head: Head, artifact: Artifact, number: int | None) -> tuple[Head, list[Notice]]:
+        """The version to ask. Where a release replaced the learner, that is another one."""
         if artifact.digest == head.learner_digest:
-            return head, artifact, []
-        with shared.heads.reading(task) as reading:
-            renewed = await shared.renewer.renew(head, artifact)
-            shared.heads.put(renewed, reading, number)
+            return head, []
+        heads = self._shared.heads
+        with heads.reading(head.task) as reading:
+            renewed = await self._shared.renewer.renew(head, artifact)
+            heads.put(renewed, reading, number)
         detail = (
             f"The learner was replaced: version {renewed.number} holds the same examples under the new one."
         )
-        return renewed, artifact, [Notice(code="learner_replaced", detail=detail)]
+        return renewed, [Notice(code="learner_replaced", detail=detail)]
 
     async def _predictions(
         self, answers: Answers, queries: int, classes: Sequence[str], asked: schemas.AskOptions

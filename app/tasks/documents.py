@@ -194,7 +194,7 @@ ADD_SUPPORT = (
     )
     | _MADE
 )
-RELABEL = _body(_json("Relabel", label={"label": "box"})) | _CHANGED
+RELABEL = _body(_json("Relabel", label={"label": "circle"})) | _CHANGED
 PROMOTE = _body(_json("Promote", version={"version": 1})) | _CHANGED
-RENAME = _body(_json("Rename", name={"name": "crosses and boxes"}, none={"name": None})) | _CHANGED
+RENAME = _body(_json("Rename", name={"name": "crosses and boxes"})) | _CHANGED
 FEEDBACK = _body(_json("Feedback", label={"label": "cross"})) | _MADE

@@ -6,10 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema
 
-from app.http.fields import PRINTABLE, Name, Options, PageOptions, Slug
+from app.http.fields import Name, Options, PageOptions, Slug
 from app.http.limits import COVERAGE_DEFAULT, LIMITS, SAMPLES_DEFAULT, SAMPLES_MIN, TOP_MAX
-
-__all__ = ["PRINTABLE"]
 
 VERSION_MAX = 2**31 - 1
 
@@ -131,7 +129,7 @@ class Promote(Options):
 
 
 class Rename(Options):
-    """Another name for a task, or none."""
+    """Another name for a task, or none: null."""
 
     name: Name | None
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from app.db.blobs import Blobs, digest
 from app.db.engine import Database
-from app.db.migrate import upgrade
-from app.db.tables import TaskRow, VersionRow
+from app.db.tables import PredictionRow, TaskRow, VersionRow
+from app.db.types import now
 from app.ids import new_id
-from app.tasks import repository
+from app.tasks import kept, repository
 from app.tasks.garbage import Collector
 from app.tasks.repository import StoredExample
 
@@ -34,12 +35,11 @@ Test = Callable[[Database, Blobs], Awaitable[None]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[[Test], None]:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
-    upgrade(url)
+def run(tmp_path: Path, database_url: str) -> Callable[[Test], None]:
+    """On each database."""
 
     async def with_stores(test: Test) -> None:
-        database = Database(url)
+        database = Database(database_url)
         try:
             await test(database, Blobs.at(None, tmp_path))
         finally:
@@ -49,7 +49,7 @@ def run(tmp_path: Path) -> Callable[[Test], None]:
 
 
 async def names(blobs: Blobs) -> dict[str, list[str]]:
-    return {tenant: found async for tenant, found in blobs.listed()}
+    return {tenant: sorted(found) async for tenant, found in blobs.listed()}
 
 
 def test_sweep_finds_what_a_killed_process_left(run: Callable[[Test], None]) -> None:
@@ -112,4 +112,46 @@ def test_what_a_failure_left_is_retried(run: Callable[[Test], None], tmp_path: P
         await collector.collect("t", ())
         assert await names(blobs) == {}
 
+    run(test)
+
+
+def test_lapsed_predictions_go_with_their_inputs(run: Callable[[Test], None]) -> None:
+    """Not before their time, and not the inputs that an example has by then."""
+
+    async def test(database: Database, blobs: Blobs) -> None:
+        await blobs.put_missing("t", {KEPT: b"kept", ORPHAN: b"orphan"})
+        task, _ = await add(database, "t", KEPT)
+        values = {"tenant": "t", "task_id": task, "version": 1, "label": "a", "kind": "vector"}
+        times = {ORPHAN: -1, KEPT: -1, digest(b"later"): 60}
+        rows = [
+            PredictionRow(
+                id=new_id("pred"), blob=blob, expires_at=now() + timedelta(seconds=seconds), **values
+            )
+            for blob, seconds in times.items()
+        ]
+        async with database.write() as session:
+            await kept.add_predictions(session, rows)
+        collector = Collector(database, blobs)
+        await collector.sweep()
+        assert await names(blobs) == {"t": sorted((KEPT, ORPHAN))}, "predictions name their inputs"
+        assert await collector.lapse() == 2
+        assert await names(blobs) == {"t": [KEPT]}
+        async with database.read() as session:
+            assert await kept.get_prediction(session, "t", rows[2].id) is not None
+            assert await kept.get_prediction(session, "u", rows[2].id) is None
+        assert await collector.lapse() == 0
+
+    run(test)
+
+
+def test_many_lapse_in_turns(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(database: Database, blobs: Blobs) -> None:
+        task, _ = await add(database, "t", KEPT)
+        values = {"tenant": "t", "task_id": task, "version": 1, "label": "a", "kind": "vector", "blob": KEPT}
+        async with database.write() as session:
+            rows = [PredictionRow(id=new_id("pred"), expires_at=now(), **values) for _ in range(7)]
+            await kept.add_predictions(session, rows)
+        assert await Collector(database, blobs).lapse() == 7
+
+    monkeypatch.setattr(kept, "AT_ONCE", 3)
     run(test)

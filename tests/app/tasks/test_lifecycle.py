@@ -22,6 +22,7 @@ from app.settings import Settings
 from tests.app.learner import save_learner
 from tests.app.problems import OK, create, problem
 from tests.app.server import Server
+from tests.app.tasks.living import CORNERS, Living, living
 
 B64 = Callable[..., str]
 
@@ -256,6 +257,42 @@ def test_replaced_learner(own_server: Server, zoo: Path, tmp_path: Path, b64: B6
     problem(own_server.client.post(address, json=body), 503, "learner_unavailable")
     assert own_server.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
     assert_empty(own_server)
+
+
+def test_replaced_learner_and_history(own_server: Server, zoo: Path, tmp_path: Path) -> None:
+    """Every version that is asked goes on under the learner that is served, once, whichever release that is."""
+
+    def release(metric: str, id: str = "") -> Living:
+        if hasattr(own_server, "process"):
+            own_server.stop()
+        shutil.rmtree(own_server.learners_dir / "vectors")
+        folder, hparams = own_server.learners_dir / "vectors", {"metric": metric}
+        save_learner(folder, "identity", {}, {"kind": "vector"}, method_hparams=dict(hparams))
+        own_server.start()
+        return Living(own_server.client, id)
+
+    own_server.learners_dir = tmp_path / "zoo"
+    shutil.copytree(zoo, own_server.learners_dir)
+    task = living(release("euclidean").client)
+    task.add({"c": [CORNERS["c"]]})
+    task = release("cosine", task.id)
+    assert task.predict(CORNERS["c"])["version"] == 3
+    assert task.predict(CORNERS["a"], version=1)["version"] == 4
+    assert task.predict(CORNERS["a"], version=1)["warnings"] == []
+    assert task.current == 3
+    assert task.add({"b": [CORNERS["b"]]})["version"] == 5
+    assert [(one["parent"], one["origin"]) for one in task.versions()] == [
+        (3, "support"),
+        (1, "renewed"),
+        (2, "renewed"),
+        (1, "support"),
+        (None, "created"),
+    ]
+    task = release("euclidean", task.id)
+    assert [task.predict(CORNERS["a"], version=number)["version"] for number in (1, 2, 3, 4)] == [1, 2, 2, 1]
+    assert task.current == 5
+    assert task.predict(CORNERS["a"])["version"] == 6
+    assert (task.current, len(task.versions())) == (6, 6)
 
 
 @pytest.mark.slow
