@@ -9,6 +9,7 @@ FILES = 0x66696C65  # "file": PostgreSQL's advisory lock of datasets and learner
 
 
 async def lock(session: AsyncSession, key: int) -> None:
-    """Of a session of `Database.write`. On SQLite every writer is alone anyway."""
+    """Of a session of `Database.write`. On SQLite every writer is alone, from its first statement on: this is it."""
+    await session.connection()
     if session.get_bind().dialect.name == "postgresql":
         await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})

@@ -94,7 +94,7 @@ def test_a_dataset_is_deleted_or_trained_on_and_never_both(run: Run) -> None:
 def test_the_same_file_uploaded_and_deleted_at_once_is_kept_for_who_has_it(run: Run) -> None:
     async def story(place: Place) -> None:
         first = await place.upload()
-        for _ in range(6):
+        for _ in range(20):
             second, _ = await asyncio.gather(place.upload(), place.datasets.delete(T, first.id))
             first = second
         (path,) = [path async for some in place.blobs.listed_files("datasets/") for path in some]
