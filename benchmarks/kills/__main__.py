@@ -63,6 +63,7 @@ def figures(report: Report) -> dict[str, Any]:
         "recoveries": {victim: _spread(seconds) for victim, seconds in by_victim.items()},
         "since_the_first_of_several_kills": _spread(first),
         "cancels": _spread(report.cancelled),
+        "ended_without_being_killed": dict(report.ended),
         "duration": round(report.seconds, 1),
         "faults": report.faults(),
     }
@@ -80,7 +81,12 @@ def show(reports: list[Report]) -> None:
     table = Table("", *(f"{entry['database']}, seed {entry['seed']}" for entry in found))
     for name in ("lease", "kills", "jobs", "attempts", "resumed_from_a_checkpoint"):
         table.add_row(name, *(_words(entry[name]) for entry in found))
-    for name in ("effects_per_succeeded_job", "effects_of_other_jobs", "cancels"):
+    for name in (
+        "effects_per_succeeded_job",
+        "effects_of_other_jobs",
+        "cancels",
+        "ended_without_being_killed",
+    ):
         table.add_row(name, *(_words(entry[name]) for entry in found))
     for victim in get_args(Victim):
         table.add_row(

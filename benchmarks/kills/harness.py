@@ -63,6 +63,8 @@ class Report:
     resumed: int = 0
     hits: list[Hit] = field(default_factory=list)
     cancelled: list[float] = field(default_factory=list)
+    ended: Counter[str] = field(default_factory=Counter)
+    """Processes that were not killed and ended all the same, by status."""
     seconds: float = 0.0
     logs: Path | None = None
 
@@ -139,6 +141,7 @@ class _Run:
                 task.cancel()
             await asyncio.gather(watching, keeping, feeding, *self.cancelling, return_exceptions=True)
             await self.database.close()
+        self.report.ended = +self.stage.ended
         self.report.hits = self.watch.hits
         self.report.cancelled = sorted(self.watch.cancelled.values())
         self.report.seconds = time.monotonic() - started

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ class Stage:
     port: int = field(default_factory=free_port)
     programs: dict[str, Program] = field(default_factory=dict)
     postgres: Postgres | None = None
+    ended: Counter[str] = field(default_factory=Counter)
+    """What ended by itself, with which status, and how often."""
 
     @property
     def url(self) -> str:
@@ -114,9 +117,10 @@ class Stage:
 
     async def restore(self) -> None:
         """Starts again what was killed and has nobody else to do it."""
-        for program in self.programs.values():
+        for name, program in self.programs.items():
             assert program.process is not None
-            if program.process.poll() is not None:
+            if (status := program.process.poll()) is not None:
+                self.ended[f"{name}: {status}"] += status != -signal.SIGKILL
                 program.start()
         if self.postgres is not None:
             await asyncio.to_thread(self.postgres.start)
