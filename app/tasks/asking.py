@@ -92,6 +92,8 @@ class Asking:
             return head, []
         heads = self._shared.heads
         with heads.reading(head.task) as reading:
+            # Once more, so that no change is missed between that reading and this one.
+            head = await self._shared.head(head.tenant, head.task, number)
             renewed = await self._shared.renewer.renew(head, artifact)
             heads.put(renewed, reading, number)
         detail = (
