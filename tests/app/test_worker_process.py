@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,8 +24,12 @@ def serving(zoo: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 def worker_of(server: Server) -> psutil.Process | None:
-    found = [child for child in psutil.Process(server.process.pid).children() if "workers" in child.cmdline()]
-    return found[0] if found else None
+    for child in psutil.Process(server.process.pid).children():
+        # One that was killed is a zombie for a moment.
+        with suppress(psutil.NoSuchProcess):
+            if "workers" in child.cmdline():
+                return child
+    return None
 
 
 def another(server: Server, than: int, seconds: float = 10) -> psutil.Process:

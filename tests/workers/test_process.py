@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from app.db.engine import Database
 from app.db.migrate import upgrade
@@ -90,6 +91,7 @@ def test_waits_for_a_database_and_survives_its_absence(tmp_path: Path, run: Run)
     run(story)
 
 
+@pytest.mark.slow
 def test_absent_device_stops_the_worker(tmp_path: Path) -> None:
     """Before every job fails for it."""
     command = [sys.executable, "-m", "hyperserve", "worker", "--device", "cuda:99", "--jobs", "2"]

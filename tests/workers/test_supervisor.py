@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import psutil
 from sqlalchemy import update
 
 from app.db.tables import JobRow
@@ -21,6 +22,11 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def children() -> list[int]:
+    """Of the supervisor in this process."""
+    return [child.pid for child in psutil.Process().children() if "workers.child" in child.cmdline()]
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
@@ -106,20 +112,19 @@ def test_orderly_stop_gives_jobs_back(run: Run) -> None:
     run(story)
 
 
-def test_job_that_was_taken_away_publishes_nothing(run: Run, tmp_path: Path) -> None:
+def test_job_that_was_taken_away_publishes_nothing(run: Run) -> None:
     """Its process is ended when its supervisor hears of it."""
 
     async def story(bench: Bench) -> None:
-        place = tmp_path / "pids"
-        id = await bench.add("stubborn", payload={"pids": str(place)})
+        id = await bench.add("work", payload={"seconds": 60})
         async with bench.worker():
-            await until(place.exists)
+            await until(lambda: bool(children()))
+            (pid,) = children()
             async with bench.database.write() as session:
                 taken = {"lease_token": JobRow.lease_token + 1, "lease_owner": "another"}
                 taken["lease_until"] = JobRow.lease_until + 60_000
                 await session.execute(update(JobRow).where(JobRow.id == id).values(taken))
-            pids = [int(pid) for pid in place.read_text().split()]
-            await until(lambda: not any(alive(pid) for pid in pids))
+            await until(lambda: not alive(pid))
             job = await bench.job(id)
             assert (job.state, job.lease_owner) == ("running", "another")
             assert [path.name for path in (bench.settings.data_dir / "jobs").iterdir()] == [id]
