@@ -103,8 +103,8 @@ def _add_lazily(name: str, module: str, summary: str) -> None:
 
 
 _add_lazily("demo", "app.cli_demo", "Make a task of the shipped drawings, query it, show the answers.")
-_add_lazily("train", "app.cli_learning", "Meta-train a learner.")
+_add_lazily("train", "app.cli_train", "Meta-train a learner.")
 _add_lazily("gc", "app.cli_admin", "Delete what has lapsed or finished, and blobs that nothing needs.")
 _add_lazily("backup", "app.cli_admin", "Write all that the service holds to a file.")
 _add_lazily("restore", "app.cli_admin", "Read a backup into an empty service.")
-_add_lazily("evaluate", "app.cli_learning", "Measure a learner on tasks of classes it has not seen.")
+_add_lazily("evaluate", "app.cli_evaluate", "Measure a learner on tasks of classes it has not seen.")

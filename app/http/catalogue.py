@@ -56,13 +56,19 @@ CATALOGUE: dict[str, Entry] = {
         404, "No such prediction", "Predictions asked with store=true have ids; theirs went with the task."
     ),
     "prediction_lapsed": Entry(
-        410, "Prediction lapsed", "Feedback is taken for a while only; add the input to the support set instead."
+        410,
+        "Prediction lapsed",
+        "Feedback is taken for a while only; add the input to the support set instead.",
     ),
     "precondition_failed": Entry(
         412, "Changed meanwhile", "The task is not as If-Match says; read it again, then decide again."
     ),
-    "task_contended": Entry(409, "Too many changes at once", "Others changed the task all the time; try again."),
-    "dataset_not_found": Entry(404, "No such dataset", "It never was, has been deleted, or is someone else's."),
+    "task_contended": Entry(
+        409, "Too many changes at once", "Others changed the task all the time; try again."
+    ),
+    "dataset_not_found": Entry(
+        404, "No such dataset", "It never was, has been deleted, or is someone else's."
+    ),
     "dataset_in_use": Entry(
         409, "Dataset in use", "A learner is being trained on it; wait for its job, or cancel it."
     ),
@@ -80,7 +86,9 @@ CATALOGUE: dict[str, Entry] = {
         405, "Method not allowed", "The header Allow names the methods of this address."
     ),
     "idempotency_in_flight": Entry(
-        409, "Key in flight", "A request with this Idempotency-Key is being answered; send it again after Retry-After."
+        409,
+        "Key in flight",
+        "A request with this Idempotency-Key is being answered; send it again after Retry-After.",
     ),
     "body_timeout": Entry(408, "Body too slow", "The body did not arrive in time; send it again."),
     "body_too_large": Entry(413, "Body too large", "Send fewer or smaller inputs; see /v1/limits."),
@@ -151,7 +159,9 @@ CATALOGUE: dict[str, Entry] = {
     "archive_too_large": Entry(413, "Unpacks too large", "See dataset_unpacked_bytes of /v1/limits."),
     "archive_ratio": Entry(422, "Unpacks too large for its size", "No set of pictures packs this well."),
     "archive_too_many_members": Entry(413, "Too many members", "See dataset_members of /v1/limits."),
-    "archive_size_lie": Entry(422, "Wrong size of a member", "A member unpacks to another size than it says."),
+    "archive_size_lie": Entry(
+        422, "Wrong size of a member", "A member unpacks to another size than it says."
+    ),
     "archive_path_absolute": Entry(422, "Absolute path", "Members are named from the archive's own folder."),
     "archive_path_escapes": Entry(422, "Path leads out", "No member may be named with '..'."),
     "archive_path_invalid": Entry(422, "Bad path", "Folders and files are parted by single slashes."),

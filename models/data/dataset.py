@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from models.inputs import ImageInput, InputSpec
 from models.inputs.ink import ink
 
 GLYPH_SIDE = 56
@@ -72,10 +73,11 @@ class ClassDataset:
             domains=self.domains[list(classes)],
         )
 
-    def glyphs(self, side: int = GLYPH_SIDE) -> ClassDataset:
+    def glyphs(self, side: int = GLYPH_SIDE, *, crop: bool = False) -> ClassDataset:
         """Pictures as uint8 ink [n, side, side], by the function that serves (`models.inputs.ink`)."""
         pictures = self.inputs if self.inputs.ndim == 4 else self.inputs[..., None]
-        chunks = [ink(chunk, side)[:, 0].mul(255).round().byte() for chunk in pictures.split(_CHUNK)]
+        inked = (ink(chunk, side, crop=crop) for chunk in pictures.split(_CHUNK))
+        chunks = [chunk[:, 0].mul(255).round().byte() for chunk in inked]
         return replace(self, inputs=torch.cat(chunks))
 
     def mirrored(self) -> ClassDataset:
@@ -104,9 +106,10 @@ class ClassDataset:
         )
 
 
-def model_input(dataset: ClassDataset) -> Tensor:
-    """What a learner embeds, without augmentation: ink [n, 1, 28, 28] in [0, 1], or the vectors."""
+def model_input(dataset: ClassDataset, spec: InputSpec | None = None) -> Tensor:
+    """What a learner of this input embeds, without augmentation: ink [n, 1, 28, 28] in [0, 1], or the vectors."""
     if dataset.inputs.dtype != torch.uint8:
         return dataset.inputs
     pictures = dataset.inputs if dataset.inputs.ndim == 4 else dataset.inputs[..., None]
-    return torch.cat([ink(chunk) for chunk in pictures.split(_CHUNK)])
+    crop = isinstance(spec, ImageInput) and spec.crop
+    return torch.cat([ink(chunk, crop=crop) for chunk in pictures.split(_CHUNK)])

@@ -41,6 +41,8 @@ class Recipe(BaseModel):
     hparams: dict[str, object] = Field(default_factory=dict)
     encoder: str = "conv4"
     encoder_hparams: dict[str, object] = Field(default_factory=dict)
+    crop: bool = False
+    """Whether glyphs are cut out of their paper (`ImageInput.crop`)."""
     dataset: str
     warm_start: str | None = None
     """Digest of the learner whose weights training starts from."""
@@ -84,7 +86,7 @@ def train(
         _check_ways(recipe, learner.traits.ways)
         sampler = EpisodeSampler(data.train, recipe.episodes, recipe.train.seed, ways=learner.traits.ways)
         trainer = GradientTrainer(learner, sampler, recipe.augmentation, recipe.train, folder)
-        learner = trainer.run(lambda candidate: validate(candidate, data.validation), report)
+        learner = trainer.run(lambda candidate: validate(candidate, data.validation, config.input), report)
         made |= {
             "steps": recipe.train.steps,
             "best_step": trainer.progress.best_step,
@@ -93,7 +95,7 @@ def train(
             "precision": recipe.train.precision,
         }
     learner = learner.to("cpu").eval().requires_grad_(False)
-    spaces = [embed(learner, dataset) for dataset in data.validation]
+    spaces = [embed(learner, dataset, config.input) for dataset in data.validation]
     gate = choose_gate(learner, spaces)
     if gate is not None:
         made["gate"] = gate
@@ -129,13 +131,13 @@ def task_ways(
     return {"min_way": min(high, ways.nearest(default.min_way)) if low is None else low, "max_way": high}
 
 
-def embed(learner: MetaLearner, dataset: ClassDataset) -> Features:
-    return embed_all(learner, model_input(dataset), dataset.labels, dataset.domains)
+def embed(learner: MetaLearner, dataset: ClassDataset, spec: InputSpec) -> Features:
+    return embed_all(learner, model_input(dataset, spec), dataset.labels, dataset.domains)
 
 
-def validate(learner: MetaLearner, validation: Sequence[ClassDataset]) -> dict[str, float]:
+def validate(learner: MetaLearner, validation: Sequence[ClassDataset], spec: InputSpec) -> dict[str, float]:
     """Accuracies on fixed validation tasks; "score" is their mean."""
-    return score(learner, [embed(learner, dataset) for dataset in validation])
+    return score(learner, [embed(learner, dataset, spec) for dataset in validation])
 
 
 def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
@@ -197,14 +199,14 @@ def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerCon
         hparams=recipe.hparams,
         encoder=recipe.encoder,
         encoder_hparams=recipe.encoder_hparams,
-        input=input_of(recipe.encoder, recipe.encoder_hparams),
+        input=input_of(recipe.encoder, recipe.encoder_hparams, crop=recipe.crop),
         training_classes=classes,
     )
 
 
-def input_of(encoder: str, hparams: Mapping[str, object] | None = None) -> InputSpec:
+def input_of(encoder: str, hparams: Mapping[str, object] | None = None, *, crop: bool = False) -> InputSpec:
     if encoder != "identity":
-        return ImageInput()
+        return ImageInput(crop=crop)
     return VectorInput.model_validate({"dim": (hparams or {}).get("dim")})
 
 

@@ -28,6 +28,8 @@ def test_limits(client: httpx.Client) -> None:
         "image_bytes": 20_971_520,
         "image_pixels": 40_000_000,
         "dataset_bytes": 2_147_483_648,
+        "dataset_unpacked_bytes": 4_294_967_296,
+        "dataset_members": 500_000,
         "dataset_examples": 2_000_000,
         "dataset_classes": 20_000,
         "training_steps": 200_000,

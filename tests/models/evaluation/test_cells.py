@@ -12,13 +12,15 @@ from models.encoders.conv4 import Conv4, Conv4Config
 from models.evaluation import compare, omniglot, vectors
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import Cell, cells_of
+from models.evaluation.tables import Plan, renamed_row
 from models.fewshot.hypershot import HyperShot, HyperShotConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
+from models.inputs import ImageInput
 from models.protocol import LearnerError, Span, Traits
 from models.training.recipe import embed
 from tests.models.glyph_data import glyphs
 
-TEST = glyphs()
+TEST, PLAIN = glyphs(), ImageInput()
 TEST_VECTORS = replace(TEST, inputs=model_input(TEST))
 """Floats of any shape will do: the measure does not look at them."""
 
@@ -27,7 +29,7 @@ def fixed(ways: int) -> HyperShot:
     torch.manual_seed(0)
     config = HyperShotConfig(ways=ways, hidden=8)
     learner = HyperShot(Conv4(Conv4Config(width=4)), config).eval().requires_grad_(False)
-    calibrate(learner, [embed(learner, TEST)], CalibrationPlan(tasks=2, gold_tasks=2, set_tasks=4))
+    calibrate(learner, [embed(learner, TEST, PLAIN)], CalibrationPlan(tasks=2, gold_tasks=2, set_tasks=4))
     return learner
 
 
@@ -52,7 +54,7 @@ def test_cells_are_those_that_the_learner_takes(
 
 
 def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
-    found = omniglot.evaluate(fixed(3), TEST, omniglot.Plan(tasks=2, gold_tasks=2))
+    found = omniglot.evaluate(fixed(3), PLAIN, TEST, Plan(tasks=2, gold_tasks=2))
     for name in ("characters", "characters_with_rotations"):
         assert [(row["way"], row["shot"]) for row in found[name]] == [(3, 1), (3, 5)]
     assert [row["foreign"] for row in found["unknown"]] == ["any test alphabet", "same alphabet"] * 2
@@ -61,11 +63,11 @@ def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
 
 
 def test_what_other_names_of_the_classes_change_is_measured() -> None:
-    plan = omniglot.Plan(tasks=20, gold_tasks=2)
-    row = omniglot._renamed(fixed(3), embed(fixed(3), TEST), Cell(3, 1), plan)
+    plan = Plan(tasks=20, gold_tasks=2)
+    row = renamed_row(fixed(3), embed(fixed(3), TEST, PLAIN), Cell(3, 1), plan)
     assert row["probability_moved"]["mean"] > 0, "averages over turns still depend on the order a little"
     learner = protonet()
-    row = omniglot._renamed(learner, embed(learner, TEST), Cell(3, 1), plan)
+    row = renamed_row(learner, embed(learner, TEST, PLAIN), Cell(3, 1), plan)
     assert row["labels_changed"]["mean"] == row["probability_moved"]["mean"] == 0
 
 
