@@ -1,7 +1,7 @@
 """Vectors as text: a row holds a class label and then numbers; the first row may be a header.
 
 A header has a column `label`, or no number after its first cell; without a column of that name the first is the
-label. UTF-8, commas, RFC 4180 quotes.
+label. UTF-8, commas, RFC 4180 quotes; a row is one line.
 """
 
 from __future__ import annotations
@@ -57,11 +57,13 @@ def load(file: BufferedIOBase, source: str) -> ClassDataset:
 def _rows(file: BufferedIOBase) -> Iterator[tuple[str, list[float]]]:
     """Label and numbers of each row, all of one length."""
     file.seek(0)
-    reader = csv.reader(_lines(file), strict=True)
+    lines = _Lines(file)
+    reader = csv.reader(lines, strict=True)
     column, columns, count = 0, 0, 0
     seen: set[str] = set()
     try:
         for row in reader:
+            lines.fresh = True
             if not row:
                 continue
             where = f"line {reader.line_num}"
@@ -85,21 +87,37 @@ def _rows(file: BufferedIOBase) -> Iterator[tuple[str, list[float]]]:
         raise DatasetFileError("csv_grammar", detail, f"line {reader.line_num}") from error
 
 
-def _lines(file: BufferedIOBase) -> Iterator[str]:
-    number = 0
-    while data := file.readline(_LINE_BYTES):
-        number += 1
-        where = f"line {number}"
+class _Lines:
+    """Lines as text. A quote that goes on to the next one is refused: a row could grow to the whole file."""
+
+    def __init__(self, file: BufferedIOBase) -> None:
+        self.fresh = True
+        """Whether a row begins with the next line."""
+        self._file = file
+        self._number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if not (data := self._file.readline(_LINE_BYTES)):
+            raise StopIteration
+        if not self.fresh:
+            detail = "A quoted cell goes on to the next line."
+            raise DatasetFileError("csv_grammar", detail, f"line {self._number}")
+        self.fresh = False
+        self._number += 1
+        where = f"line {self._number}"
         if len(data) == _LINE_BYTES:
             detail = f"The line has {_LINE_BYTES} bytes or more."
             raise DatasetFileError("csv_grammar", detail, where, _LINE_BYTES)
         try:
-            text = data.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = data.decode("utf-8-sig" if self._number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise DatasetFileError("invalid_utf8", "The line is not UTF-8.", where) from error
         if "\0" in text:
             raise DatasetFileError("csv_grammar", "The line holds a NUL character.", where)
-        yield text
+        return text
 
 
 def _columns(row: list[str], where: str) -> int:

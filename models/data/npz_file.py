@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from tokenize import TokenError
 from zipfile import ZipExtFile, ZipInfo
 
@@ -22,6 +22,9 @@ from models.inputs.raw import MAX_VECTOR
 KEYS = ("image", "x", "embedding")
 _SUFFIX = ".npy"
 _LABEL_BYTES = 256 << 20
+_HEADER_BYTES = 64 << 10
+"""Version 2 of the format lets a header say that it has up to 4 GB."""
+_LAST_CHARACTER = 0x10FFFF
 _LARGEST = float(np.finfo(np.float32).max)
 _NO_HEADER = (ValueError, SyntaxError, TypeError, TokenError, RecursionError, MemoryError)
 """What numpy raises on headers, which it reads as Python literals."""
@@ -60,6 +63,9 @@ class _Npz:
             if dtype.hasobject:
                 detail = "The array holds Python objects (pickle), which are never read."
                 raise DatasetFileError("npz_pickle", detail, member.filename)
+            if dtype.itemsize == 0 or dtype.subdtype is not None or dtype.names is not None:
+                detail = "The array holds neither numbers nor texts."
+                raise DatasetFileError("npz_dtype", detail, member.filename)
             if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
                 detail = "The array has another size than its header says."
                 raise DatasetFileError("archive_damaged", detail, member.filename)
@@ -77,7 +83,12 @@ class _Npz:
             _read_header(stream, array.member)
             data = stream.read(array.member.file_size - stream.tell())
             finish(stream, array.member, stream.tell())
-        return np.frombuffer(data, array.dtype)
+        values = np.frombuffer(data, array.dtype)
+        if array.dtype.kind == "U":
+            characters = values.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+            if int(characters.max(initial=0)) > _LAST_CHARACTER:
+                raise DatasetFileError("npz_labels", "A text has no valid characters.", array.member.filename)
+        return values
 
     def check_inputs(self) -> tuple[int, ...]:
         """Shape of one input. Raises `DatasetFileError`: npz_dtype, npz_shape, not_finite."""
@@ -115,6 +126,8 @@ class _Npz:
     def labels(self) -> tuple[list[str], npt.NDArray[np.int64]]:
         """Class names in the order of their labels, and the class of each example."""
         key = f"{self.prefix}label"
+        # Before labels are sorted, which takes many times their memory.
+        check_examples(max((0, *self.inputs.shape[:1], *self.arrays[key].shape[:1])))
         values, where = self.small(key), self.arrays[key].member.filename
         if values.dtype.kind not in "iuU":
             raise DatasetFileError("npz_dtype", "Labels are whole numbers or texts.", where)
@@ -171,16 +184,19 @@ def load(file: BufferedIOBase, source: str, split: str | None = None) -> ClassDa
 
 def _read_header(stream: ZipExtFile, member: ZipInfo) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """Leaves the stream at the first number."""
+    # No more of it: numpy believes how long a header says it is.
+    header = BytesIO(stream.read(_HEADER_BYTES))
     try:
-        version = np.lib.format.read_magic(stream)
+        version = np.lib.format.read_magic(header)
         if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(header)
         else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+            shape, _, dtype = np.lib.format.read_array_header_2_0(header)
     except _NO_HEADER as error:
         raise DatasetFileError(
             "archive_damaged", "The array has no valid header.", member.filename
         ) from error
+    stream.seek(header.tell())
     return shape, dtype
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
 from models.data import npz_file
-from models.data.refusal import DatasetFileError
+from models.data.refusal import MAX_EXAMPLES, DatasetFileError
 from tests.models.data.archives import zipped
 
 LABEL = [0, 0, 1, 1]
@@ -88,6 +89,49 @@ def test_headers_that_lie(member: bytes, code: str) -> None:
     with pytest.raises(DatasetFileError) as caught:
         npz_file.inspect(zipped({"x.npy": member, "label.npy": member}))
     assert (caught.value.code, caught.value.where) == (code, "x.npy")
+
+
+def array(descr: object, shape: tuple[int, ...], data: bytes) -> bytes:
+    """An array that numpy itself would not write."""
+    head = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + data
+
+
+@pytest.mark.parametrize(
+    ("descr", "data", "code"),
+    [
+        ("<U0", b"", "npz_dtype"),
+        ("|V0", b"", "npz_dtype"),
+        (("<i8", (3,)), bytes(96), "npz_dtype"),
+        ([("a", "<i8")], bytes(32), "npz_dtype"),
+        ("<U1", b"\x00\x00\x11\x00" * 4, "npz_labels"),
+        (">U1", b"\x00\x11\x00\x00" * 4, "npz_labels"),
+    ],
+)
+@pytest.mark.parametrize("name", ["label", "class_name"])
+def test_types_that_hold_no_labels(descr: object, data: bytes, code: str, name: str) -> None:
+    members = {"x": array("<f4", (4, 3), X.tobytes()), "label": array("<i8", (4,), np.array(LABEL).tobytes())}
+    members[name] = array(descr, (4,), data)
+    with pytest.raises(DatasetFileError) as caught:
+        npz_file.inspect(zipped({f"{key}.npy": value for key, value in members.items()}))
+    assert (caught.value.code, caught.value.where) == (code, f"{name}.npy")
+
+
+def test_a_long_header_is_not_read() -> None:
+    header = b"\x93NUMPY\x02\x00" + (12 << 20).to_bytes(4, "little") + bytes(12 << 20)
+    tracemalloc.start()
+    with pytest.raises(DatasetFileError) as caught:
+        npz_file.inspect(zipped({"x.npy": header}))
+    assert caught.value.code == "archive_damaged"
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+
+
+def test_many_labels_are_not_sorted() -> None:
+    many = MAX_EXAMPLES + 1
+    with pytest.raises(DatasetFileError) as caught:
+        npz_file.inspect(npz(x=np.zeros((many, 1), "u1"), label=np.zeros(many, "u1")))
+    assert caught.value.code == "dataset_too_many_examples"
 
 
 def test_other_members_are_refused() -> None:
