@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -15,7 +14,8 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
 """A worker that lived for this long starts again without a longer pause."""
-STOP_SECONDS = 3.0
+STOP_SECONDS = 1.0
+"""The server has taken up to 4 s by then. Of a worker that is slower the lease lapses."""
 
 log = logging.getLogger("hyperserve")
 
@@ -55,12 +55,10 @@ class _Guard(threading.Thread):
         with self._lock:
             if self._stopping.is_set():
                 return None
-            # One thread for each job: more would slow the server's answers many times over.
-            environment = {"OMP_NUM_THREADS": "1", **os.environ}
             command = [sys.executable, "-m", "workers", "--attached"]
             # A group of its own: Ctrl-C is for the server, which then ends the worker in order. It also ends
             # when this pipe does, however the server goes.
-            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, process_group=0)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
             return self._process
 
     def stop(self) -> None:

@@ -39,6 +39,7 @@ PUBLISH_SECONDS = 60.0
 """How long publishing is tried. While the database is away the supervisor ends it earlier, with the lease."""
 RETRY_SECONDS = 0.25
 _CONNECTIONS = 4
+_NICE = 5
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"
 
@@ -68,6 +69,8 @@ def main() -> int:
     os.dup2(2, 1)
     settings = Settings()
     configure(settings)
+    # The server's answers come first.
+    os.nice(_NICE)
     return asyncio.run(run(order, settings, reporter))
 
 
@@ -141,7 +144,9 @@ async def _publish_once(context: JobContext, end: End, reporter: Reporter) -> No
             progress=reporter.newest,
             effect=end.effect,
         )
-    if not published:
+    if published:
+        log.info("job %s (%s): %s", context.id, context.kind, end.state)
+    else:
         # Or the commit before this one only seemed to fail.
         log.info("job %s is not this process's any more", context.id)
 
@@ -170,4 +175,7 @@ def _follow_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # Everything is closed; taking torch apart would take a second more.
+    os._exit(status)

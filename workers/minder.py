@@ -24,6 +24,7 @@ from app.db.tables import JobRow
 from app.jobs import folders, repository
 from app.jobs.repository import Renewal
 from app.settings import Settings
+from workers import threads
 from workers.orders import LINE_MAX, Order
 
 GRACE_SECONDS = 2.0
@@ -41,6 +42,7 @@ class Reason(enum.Enum):
     """Why a job leaves its worker."""
 
     EXITED = "its process ended"
+    PUBLISHED = "its end is published"
     CANCELLED = "cancelled"
     LOST = "the lease is lost"
     STOPPED = "the worker stops"
@@ -77,13 +79,12 @@ class Minder:
         exited = asyncio.ensure_future(child.wait())
         kept = asyncio.ensure_future(self._keep())
         listened = asyncio.ensure_future(self._listen(child))
-        ends: list[asyncio.Future[Any]] = [exited, kept, self._asked]
+        ends: list[asyncio.Future[Any]] = [exited, self._asked, kept]
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             reason = self._reason(exited, kept)
-            if reason is Reason.LOST:
-                # Most often because the child has just published its end, and is about to exit.
-                await asyncio.wait({exited}, timeout=STOP_SECONDS)
+            if reason is Reason.PUBLISHED:
+                await asyncio.wait(ends[:2], timeout=GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not exited.done():
                 log.info("job %s: %s", self.job.id, reason.value)
         finally:
@@ -116,6 +117,7 @@ class Minder:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
+            env=threads.share(self.settings.worker_jobs) | os.environ,
             limit=2 * LINE_MAX,
         )
         assert child.stdin is not None
@@ -151,13 +153,13 @@ class Minder:
             await self._pause(renewed)
             renewed = time.monotonic()
             answer = await self._renewal()
-            if answer is None:
-                return Reason.LOST
+            if isinstance(answer, Reason):
+                return answer
             if answer.cancelled:
                 return Reason.CANCELLED
 
-    async def _renewal(self) -> Renewal | None:
-        """Tried until the lease has lapsed; None when it has."""
+    async def _renewal(self) -> Renewal | Reason:
+        """Tried until the lease has lapsed; a reason when there is none any more."""
         told = False
         while (left := self.lapses - time.monotonic()) > 0:
             sent, progress = time.monotonic(), self._progress
@@ -166,7 +168,7 @@ class Minder:
                 # Watched rather than timed out: cancelling a query can itself hang.
                 await asyncio.wait({attempt}, timeout=left)
                 if not attempt.done():
-                    return None
+                    return Reason.LOST
                 answer = attempt.result()
             except NO_ANSWER as error:
                 if not told:
@@ -180,7 +182,7 @@ class Minder:
                 self._progress = None
             self.lapses = sent + self.settings.lease_seconds
             return answer
-        return None
+        return Reason.LOST
 
     async def _pause(self, renewed: float) -> None:
         """Until a renewal is due: after a quarter of the lease, sooner when there is progress to send."""
@@ -190,11 +192,14 @@ class Minder:
             await asyncio.sleep(renewed + min(PROGRESS_SECONDS, quarter) - time.monotonic())
         self._told.clear()
 
-    async def _renew(self, progress: dict[str, Any] | None) -> Renewal | None:
+    async def _renew(self, progress: dict[str, Any] | None) -> Renewal | Reason:
+        job, token, lease = self.job.id, self.job.lease_token, self.settings.lease_seconds
         async with self.database.write() as session:
-            return await repository.renew(
-                session, self.job.id, self.job.lease_token, round(self.settings.lease_seconds * 1e3), progress
-            )
+            renewed = await repository.renew(session, job, token, round(lease * 1e3), progress)
+            if renewed is not None:
+                return renewed
+            # The child says itself how its job ended, and exits a moment later.
+            return Reason.PUBLISHED if await repository.published(session, job, token) else Reason.LOST
 
     async def _settle(self, reason: Reason) -> None:
         """Says how it ended, where the child has not. What cannot be said in time, the lapse of the lease says."""
@@ -206,7 +211,7 @@ class Minder:
             else:
                 await repository.release(session, job, token, blame=reason is not Reason.STOPPED)
 
-        if reason is not Reason.LOST:
+        if reason not in (Reason.LOST, Reason.PUBLISHED):
             patience = STOP_SECONDS if self._asked.done() else self.lapses - time.monotonic()
             await self._persist(settle, patience)
 

@@ -172,6 +172,12 @@ async def finish(
     return True
 
 
+async def published(session: AsyncSession, id: str, token: int) -> bool:
+    """Whether the job has ended under this very token: who held the lease has said so."""
+    ended = (JobRow.id == id, JobRow.lease_token == token, JobRow.state.not_in(ACTIVE))
+    return bool(await session.scalar(select(exists().where(*ended))))
+
+
 async def release(session: AsyncSession, id: str, token: int, *, blame: bool = True) -> JobRow | None:
     """Gives a running job up, as a lapsed lease does. Without `blame` the attempt does not count: its worker
     stopped in order. None when it has finished or the lease is lost."""

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
+import pytest
 from sqlalchemy import update
 
 from app.db.tables import JobRow
+from app.jobs import repository
 from tests.workers.conftest import Bench
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
@@ -130,3 +132,22 @@ def test_job_that_was_taken_away_publishes_nothing(run: Run) -> None:
             assert [path.name for path in (bench.settings.data_dir / "jobs").iterdir()] == [id]
 
     run(story)
+
+
+def test_job_that_has_ended_is_not_said_to_be_lost(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    """Its process publishes the end before it exits, and the supervisor may renew in between."""
+
+    async def story(bench: Bench) -> None:
+        id = await bench.add("work", payload={"seconds": 60})
+        async with bench.worker():
+            await until(lambda: bool(children()))
+            async with bench.database.write() as session:
+                token = (await bench.job(id)).lease_token
+                assert await repository.finish(session, id, token, "succeeded")
+            await until(lambda: not children())
+        assert (await bench.job(id)).state == "succeeded"
+
+    with caplog.at_level("INFO"):
+        run(story)
+    assert "its end is published" in caplog.text
+    assert "lost" not in caplog.text

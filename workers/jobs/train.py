@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -82,8 +80,6 @@ async def _publish(context: JobContext, name: str, digest: str) -> Outcome:
 
 def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Path, name: str) -> str:
     """Digest of the learner in the attempt's folder."""
-    # The server and other jobs want processors too.
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // (2 * context.settings.worker_jobs)))
     if (state := context.left(STATE_FILE)) is not None:
         resume(state.parent, context.folder)
     settings = own.encoder_hparams(asked.encoder, None if dataset.shape is None else tuple(dataset.shape))
