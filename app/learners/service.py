@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from app.http.fields import SLUG
-from app.http.problems import fail
+from app.http.problems import Fault, ProblemError, fail
 from hyperserve.types import Learner, LearnerCard, SpanOut
 from models.artifact import CONFIG_FILE, Artifact, ArtifactError, load
 from models.protocol import Span
 
 Late = Callable[[str], Awaitable[Artifact | None]]
 """Looks once more for a learner that is not here: it may have been trained a moment ago."""
+
+
+class UnknownLearnerError(ProblemError):
+    """422: no learner of the name is here; `Learners.find` may still find it."""
+
+    def __init__(self, name: str, served: Sequence[str]) -> None:
+        names = ", ".join(served) or "none"
+        detail = f"There is no such learner; served are: {names}."
+        super().__init__(Fault("unknown_learner", detail, "/learner"))
+        self.name = name
 
 
 class Learners:
@@ -26,7 +35,7 @@ class Learners:
         self.bundled = frozenset(artifacts)
         """Names of those from folders."""
         self._defaults = dict(defaults)
-        self._late: tuple[Late, asyncio.AbstractEventLoop] | None = None
+        self._late: Late | None = None
 
     @classmethod
     def load(cls, folders: Sequence[Path], defaults: Mapping[str, str], device: str) -> Learners:
@@ -64,23 +73,19 @@ class Learners:
         self.artifacts = {other: artifact for other, artifact in self.artifacts.items() if other != name}
 
     def look_late(self, late: Late) -> None:
-        """To be called on the event loop that `late` runs on."""
-        self._late = late, asyncio.get_running_loop()
+        """`late` is asked for what is not here."""
+        self._late = late
 
     async def find(self, name: str) -> Artifact | None:
         if name in self.artifacts or self._late is None:
             return self.artifacts.get(name)
-        return await self._late[0](name)
+        return await self._late(name)
 
     def named(self, name: str) -> Artifact:
-        """To be called off the event loop. Raises `ProblemError` 422."""
+        """Of those that are here. Raises `UnknownLearnerError`."""
         artifact = self.artifacts.get(name)
-        if artifact is None and self._late is not None:
-            late, loop = self._late
-            artifact = asyncio.run_coroutine_threadsafe(_awaited(late(name)), loop).result()
         if artifact is None:
-            served = ", ".join(self.artifacts) or "none"
-            raise fail("unknown_learner", f"There is no such learner; served are: {served}.", "/learner")
+            raise UnknownLearnerError(name, list(self.artifacts))
         return artifact
 
     def default(self, kind: str, pointer: str) -> Artifact:
@@ -107,10 +112,6 @@ class Learners:
 
     def card(self, artifact: Artifact) -> LearnerCard:
         return LearnerCard(**self.describe(artifact).model_dump(), card=artifact.card)
-
-
-async def _awaited(found: Awaitable[Artifact | None]) -> Artifact | None:
-    return await found
 
 
 def _span(span: Span) -> SpanOut:

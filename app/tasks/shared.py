@@ -17,7 +17,7 @@ from app.db.engine import Database
 from app.db.tables import TaskRow, VersionRow
 from app.http.problems import fail
 from app.ids import is_id
-from app.learners.service import Learners
+from app.learners.service import Learners, UnknownLearnerError
 from app.serving.engine import Engine
 from app.tasks import history, repository
 from app.tasks.garbage import Collector
@@ -53,7 +53,13 @@ class Shared:
         """The same, as the phase `decode` of a request."""
         started = time.perf_counter()
         with span("decode"):
-            answer = await self.off_loop(work, *args, **kwargs)
+            try:
+                answer = await self.off_loop(work, *args, **kwargs)
+            except UnknownLearnerError as error:
+                # Looked for here: a thread that waits for the database keeps others' requests waiting.
+                if await self.learners.find(error.name) is None:
+                    raise
+                answer = await self.off_loop(work, *args, **kwargs)
         timing["decode"] = timing.get("decode", 0.0) + (time.perf_counter() - started) * 1e3
         return answer
 
