@@ -18,7 +18,7 @@ from app.datasets import routes as dataset_routes
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
 from app.db.engine import Database
-from app.db.failures import NO_ANSWER, busy
+from app.db.failures import NO_ANSWER, at_fault, busy
 from app.db.migrate import prepare_database
 from app.http import handlers, openapi
 from app.http.body import Intake
@@ -218,6 +218,9 @@ def _busy(error: EngineBusy) -> ProblemError:
 
 
 def _database_failed(error: Exception) -> ProblemError:
+    if at_fault(error):
+        log.error("the database refused a statement", exc_info=error)
+        return fail("internal_error", "The server failed to answer.")
     log.warning("the database did not answer: %s", getattr(error, "orig", error))
     if busy(error):
         return fail("busy", "The database is busy.", headers={"Retry-After": "1"})

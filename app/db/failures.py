@@ -14,6 +14,13 @@ _BUSY_STATES = ("40", "55P03", "57014")
 """SQLSTATEs of PostgreSQL: rolled back for another's sake, a lock or a statement that took too long."""
 
 
+def at_fault(error: Exception) -> bool:
+    """Whether it is the statement or the tables that are wrong, which no waiting helps. Of one in `NO_ANSWER`."""
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    # SQLite calls a table that is not there operational as well.
+    return isinstance(origin, sqlite3.Error) and _code(origin) == sqlite3.SQLITE_ERROR
+
+
 def busy(error: Exception) -> bool:
     """Whether the database answers, but has no time. Of an exception in `NO_ANSWER`, else it is away."""
     if isinstance(error, PoolTimeoutError):
@@ -23,5 +30,9 @@ def busy(error: Exception) -> bool:
     origin = error.orig
     if isinstance(origin, sqlite3.Error):
         # The low byte: the rest tells which lock it was.
-        return (getattr(origin, "sqlite_errorcode", None) or 0) & 0xFF in _BUSY_SQLITE
+        return _code(origin) in _BUSY_SQLITE
     return str(getattr(origin, "sqlstate", None) or "").startswith(_BUSY_STATES)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF

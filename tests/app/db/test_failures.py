@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app.db.engine import Database
-from app.db.failures import NO_ANSWER, busy
+from app.db.failures import NO_ANSWER, at_fault, busy
 from tests.app.server import free_port
 from tests.servers.postgres import Databases
 
@@ -109,6 +109,22 @@ def test_a_locked_file_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             await holder.execute(text("SELECT 1"))
             assert busy(await failure(lambda: ask(database, "SELECT 1")))
         await database.close()
+
+    asyncio.run(test())
+
+
+def test_a_table_that_is_not_there_is_neither(tmp_path: Path) -> None:
+    """SQLite raises of it what it raises of a file that cannot be read; no waiting brings the table."""
+
+    async def test() -> None:
+        database = Database(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+        error = await failure(lambda: ask(database, "SELECT * FROM nothing"))
+        assert at_fault(error)
+        assert not busy(error)
+        away = Database(f"sqlite+aiosqlite:///{tmp_path / 'nowhere' / 'x.db'}")
+        assert not at_fault(await failure(lambda: ask(away, "SELECT 1")))
+        for one in (database, away):
+            await one.close()
 
     asyncio.run(test())
 
