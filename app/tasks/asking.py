@@ -89,17 +89,14 @@ class Asking:
     async def _served(self, head: Head, artifact: Artifact, number: int | None) -> tuple[Head, list[Notice]]:
         """The version to ask. Where a release replaced the learner, that is another one."""
         if artifact.digest == head.learner_digest:
-            return head, []
+            return head, [] if head.instead_of is None else [_replaced(head)]
         heads = self._shared.heads
         with heads.reading(head.task) as reading:
             # Once more, so that no change is missed between that reading and this one.
             head = await self._shared.head(head.tenant, head.task, number)
             renewed = await self._shared.renewer.renew(head, artifact)
             heads.put(renewed, reading, number)
-        detail = (
-            f"The learner was replaced: version {renewed.number} holds the same examples under the new one."
-        )
-        return renewed, [Notice(code="learner_replaced", detail=detail)]
+        return renewed, [_replaced(renewed)]
 
     async def _predictions(
         self, answers: Answers, queries: int, classes: Sequence[str], asked: schemas.AskOptions
@@ -108,3 +105,8 @@ class Asking:
         if queries * len(classes) < LONG_ANSWER:
             return work()
         return await self._shared.off_loop(work)
+
+
+def _replaced(head: Head) -> Notice:
+    detail = f"The learner was replaced: version {head.number} holds the same examples under the new one."
+    return Notice(code="learner_replaced", detail=detail)

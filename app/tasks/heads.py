@@ -27,6 +27,8 @@ class Head:
     shape: tuple[int, ...]
     revision: int = 1
     """Counts the changes of the task."""
+    instead_of: int | None = None
+    """Number of the version that it stands for, whose learner was replaced."""
 
     @property
     def weight(self) -> int:

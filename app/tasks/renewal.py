@@ -97,4 +97,4 @@ class Renewer:
 
 def _standing_for(head: Head, task: TaskRow, version: VersionRow) -> Head:
     """No more is known of what is current than when `head` was read."""
-    return replace(head_of(task, version), revision=head.revision)
+    return replace(head_of(task, version), revision=head.revision, instead_of=head.number)

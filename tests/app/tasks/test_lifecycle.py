@@ -164,6 +164,16 @@ def test_failure_to_commit_stores_nothing(roomy: Server, b64: B64) -> None:
     assert roomy.client.get("/v1/tasks").json()["items"] == []
 
 
+def test_lost_tables_are_a_fault_of_the_server(own_server: Server) -> None:
+    """Not a database that will be back: nobody would look for what is wrong."""
+    own_server.start()
+    with closing(database(own_server)) as connection:
+        connection.execute("ALTER TABLE versions RENAME TO lost")
+        problem(own_server.client.get("/v1/tasks"), 500, "internal_error")
+        connection.execute("ALTER TABLE lost RENAME TO versions")
+    assert own_server.client.get("/v1/tasks").status_code == 200
+
+
 def test_locked_database_is_busy(roomy: Server) -> None:
     """Another process holds the database for longer than the patience of this one."""
     with closing(database(roomy)) as connection:
@@ -278,7 +288,8 @@ def test_replaced_learner_and_history(own_server: Server, zoo: Path, tmp_path: P
     task = release("cosine", task.id)
     assert task.predict(CORNERS["c"])["version"] == 3
     assert task.predict(CORNERS["a"], version=1)["version"] == 4
-    assert task.predict(CORNERS["a"], version=1)["warnings"] == []
+    assert task.predict(CORNERS["a"], version=1)["warnings"][0]["code"] == "learner_replaced", "every time"
+    assert task.predict(CORNERS["a"])["warnings"] == []
     assert task.current == 3
     assert task.add({"b": [CORNERS["b"]]})["version"] == 5
     assert [(one["parent"], one["origin"]) for one in task.versions()] == [
