@@ -36,7 +36,7 @@ Service = Annotated[DatasetService, Depends(_service)]
     status_code=201,
     summary="Upload a labelled set: a zip of class folders, an npz, or a CSV of vectors",
     dependencies=[Depends(takes_key)],
-    responses=problems(409, *BODY, 507),
+    responses=problems(409, 410, *BODY, 507),
     openapi_extra=documents.UPLOAD,
 )
 async def create_dataset(

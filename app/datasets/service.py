@@ -11,7 +11,7 @@ from app.db.engine import Database
 from app.db.failures import NO_ANSWER
 from app.db.locks import FILES, lock
 from app.db.tables import DatasetRow
-from app.http.idempotency import UNCLAIMED, Claim
+from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail, pointer
 from app.http.upload import Spool, Upload
@@ -100,6 +100,7 @@ class DatasetService:
                     "dataset_in_use", "A learner is being trained on the dataset; cancel its job first."
                 )
             await repository.remove(session, tenant, id)
+            await forget(session, tenant, id)
         await self._collect(tenant, row.blob)
 
     async def _row(self, tenant: str, id: str) -> DatasetRow:
@@ -117,7 +118,7 @@ class DatasetService:
                 return False
             await repository.add(session, row)
             headers = {"Location": LOCATION.format(id=row.id)}
-            await claim.keep(session, 201, dataset_answer(row), headers)
+            await claim.keep(session, 201, dataset_answer(row), headers, row.id)
         return True
 
     async def _collect(self, tenant: str, sha256: str) -> None:

@@ -96,6 +96,8 @@ class ExampleRow(Base):
     label: Mapped[str] = mapped_column(LABEL)
     kind: Mapped[str] = mapped_column(String(16))
     blob: Mapped[str] = mapped_column(DIGEST)
+    prediction: Mapped[str | None] = mapped_column(ID)
+    """Id of the prediction whose query it is, where feedback made it; kept when its label changes."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
@@ -131,8 +133,6 @@ class PredictionRow(Base):
     """The label that the client says is right."""
     feedback_version: Mapped[int | None] = mapped_column(Integer)
     """Number of the version that the feedback made."""
-    feedback_example: Mapped[str | None] = mapped_column(ID)
-    """The example that it became there."""
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
@@ -217,7 +217,7 @@ class IdempotencyRow(Base):
     """A request that came with an Idempotency-Key; its response is stored with the request's effect."""
 
     __tablename__ = "idempotency"
-    __table_args__ = (UniqueConstraint("tenant", "key"), Index(None, "expires_at"))
+    __table_args__ = (UniqueConstraint("tenant", "key"), Index(None, "subject"), Index(None, "expires_at"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     tenant: Mapped[str] = mapped_column(TENANT)
@@ -230,6 +230,8 @@ class IdempotencyRow(Base):
     """Whose turn it is: the request that holds the lease."""
     lease_until: Mapped[int] = mapped_column(BigInteger)
     """Milliseconds of the database's clock; past it, without a response, the key is free again."""
+    subject: Mapped[str | None] = mapped_column(ID)
+    """Id of the task or dataset that the response shows: when it is deleted, the response is."""
     status: Mapped[int | None] = mapped_column(Integer)
     headers: Mapped[dict[str, str] | None] = mapped_column(JSON)
     response: Mapped[bytes | None] = mapped_column(LargeBinary)

@@ -60,6 +60,11 @@ CATALOGUE: dict[str, Entry] = {
         "Prediction lapsed",
         "Feedback is taken for a while only; add the input to the support set instead.",
     ),
+    "idempotency_deleted": Entry(
+        410,
+        "Made and deleted",
+        "What the request with this Idempotency-Key made is gone; make up a new key to make it again.",
+    ),
     "precondition_failed": Entry(
         412, "Changed meanwhile", "The task is not as If-Match says; read it again, then decide again."
     ),

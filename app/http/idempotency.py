@@ -80,8 +80,9 @@ class Claim:
         status: int,
         answer: BaseModel,
         headers: Mapping[str, str] | None = None,
+        subject: str | None = None,
     ) -> None:
-        """Stores the response, in the transaction that makes the effect.
+        """Stores the response, in the transaction that makes the effect. `subject` is what `forget` is to name.
 
         Raises `ProblemError` 409 where another request has taken the key over: the effect must not commit.
         """
@@ -89,6 +90,7 @@ class Claim:
             return
         values = {
             "status": status,
+            "subject": subject,
             "headers": dict(headers or {}) | {"Content-Type": "application/json"},
             "response": answer.model_dump_json().encode(),
         }
@@ -108,6 +110,13 @@ UNCLAIMED = Claim()
 """Of a caller that has no key."""
 
 
+async def forget(session: AsyncSession, tenant: str, subject: str) -> None:
+    """Drops what responses say of something, in the transaction that deletes it. Their keys stay answered."""
+    row = IdempotencyRow
+    gone = {"headers": null(), "response": null()}
+    await session.execute(update(row).where(row.tenant == tenant, row.subject == subject).values(gone))
+
+
 class Idempotency:
     """Claims keys in the database, for all processes that share it."""
 
@@ -119,8 +128,8 @@ class Idempotency:
     async def claim(self, request: Request, tenant: str, body: Body | str = "") -> AsyncIterator[Claim]:
         """The request's turn. `body` is the body, or the digest of one that the route has read itself.
 
-        Raises `Replay` where the key is answered, `ProblemError` 409 where its request is in flight, and 422
-        where the key is not one, or came with another request.
+        Raises `Replay` where the key is answered, `ProblemError` 409 where its request is in flight, 410 where
+        what it made is deleted, and 422 where the key is not one, or came with another request.
         """
         key = _key(request)
         if key is None:
@@ -150,6 +159,8 @@ class Idempotency:
             raise fail("idempotency_mismatch", "The key came with another request before.", f"/{HEADER}")
         if found.status is None:
             raise _in_flight()
+        if found.response is None:
+            raise fail("idempotency_deleted", "What the request made has been deleted since.")
         raise Replay(Response(found.response, found.status, {**(found.headers or {}), REPLAYED: "true"}))
 
     async def _renew(self, claim: Claim, done: asyncio.Event) -> None:
@@ -188,6 +199,7 @@ async def _insert(
         "route": route,
         "body": digest,
         "lease_until": now_ms() + lease_ms,
+        "subject": null(),
         "status": null(),
         "headers": null(),
         "response": null(),

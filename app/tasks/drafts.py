@@ -63,9 +63,14 @@ def extended(base: Base, addition: Addition) -> Draft:
     )
 
 
-def relabelled(base: Base, example: str, label: str) -> Draft:
-    """The same input as another example. Raises `ProblemError` 404."""
+def relabelled(base: Base, example: str, label: str, *, anew: bool = False) -> Draft:
+    """The same input as another example; where it has the label already, only if wanted `anew`.
+
+    Raises `ProblemError` 404.
+    """
     place = _place(base, example)
+    if base.examples[place].label == label and not anew:
+        return Draft(base.examples, tuple(range(len(base.examples))))
     held = replace(base.examples[place], id=new_id("ex"), label=label)
     return Draft(
         examples=(*base.examples[:place], held, *base.examples[place + 1 :]),

@@ -47,10 +47,12 @@ class Correction:
 
     def __call__(self, base: Base) -> Draft:
         """Where the query is an example already, by earlier feedback, that changes its label."""
-        if any(held.id == self.row.feedback_example for held in base.examples):
-            return relabelled(base, self.row.feedback_example or "", self.label)
+        row = self.row
+        for held in base.examples:
+            if held.prediction == row.id:
+                return relabelled(base, held.id, self.label, anew=True)
         start = base.examples[-1].position + 1
-        added = Held(start, new_id("ex"), self.label, self.row.kind, self.row.blob)
+        added = Held(start, new_id("ex"), self.label, row.kind, row.blob, row.id)
         sources = tuple(range(len(base.examples)))
         return Draft((*base.examples, added), sources, (added,), x=self.x, where="/label")
 
@@ -135,15 +137,14 @@ class Feedback:
         session: AsyncSession,
         _task: TaskRow,
         version: VersionRow,
-        draft: Draft,
+        _draft: Draft,
     ) -> None:
         row = await kept.get_prediction(session, seen.tenant, seen.id, lock=True)
         if row is None:
             raise _lapsed()
-        if (row.feedback, row.feedback_example) != (seen.feedback, seen.feedback_example):
+        if row.feedback_version != seen.feedback_version:
             raise AnsweredError
         row.feedback, row.feedback_version = label, version.number
-        (row.feedback_example,) = (held.id for held in draft.added)
 
     async def _again(self, row: PredictionRow, claim: Claim) -> Revised:
         number = row.feedback_version
@@ -155,7 +156,9 @@ class Feedback:
         revised = Revised(task_answer(*found), found[0].revision)
         if claim.id is not None:
             async with self._shared.database.write() as session:
-                await claim.keep(session, 201, revised.task, revised.headers())
+                if not await history.share_task(session, row.tenant, row.task_id):
+                    raise not_found()
+                await claim.keep(session, 201, revised.task, revised.headers(), row.task_id)
         return revised
 
 

@@ -22,6 +22,8 @@ class Held:
     label: str
     kind: str
     blob: str
+    prediction: str | None = None
+    """The kept prediction whose query it is, whatever its label has become since."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ async def share_task(session: AsyncSession, tenant: str, task: str) -> bool:
 
 async def get_held(session: AsyncSession, tenant: str, version: str) -> tuple[Held, ...]:
     """All examples of a version, in order."""
+    row = ExampleRow
     query = (
-        select(VersionExampleRow.position, ExampleRow.id, ExampleRow.label, ExampleRow.kind, ExampleRow.blob)
+        select(VersionExampleRow.position, row.id, row.label, row.kind, row.blob, row.prediction)
         .join(VersionExampleRow, VersionExampleRow.example_id == ExampleRow.id)
         .where(VersionExampleRow.version_id == version, ExampleRow.tenant == tenant)
         .order_by(VersionExampleRow.position)
@@ -137,12 +140,10 @@ async def add_version(
     await session.execute(insert(row).from_select(columns, source))
     if added:
         common = {"tenant": version.tenant, "task_id": version.task_id}
+        names = ("id", "label", "kind", "blob", "prediction")
         await session.execute(
             insert(ExampleRow),
-            [
-                {"id": held.id, "label": held.label, "kind": held.kind, "blob": held.blob, **common}
-                for held in added
-            ],
+            [{name: getattr(held, name) for name in names} | common for held in added],
         )
         await session.execute(
             insert(row),

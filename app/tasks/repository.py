@@ -95,10 +95,17 @@ class Removed:
     versions: list[tuple[str, str]]
     """Learner digest and version id."""
     blobs: set[str]
+    revision: int
+    """Where the task stood."""
 
 
 async def remove_task(session: AsyncSession, tenant: str, task: str) -> Removed | None:
     """None when there is no such task."""
+    # Locked first: a version that is being written lands before it is looked for, or not at all.
+    known = select(TaskRow.revision).where(TaskRow.tenant == tenant, TaskRow.id == task).with_for_update()
+    revision = (await session.scalars(known)).one_or_none()
+    if revision is None:
+        return None
     mine = (VersionRow.tenant == tenant, VersionRow.task_id == task)
     versions = [
         (row[0], row[1])
@@ -107,10 +114,8 @@ async def remove_task(session: AsyncSession, tenant: str, task: str) -> Removed 
     blobs: set[str] = set()
     for row in (ExampleRow, PredictionRow):
         blobs |= set(await session.scalars(select(row.blob).where(row.tenant == tenant, row.task_id == task)))
-    gone = await session.execute(
-        delete(TaskRow).where(TaskRow.tenant == tenant, TaskRow.id == task).returning(TaskRow.id)
-    )
-    return Removed(versions, blobs) if gone.one_or_none() else None
+    await session.execute(delete(TaskRow).where(TaskRow.tenant == tenant, TaskRow.id == task))
+    return Removed(versions, blobs, revision)
 
 
 async def unreferenced(session: AsyncSession, tenant: str, blobs: Collection[str]) -> set[str]:

@@ -101,6 +101,8 @@ class Reviser:
         shared = self._shared
         artifact = await shared.artifact(base.version.learner)
         draft, support = await shared.decode(timing, self._drafted, base, edit, artifact)
+        if draft.examples == base.examples:
+            return Revised(task_answer(base.task, base.version), base.task.revision)
         adapted, shape = await self._adapted(base, draft, support, artifact)
         timing |= adapted.timing
         version = VersionRow(
@@ -187,7 +189,7 @@ async def _written(
         update={"timing": timing, "warnings": list(draft.warnings)}
     )
     revised = Revised(answer, task.revision)
-    await terms.claim.keep(session, 201, answer, revised.headers(promoted=terms.promote))
+    await terms.claim.keep(session, 201, answer, revised.headers(promoted=terms.promote), task.id)
     if terms.promote:
         await record(session, changed(task))
     return revised

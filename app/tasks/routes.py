@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.http.body import Intake
 from app.http.context import Clock, Tenant, options_once, timed, unless_gone
-from app.http.etags import IfNoneMatch, etag, unchanged
+from app.http.etags import IfMatch, IfNoneMatch, etag, unchanged
 from app.http.fields import NoOptions, PageOptions
 from app.http.idempotency import Idempotency, takes_key
 from app.http.openapi import BODY, problems
@@ -44,7 +44,7 @@ Bodies = Annotated[Intake, Depends(_intake)]
     status_code=201,
     summary="Adapt a learner to a support set",
     dependencies=[Depends(takes_key)],
-    responses=problems(409, *BODY),
+    responses=problems(409, 410, *BODY),
     openapi_extra=documents.CREATE,
 )
 async def create_task(
@@ -98,12 +98,16 @@ async def get_task(
     "/tasks/{task_id}",
     status_code=204,
     summary="Delete a task and its inputs",
-    responses=problems(404, 422, 503),
+    responses=problems(404, 412, 422, 503),
 )
 async def delete_task(
-    task_id: str, service: Service, tenant: Tenant, _options: Annotated[NoOptions, Query()]
+    task_id: str,
+    service: Service,
+    tenant: Tenant,
+    condition: IfMatch,
+    _options: Annotated[NoOptions, Query()],
 ) -> None:
-    await service.delete(tenant, task_id)
+    await service.delete(tenant, task_id, condition)
 
 
 @router.post(

@@ -11,8 +11,8 @@ from app.db.changes import record
 from app.db.engine import Database
 from app.db.tables import TaskRow, VersionRow
 from app.http.body import Body
-from app.http.etags import etag
-from app.http.idempotency import UNCLAIMED, Claim
+from app.http.etags import UNCONDITIONAL, Condition, etag
+from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
 from app.ids import is_id, new_id
 from app.learners.service import Learners
@@ -97,7 +97,7 @@ class TaskService:
         async def rows(session: AsyncSession) -> None:
             await repository.add_task(session, task, version, examples)
             headers = {"Location": f"/v1/tasks/{task.id}", "ETag": etag(task.revision)}
-            await claim.keep(session, 201, _created(task, version, prepared, timing), headers)
+            await claim.keep(session, 201, _created(task, version, prepared, timing), headers, task.id)
 
         with shared.heads.reading(task.id) as reading:
             await shared.writer.version(version, dict(prepared.blobs), adapted.features, rows)
@@ -124,13 +124,15 @@ class TaskService:
         following = Cursor(ids[-1]).encode() if len(ids) < len(ways) else None
         return await self._shared.off_loop(lambda: page_bytes([task_answer(*row) for row in rows], following))
 
-    async def delete(self, tenant: str, task: str) -> None:
+    async def delete(self, tenant: str, task: str, condition: Condition = UNCONDITIONAL) -> None:
         """The task, its weights, its cached features and the inputs that no other task holds."""
         shared, removed = self._shared, None
         if is_id(task, "task"):
             async with shared.database.write() as session:
                 removed = await repository.remove_task(session, tenant, task)
                 if removed is not None:
+                    condition.check(removed.revision)
+                    await forget(session, tenant, task)
                     await record(session, purged(tenant, task, [id for _, id in removed.versions]))
         if removed is None:
             raise not_found()

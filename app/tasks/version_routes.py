@@ -44,7 +44,7 @@ def _answer(revised: Revised, response: Response, request: Request) -> Task:
     status_code=201,
     summary="Add examples to a task: its next version",
     dependencies=[Depends(takes_key)],
-    responses=problems(404, 409, 412, *BODY),
+    responses=problems(404, 409, 410, 412, *BODY),
     openapi_extra=documents.ADD_SUPPORT,
 )
 async def add_support(

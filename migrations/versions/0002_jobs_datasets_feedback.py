@@ -33,6 +33,8 @@ def upgrade() -> None:
         versions.add_column(sa.Column("parent", sa.Integer(), nullable=True))
         versions.add_column(sa.Column("origin", sa.String(16), nullable=False, server_default="created"))
     op.execute("UPDATE versions SET parent = number - 1, origin = 'renewed' WHERE number > 1")
+    with op.batch_alter_table("examples") as examples:
+        examples.add_column(sa.Column("prediction", sa.String(40), nullable=True))
     _create_predictions()
     _create_datasets()
     _create_learners()
@@ -53,7 +55,6 @@ def _create_predictions() -> None:
         sa.Column("blob", sa.String(64), nullable=False),
         sa.Column("feedback", sa.String(200), nullable=True),
         sa.Column("feedback_version", sa.Integer(), nullable=True),
-        sa.Column("feedback_example", sa.String(40), nullable=True),
         _time("expires_at"),
         _time(),
         sa.ForeignKeyConstraint(
@@ -146,6 +147,7 @@ def _create_idempotency() -> None:
         sa.Column("body", sa.String(64), nullable=False),
         _id("token"),
         sa.Column("lease_until", sa.BigInteger(), nullable=False),
+        sa.Column("subject", sa.String(40), nullable=True),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("headers", sa.JSON(), nullable=True),
         sa.Column("response", sa.LargeBinary(), nullable=True),
@@ -154,6 +156,7 @@ def _create_idempotency() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_idempotency")),
         sa.UniqueConstraint("tenant", "key", name=op.f("uq_idempotency_tenant_key")),
     )
+    op.create_index(op.f("ix_idempotency_subject"), "idempotency", ["subject"])
     op.create_index(op.f("ix_idempotency_expires_at"), "idempotency", ["expires_at"])
 
 
@@ -174,6 +177,8 @@ def _create_changes() -> None:
 def downgrade() -> None:
     for table in ("changes", "idempotency", "jobs", "learners", "datasets", "predictions"):
         op.drop_table(table)
+    with op.batch_alter_table("examples") as examples:
+        examples.drop_column("prediction")
     with op.batch_alter_table("versions") as versions:
         versions.drop_column("origin")
         versions.drop_column("parent")

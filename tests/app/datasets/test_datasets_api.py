@@ -105,6 +105,8 @@ def test_a_key_makes_an_upload_safe_to_send_again(client: httpx.Client) -> None:
     assert second.headers["idempotency-replayed"] == "true"
     assert len(client.get("/v1/datasets").json()["items"]) == 1
     problem(upload(client, VECTORS + b"cat,7,8\n", headers), 422, "idempotency_mismatch")
+    client.delete(f"/v1/datasets/{first.json()['id']}")
+    problem(upload(client, VECTORS, headers), 410, "idempotency_deleted")
 
 
 def test_pages(client: httpx.Client) -> None:

@@ -16,7 +16,7 @@ from app.db.clock import now_ms
 from app.db.engine import Database
 from app.db.tables import ChangeRow, IdempotencyRow
 from app.http.body import Body
-from app.http.idempotency import Claim, Idempotency, Replay
+from app.http.idempotency import Claim, Idempotency, Replay, forget
 from app.http.problems import ProblemError
 from hyperserve.types import Health
 
@@ -85,6 +85,23 @@ def test_an_answered_key_is_replayed(run: Callable[..., None]) -> None:
         assert stored.headers["content-type"] == "application/json"
         assert stored.headers["idempotency-replayed"] == "true"
         assert await effects(database) == ["first"]
+
+    run(test)
+
+
+def test_what_is_deleted_is_not_told_any_more(run: Callable[..., None]) -> None:
+    """And not made again by a request that comes late."""
+
+    async def test(database: Database, keys: Idempotency) -> None:
+        for tenant in ("t", "u"):
+            async with keys.claim(request("k"), tenant, JSON) as claim, database.write() as session:
+                await claim.keep(session, 201, ANSWER, {"Location": "/v1/things/1"}, "thing_1")
+        async with database.write() as session:
+            await forget(session, "t", "thing_1")
+        assert await refused(keys, "k") == "idempotency_deleted"
+        async with database.read() as session:
+            told = list(await session.scalars(select(IdempotencyRow).order_by(IdempotencyRow.tenant)))
+        assert [(row.response is None, row.headers is None) for row in told] == [(True, True), (False, False)]
 
     run(test)
 

@@ -35,6 +35,16 @@ def test_what_changes_nothing_keeps_the_tag(pets: Living) -> None:
     assert pets.etag() == before
 
 
+def test_a_task_is_deleted_as_it_was_seen(pets: Living) -> None:
+    seen = pets.etag()
+    pets.add({"c": [CORNERS["c"]]})
+    response = pets.client.delete(pets.path, headers={"If-Match": seen})
+    problem(response, 412, "precondition_failed")
+    assert pets.label(CORNERS["c"]) == "c"
+    assert pets.client.delete(pets.path, headers={"If-Match": pets.etag()}).status_code == 204
+    problem(pets.client.delete(pets.path, headers={"If-Match": "*"}), 404, "task_not_found")
+
+
 def test_answers_to_changes_carry_the_new_tag(pets: Living) -> None:
     example = f"{pets.path}/support/{pets.examples()[0]['id']}"
     for method, path, body in (

@@ -82,6 +82,24 @@ def test_corrected(pets: Living) -> None:
     assert feedback(pets.client, id, "a")["version"] == 4
 
 
+def test_corrected_whatever_became_of_the_example(pets: Living) -> None:
+    """Relabelled by hand, or as another version has it: it is still the same query, and stands once."""
+    (id,) = pets.kept(QUERY)
+    feedback(pets.client, id, "a")
+    pets.relabel(pets.examples()[-1]["id"], "b")
+    assert feedback(pets.client, id, "c")["shots"] == {"a": 1, "b": 1, "c": 1}
+    pets.promote(2)
+    assert feedback(pets.client, id, "d")["shots"] == {"a": 1, "b": 1, "d": 1}
+
+
+def test_said_of_an_example_that_has_the_label_by_now(pets: Living) -> None:
+    (id,) = pets.kept(QUERY)
+    feedback(pets.client, id, "a")
+    pets.relabel(pets.examples()[-1]["id"], "b")
+    assert feedback(pets.client, id, "b")["shots"] == {"a": 1, "b": 2}
+    assert feedback(pets.client, id, "a")["shots"] == {"a": 2, "b": 1}
+
+
 def test_an_example_that_was_taken_out_comes_back(pets: Living) -> None:
     (id,) = pets.kept(QUERY)
     feedback(pets.client, id, "a")

@@ -60,6 +60,13 @@ def test_relabelled_example_is_another_example(pets: Living) -> None:
     assert pets.label([1.0, 8.0]) == "a"
 
 
+def test_relabelled_to_what_it_is(pets: Living) -> None:
+    """No version: sent again and again it would make any number of them."""
+    example = pets.examples()[0]
+    assert pets.relabel(example["id"], example["label"])["version"] == 1
+    assert (pets.examples()[0], len(pets.versions())) == (example, 1)
+
+
 def test_relabelled_to_a_new_class(pets: Living) -> None:
     pets.add({"a": [[-9.0, 0.0]]})
     made = pets.relabel(pets.examples()[2]["id"], "cafe\u0301")

@@ -1,0 +1,75 @@
+"""A deleted task takes along what is written at the same moment, and what was answered of it before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+
+from app.db.engine import Database
+from app.db.tables import TaskRow, VersionRow
+from app.ids import new_id
+from app.tasks import history, repository
+from app.tasks.history import Held
+from app.tasks.repository import StoredExample
+from tests.app.problems import OK, problem
+from tests.app.tasks.living import Living, feedback
+
+VALUES = {"learner": "l", "learner_digest": "d", "seed": 1, "classes": ["a"], "shots": [1], "shape": [1]}
+
+
+def version_of(task: TaskRow, number: int) -> VersionRow:
+    return VersionRow(id=new_id("ver"), tenant="t", task_id=task.id, number=number, **VALUES)
+
+
+def test_a_version_that_is_written_meanwhile_goes_too(database_url: str) -> None:
+    """Its id and its inputs are among what must be cleared away outside the database."""
+
+    async def test() -> None:
+        database = Database(database_url)
+        task = TaskRow(id=new_id("task"), tenant="t", name=None, current=1)
+        first, second = version_of(task, 1), version_of(task, 2)
+        async with database.write() as session:
+            await repository.add_task(session, task, first, [StoredExample("a", "vector", "0" * 64)])
+
+        async def delete() -> repository.Removed | None:
+            async with database.write() as session:
+                return await repository.remove_task(session, "t", task.id)
+
+        async with database.write() as session:
+            await history.lock_task(session, "t", task.id)
+            deleting = asyncio.create_task(delete())
+            await asyncio.sleep(0.1)
+            added = [Held(1, new_id("ex"), "a", "vector", "1" * 64)]
+            await history.add_version(session, second, first, added=added)
+        removed = await deleting
+        assert removed is not None
+        assert {id for _, id in removed.versions} == {first.id, second.id}
+        assert removed.blobs == {"0" * 64, "1" * 64}
+        assert await delete() is None
+        await database.close()
+
+    asyncio.run(test())
+
+
+def test_answers_that_keys_repeat_are_forgotten(client: httpx.Client) -> None:
+    """They hold labels and the name. Sent again, the request makes nothing and is told why."""
+    support = {"a": OK, "b": OK}
+    key = {"Idempotency-Key": new_id("key")}
+    made = client.post("/v1/tasks", json={"support": support}, headers=key).json()["id"]
+    task = Living(client, made)
+    (id,) = task.kept(OK[0])
+    feedback(client, id, "a")
+    requests = [
+        ("/v1/tasks", {"support": support}, key),
+        (f"{task.path}/support", {"support": {"c": OK}}, {"Idempotency-Key": new_id("key")}),
+        # The second is answered by what the first has made.
+        (f"/v1/predictions/{id}/feedback", {"label": "b"}, {"Idempotency-Key": new_id("key")}),
+        (f"/v1/predictions/{id}/feedback", {"label": "b"}, {"Idempotency-Key": new_id("key")}),
+    ]
+    for path, body, headers in requests:
+        assert client.post(path, json=body, headers=headers).status_code == 201
+    assert client.delete(task.path).status_code == 204
+    for path, body, headers in requests:
+        problem(client.post(path, json=body, headers=headers), 410, "idempotency_deleted")
+    assert made not in client.get("/v1/tasks").text
