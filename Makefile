@@ -10,8 +10,9 @@ TORCH_INDEX = $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pyt
 serve: $(VENV)/.server
 	$(VENV)/bin/hyperserve serve
 
+# One process per core; tests of a file stay together, so that they share their servers.
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 slow: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m slow --timeout 600

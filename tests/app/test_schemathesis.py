@@ -50,8 +50,9 @@ def run(server: Server, task: str, tmp_path: Path) -> Callable[..., None]:
     return schemathesis
 
 
+@pytest.mark.timeout(150)
 def test_no_answer_contradicts_the_document(run: Callable[..., None]) -> None:
-    run(examples=50, seconds=55)
+    run(examples=10, seconds=140)
 
 
 @pytest.mark.slow
