@@ -112,11 +112,15 @@ class Versions:
     async def support(
         self, tenant: str, task: str, number: int | None, cursor: str | None, limit: int
     ) -> Page[Example]:
-        """Examples of a version in order. The cursor stays with its version, whatever is current by then."""
+        """Examples of a version in order. The cursor stays with its version, whatever is current by then.
+
+        Raises `ProblemError` 422 for a cursor of another version than the one that is named.
+        """
         async with self._shared.database.read() as session:
             found = await self._shared.find(session, tenant, task, number)
             version, after = (found[1].id, -1) if cursor is None else _place(cursor)
-            if cursor is not None and not await history.owns(session, tenant, task, version):
+            other = number is not None and version != found[1].id
+            if cursor is not None and (other or not await history.owns(session, tenant, task, version)):
                 raise fail("bad_cursor", "This is no next_cursor of this list.", "/cursor")
             rows = await history.page_examples(session, tenant, version, after, limit + 1)
         more = len(rows) > limit
