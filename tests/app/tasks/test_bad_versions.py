@@ -156,16 +156,6 @@ def test_flags_of_a_body(pets: Living, flag: object) -> None:
     error(pets.client.post(f"{pets.path}/support", json=body), 422, "wrong_type", "/promote")
 
 
-def test_a_cursor_of_another_version(pets: Living) -> None:
-    """The page would hold examples that the version does not have."""
-    pets.add({"c": [[1.0, 1.0]]})
-    support = f"{pets.path}/support"
-    cursor = pets.client.get(f"{support}?limit=1").json()["next_cursor"]
-    error(pets.client.get(support, params={"cursor": cursor, "version": 1}), 422, "bad_cursor", "/cursor")
-    page = pets.client.get(support, params={"cursor": cursor, "version": 2})
-    assert [example["label"] for example in page.json()["items"]] == ["b", "c"]
-
-
 def test_cursors_of_other_lists(client: httpx.Client, pets: Living) -> None:
     other = living(client, {label: [CORNERS[label]] * 2 for label in ("a", "b")})
     other.add({"a": [CORNERS["a"]]})

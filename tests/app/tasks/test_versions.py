@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.app.problems import create
+from tests.app.problems import create, error
 from tests.app.server import Server
 from tests.app.tasks.living import CORNERS, Living, living
 
@@ -58,6 +58,16 @@ def test_relabelled_example_is_another_example(pets: Living) -> None:
     assert wrong["id"] not in {example["id"] for example in pets.examples()}
     assert pets.examples(version=2)[2] == wrong
     assert pets.label([1.0, 8.0]) == "a"
+
+
+def test_a_cursor_of_another_version(pets: Living) -> None:
+    """The page would hold examples that the version does not have."""
+    pets.add({"c": [[1.0, 1.0]]})
+    support = f"{pets.path}/support"
+    cursor = pets.client.get(f"{support}?limit=1").json()["next_cursor"]
+    error(pets.client.get(support, params={"cursor": cursor, "version": 1}), 422, "bad_cursor", "/cursor")
+    page = pets.client.get(support, params={"cursor": cursor, "version": 2})
+    assert [example["label"] for example in page.json()["items"]] == ["b", "c"]
 
 
 def test_relabelled_to_what_it_is(pets: Living) -> None:
