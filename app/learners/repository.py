@@ -55,9 +55,11 @@ async def get(session: AsyncSession, tenant: str, name: str) -> Trained | None:
 
 
 async def listed(session: AsyncSession, tenant: str, after: str | None, limit: int) -> list[Trained]:
-    """In the order of names, starting after the name `after`."""
-    query = _trained(tenant).order_by(LearnerRow.name).limit(limit)
-    query = query if after is None else query.where(LearnerRow.name > after)
+    """In the order of names, as Python has it, starting after the name `after`."""
+    # A database of some language sorts hyphens as if they were not there.
+    name = LearnerRow.name.collate("C" if session.get_bind().dialect.name == "postgresql" else "BINARY")
+    query = _trained(tenant).order_by(name).limit(limit)
+    query = query if after is None else query.where(name > after)
     return [Trained(*row) for row in await session.execute(query)]
 
 
