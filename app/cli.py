@@ -29,22 +29,22 @@ def serve(
 ) -> None:
     """Start the service. Flags stand over HYPERSERVE_* in the environment, those over .env."""
     _set(host=host, port=port, workers=workers, data_dir=data_dir, worker=worker)
-    from app.db.migrate import prepare_database
-    from app.secret import SecretError, check_secret
+    from logging.config import dictConfig
+
+    from app.cli_errors import checked_settings, one_line
+    from app.db.migrate import WAIT_SECONDS, prepare_database
+    from app.secret import check_secret
     from app.server import leave, run
-    from app.settings import Settings
+    from app.telemetry import logs
     from app.worker_process import worker_beside
 
-    settings = Settings()
-    try:
+    settings = checked_settings()
+    dictConfig(logs.config(settings.log_format, settings.log_level))
+    with one_line():
         check_secret(settings)
-    except SecretError as error:
-        typer.echo(f"hyperserve: {error}", err=True)
-        raise typer.Exit(2) from None
-    if settings.workers > 1:
-        # Once, before the processes race to do it.
+        # Once, before several processes race to do it.
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        prepare_database(settings)
+        prepare_database(settings, WAIT_SECONDS)
     with worker_beside() if settings.worker else nullcontext():
         run(settings)
     leave()
@@ -58,6 +58,9 @@ def worker(
 ) -> None:
     """Run jobs of the queue, for servers on this or other machines that share its database and blobs."""
     _set(worker_device=device, worker_jobs=jobs, data_dir=data_dir)
+    from app.cli_errors import checked_settings
+
+    checked_settings()
     from workers.__main__ import main
 
     main([])
@@ -72,12 +75,13 @@ def _set(**options: object) -> None:
 @database.command()
 def upgrade() -> None:
     """Bring the database to the revision of this code."""
+    from app.cli_errors import checked_settings, one_line
     from app.db import migrate
-    from app.settings import Settings
 
-    settings = Settings()
+    settings = checked_settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    migrate.upgrade(settings.database)
+    with one_line():
+        migrate.upgrade(settings.database)
 
 
 @app.command()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import make_url
 
-from app.db.blobs import Blobs
+from app.cli_errors import checked_settings, one_line, stop
+from app.db.blobs import STORE_ERRORS, Blobs
 from app.db.engine import Database
-from app.db.migrate import DatabaseRevisionError, prepare_database, revision
+from app.db.migrate import prepare_database, revision
 from app.db.tables import REVISION
 from app.maintenance.archive import BackupError, Manifest
 from app.maintenance.backup import backup as write_backup
@@ -42,7 +43,9 @@ def gc(
 
     settings = _current()
     title = "would be deleted" if dry_run else "deleted"
-    _print(title, asdict(asyncio.run(work(settings))), as_json=as_json)
+    with _one_line():
+        report = asyncio.run(work(settings))
+    _print(title, asdict(report), as_json=as_json)
 
 
 def backup(
@@ -68,22 +71,21 @@ def restore(
         async with _opened(settings) as (database, blobs):
             return await read_backup(database, blobs, file)
 
-    settings = Settings()
+    settings = checked_settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    try:
+    with one_line():
         prepare_database(settings)
-    except DatabaseRevisionError as error:
-        _fail(f"{error}")
     _report("restored", lambda: asyncio.run(work(settings)), as_json=as_json)
 
 
 def _current() -> Settings:
-    settings = Settings()
+    settings = checked_settings()
     if settings.uses_sqlite and not _exists(settings):
-        _fail(f"there is no database at {settings.database}")
-    found = revision(settings.database)
+        stop(f"there is no database at {settings.database}")
+    with one_line():
+        found = revision(settings.database)
     if found != REVISION:
-        _fail(f"the database is at revision {found}, this code needs {REVISION}: run `hyperserve db upgrade`")
+        stop(f"the database is at revision {found}, this code needs {REVISION}: run `hyperserve db upgrade`")
     return settings
 
 
@@ -103,12 +105,20 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Database, Blobs]]:
 
 
 def _report(done: str, work: Callable[[], Manifest], *, as_json: bool) -> None:
-    try:
+    with _one_line():
         manifest = work()
-    except BackupError as error:
-        _fail(f"{error}")
     counts = manifest.rows | {"blobs": manifest.blobs, "bytes of blobs": manifest.size}
     _print(done, counts, as_json=as_json)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Also for what is wrong with a backup, a disk or a store."""
+    try:
+        with one_line():
+            yield
+    except (BackupError, *STORE_ERRORS) as error:
+        stop(f"{error}")
 
 
 def _print(title: str, counts: dict[str, int], *, as_json: bool) -> None:
@@ -119,8 +129,3 @@ def _print(title: str, counts: dict[str, int], *, as_json: bool) -> None:
     for name, count in counts.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     Console().print(table)
-
-
-def _fail(reason: str) -> NoReturn:
-    typer.echo(f"hyperserve: {reason}", err=True)
-    raise typer.Exit(1)

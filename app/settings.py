@@ -16,7 +16,13 @@ class Settings(BaseSettings):
     """Every option is an environment variable with the prefix `HYPERSERVE_`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HYPERSERVE_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="HYPERSERVE_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # Of a secret or a URL with a password as well.
+        hide_input_in_errors=True,
     )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")

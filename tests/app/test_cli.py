@@ -98,6 +98,29 @@ def test_broken_learner_stops_the_start(tmp_path: Path) -> None:
     assert "broken/config.json: format None is unknown" in found.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "worker", "gc", "db upgrade"])
+def test_a_setting_at_fault_is_named_and_not_repeated(command: str, tmp_path: Path) -> None:
+    found = hyperserve(*command.split(), HYPERSERVE_DATA_DIR=str(tmp_path), HYPERSERVE_SECRET="hunter2")
+    assert found.returncode == 2
+    assert found.stderr.startswith("hyperserve: HYPERSERVE_SECRET: ")
+    assert len(found.stderr.splitlines()) == 1
+    assert "hunter2" not in found.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "gc", "backup x.tar", "restore x.tar", "db upgrade"])
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite:////proc/none/x.db", "nonsense://u:hunter2@h/x"],
+)
+def test_a_database_that_cannot_be_used_is_one_line(command: str, url: str, tmp_path: Path) -> None:
+    data = str(tmp_path / "data")
+    found = hyperserve(*command.split(), cwd=tmp_path, HYPERSERVE_DATA_DIR=data, HYPERSERVE_DATABASE_URL=url)
+    assert found.returncode == 1
+    assert found.stderr.startswith("hyperserve: ")
+    assert len(found.stderr.splitlines()) == 1
+    assert "hunter2" not in found.stderr
+
+
 def test_environment_stands_over_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("HYPERSERVE_PORT=1\nHYPERSERVE_HOST=dotenv\n")
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from alembic import command
 from sqlalchemy import create_engine, inspect
 
 from app.db.migrate import (
+    DatabaseAwayError,
     DatabaseRevisionError,
     alembic_config,
     prepare_database,
@@ -19,7 +21,7 @@ from app.db.migrate import (
 )
 from app.db.tables import REVISION, Base
 from app.settings import Settings
-from tests.servers.postgres import Databases
+from tests.servers.postgres import Databases, Postgres
 
 TABLES = set(Base.metadata.tables)
 
@@ -74,6 +76,23 @@ def test_another_database_is_not(postgres: str) -> None:
         prepare_database(settings)
     upgrade(settings.database)
     prepare_database(settings)
+
+
+def test_a_server_that_starts_later_is_waited_for(own_postgres_server: Postgres) -> None:
+    settings = Settings(database_url=own_postgres_server.url)
+    upgrade(settings.database)
+    own_postgres_server.stop()
+    with pytest.raises(DatabaseAwayError, match="does not answer"):
+        prepare_database(settings)
+    later = threading.Timer(1, own_postgres_server.start)
+    later.start()
+    prepare_database(settings, 30)
+    later.join()
+
+
+def test_a_file_that_cannot_be_opened_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseAwayError, match="unable to open database file"):
+        prepare_database(Settings(database_url=f"sqlite:///{tmp_path}/none/x.db"), 30)
 
 
 @pytest.mark.parametrize(
