@@ -1,0 +1,83 @@
+"""Hypernet-PPA: a hypernetwork writes the classifier one class at a time (after Qiao et al. 2018, 1706.03466).
+
+From the mean feature of a class, s_c = mean f(x), one MLP shared by all classes writes that class's row,
+
+    (w_c, b_c) = φ(s_c),    logit_c(q) = w_c·f(q) + b_c.
+
+A class never sees its neighbours, so any way, any shot and any order of classes will do, and adding examples is a
+running sum of the means. Task weights: per class row w_c, b_c, s_c and the number of shots. Deterministic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.bayes.calibration import Calibration, task_terms
+from models.encoders.base import Encoder
+from models.fewshot.classes import class_sums, cross_entropy, embed_episodes, per_log_way
+from models.fewshot.linear import answer, linear_logits, linear_weights
+from models.noise import Noise
+from models.predictive import Categorical
+from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits
+
+
+class PpaConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: int = Field(default=256, ge=1, le=4096)
+    depth: int = Field(default=2, ge=1, le=8)
+    """Linear layers of φ."""
+
+
+class Ppa(MetaLearner):
+    Config = PpaConfig
+    traits = Traits(incremental=True, representation="feed-forward")
+
+    def __init__(self, encoder: Encoder, config: PpaConfig) -> None:
+        super().__init__()
+        if encoder.dim is None:
+            raise LearnerError("ppa needs an encoder of fixed feature length")
+        self.encoder = encoder
+        self.config = config
+        self.calibration = Calibration()
+        layers: list[nn.Module] = []
+        width = encoder.dim
+        for _ in range(config.depth - 1):
+            layers += [nn.Linear(width, config.hidden), nn.ReLU()]
+            width = config.hidden
+        self.hypernet = nn.Sequential(*layers, nn.Linear(width, encoder.dim + 1))
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
+        features: Tensor = self.encoder(x)
+        return features
+
+    def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        sums, shots = class_sums(support, support.features)
+        if prior is not None:
+            old_way = prior.class_key.shape[1]
+            sums[:, :old_way] += prior.rows["mean"] * prior.rows["shots"][..., None]
+            shots[:, :old_way] += prior.rows["shots"]
+        means = sums / shots.clamp_min(1)[..., None]
+        weight, bias = self.hypernet(means).split((means.shape[-1], 1), dim=-1)
+        weights = linear_weights(support, weight, bias[..., 0])
+        return replace(
+            weights,
+            task={"terms": task_terms(support.n_way, shots)},
+            rows={**weights.rows, "mean": means, "shots": shots},
+        )
+
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Categorical:
+        return answer(self.calibration, weights, linear_logits(weights, features))
+
+    def loss(self, episodes: Episodes, progress: float) -> Losses:
+        """Cross-entropy of the known queries over log way; foreign queries take no part."""
+        embedded = embed_episodes(self.embed, episodes)
+        logits = linear_logits(self.adapt(embedded.support), embedded.query)
+        nll = cross_entropy(logits.log_softmax(-1), embedded.target, embedded.known)
+        return Losses(per_log_way(nll, episodes.n_way), {"nll": nll.detach()})
