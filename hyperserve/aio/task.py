@@ -131,9 +131,11 @@ class AsyncTask(types.Task):
         """This task as the server has it now. Raises NotFoundError when it is gone."""
         return await fetch_task(self._transport, Request("GET", path("tasks", self.id)))
 
-    async def delete(self) -> None:
+    async def delete(self, *, if_unchanged: bool = False) -> None:
         """Remove the task and its examples. Raises NotFoundError when it is gone."""
-        await self._transport.send(Request("DELETE", path("tasks", self.id), repeatable=False))
+        headers = self._condition(if_unchanged)
+        where = path("tasks", self.id)
+        await self._transport.send(Request("DELETE", where, headers=headers, repeatable=False))
 
     async def _set(
         self, method: str, where: str, fields: dict[str, str | int | None], if_unchanged: bool

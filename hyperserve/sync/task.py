@@ -128,9 +128,11 @@ class Task(types.Task):
         """This task as the server has it now. Raises NotFoundError when it is gone."""
         return fetch_task(self._transport, Request("GET", path("tasks", self.id)))
 
-    def delete(self) -> None:
+    def delete(self, *, if_unchanged: bool = False) -> None:
         """Remove the task and its examples. Raises NotFoundError when it is gone."""
-        self._transport.send(Request("DELETE", path("tasks", self.id), repeatable=False))
+        headers = self._condition(if_unchanged)
+        where = path("tasks", self.id)
+        self._transport.send(Request("DELETE", where, headers=headers, repeatable=False))
 
     def _set(self, method: str, where: str, fields: dict[str, str | int | None], if_unchanged: bool) -> Task:
         headers = self._condition(if_unchanged)

@@ -71,6 +71,7 @@ def test_two_who_change_a_task_notice_each_other(live: hs.Client, task: hs.Task)
     for change in (
         lambda: yours.add({"down": [[0.0, -1.0]]}, if_unchanged=True),
         lambda: yours.promote(1, if_unchanged=True),
+        lambda: yours.delete(if_unchanged=True),
     ):
         with pytest.raises(hs.PreconditionFailedError) as raised:
             change()
