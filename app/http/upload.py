@@ -26,6 +26,8 @@ _BUFFER = 1 << 20
 """Bytes that are written and hashed at a time, in a thread."""
 _ENVELOPE = 64 << 10
 """Bytes that boundaries and headers of a multipart body may take."""
+_SLOWEST = 16 << 10
+"""Bytes a second: there are few turns, and a client that drips could keep one for ever."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Spool:
     """Receives some files at a time into a folder."""
 
     def __init__(self, folder: Path, *, most: int, at_once: int, seconds: float) -> None:
-        """At most `most` bytes a file; `seconds` is how long a client may send nothing."""
+        """At most `most` bytes a file; `seconds` is how long a client may send nothing, or be behind."""
         self._folder = folder
         self._most = most
         self._left = at_once
@@ -80,18 +82,24 @@ class Spool:
             self._left += 1
 
     async def _read(self, request: Request, reader: _Sink | _Reader, sink: _Sink) -> None:
-        stream = request.stream()
+        stream, received = request.stream(), 0
+        started = asyncio.get_running_loop().time()
         try:
             while True:
-                async with asyncio.timeout(self._seconds):
+                ahead = received / _SLOWEST + started - asyncio.get_running_loop().time()
+                async with asyncio.timeout(self._seconds + min(0.0, ahead)):
                     chunk = await anext(stream, None)
                 if chunk is None:
                     break
+                received += len(chunk)
+                if received > self._most + _ENVELOPE:
+                    # Also of what comes after the last boundary, which is in no part.
+                    raise self._too_large()
                 reader.feed(chunk)
                 if sink.waiting >= _BUFFER:
                     await asyncio.to_thread(sink.flush)
         except TimeoutError:
-            detail = f"Nothing of the body arrived for {self._seconds:g} s."
+            detail = f"The body stood still for {self._seconds:g} s, or comes at less than {_SLOWEST} bytes a second."
             raise fail("body_timeout", detail, "", self._seconds, {"Connection": "close"}) from None
         except ClientDisconnect:
             raise fail("incomplete_body", "The client left before its body had arrived.") from None

@@ -20,7 +20,10 @@ from models.data.refusal import (
     summary,
 )
 from models.inputs import ImageBytes, ImageInput, InputError
-from models.inputs.image import MAX_BYTES, decode_pixels
+from models.inputs.image import MAX_BYTES, decode_pixels, pixels_of
+
+MAX_PIXELS = 32_000_000_000
+"""Of all pictures together: some minutes of decoding. Blank ones have a thousand for each byte of the archive."""
 
 
 def inspect(file: BufferedIOBase) -> Summary:
@@ -28,9 +31,14 @@ def inspect(file: BufferedIOBase) -> Summary:
     archive = Archive(file)
     found = _classes(archive)
     described = summary("image", None, {name: len(members) for name, members in found.items()})
+    pixels = 0
     for member in (member for members in found.values() for member in members):
         data = _picture(archive, member)
         try:
+            pixels += pixels_of(data)
+            if pixels > MAX_PIXELS:
+                detail = f"The pictures up to this one have more than {MAX_PIXELS} pixels together."
+                raise DatasetFileError("archive_too_large", detail, member.filename, MAX_PIXELS)
             decode_pixels(data)
         except InputError as error:
             raise _unreadable(member, error) from error

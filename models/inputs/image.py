@@ -134,6 +134,12 @@ def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
+def pixels_of(data: bytes) -> int:
+    """As the header says, nothing being decoded. Raises `InputError`."""
+    with _opened(data) as image:
+        return image.width * image.height
+
+
 def sniff(data: bytes) -> Format:
     """The format by its first bytes. Raises `InputError`: not_an_image, unsupported_image_format."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -17,12 +17,14 @@ from app.http.upload import Spool
 TAKES = {"text/csv": None}
 
 
-def request(chunks: AsyncIterator[bytes], declared: int | None = None) -> Request:
+def request(
+    chunks: AsyncIterator[bytes], declared: int | None = None, media_type: bytes = b"text/csv"
+) -> Request:
     async def receive() -> dict[str, object]:
         chunk = await anext(chunks, None)
         return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
 
-    headers = [(b"content-type", b"text/csv")]
+    headers = [(b"content-type", media_type)]
     if declared is not None:
         headers.append((b"content-length", str(declared).encode()))
     return Request({"type": "http", "method": "POST", "headers": headers}, receive)
@@ -94,6 +96,34 @@ def test_a_slow_client_that_goes_on_sending_is_waited_for(tmp_path: Path) -> Non
             return found.size
 
     assert asyncio.run(receive()) == 20_000
+
+
+def test_a_client_that_drips_does_not_keep_its_turn(tmp_path: Path) -> None:
+    async def drops() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.03)
+            yield b"x"
+
+    assert refused(tmp_path, drops(), seconds=0.2).code == "body_timeout"
+
+
+def test_what_follows_the_last_boundary_has_an_end(tmp_path: Path) -> None:
+    head = (
+        b'--b\r\nContent-Disposition: form-data; name="file"\r\nContent-Type: text/csv\r\n\r\na\r\n--b--\r\n'
+    )
+
+    async def body() -> AsyncIterator[bytes]:
+        yield head
+        while True:
+            yield bytes(10_000)
+
+    async def receive() -> None:
+        form = request(body(), media_type=b"multipart/form-data; boundary=b")
+        async with spool(tmp_path, most=1_000).receive(form, TAKES):
+            raise AssertionError("it was taken")
+
+    with pytest.raises(ProblemError, match="body_too_large"):
+        asyncio.run(receive())
 
 
 def test_too_many_at_once(tmp_path: Path) -> None:

@@ -79,6 +79,14 @@ def test_a_picture_that_is_too_large_is_not_unpacked() -> None:
     assert (caught.value.code, caught.value.limit) == ("image_too_large", 20 << 20)
 
 
+def test_pictures_that_would_take_hours_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {**folders(3, 2), "class-9/0.png": picture(size=300), "class-9/1.png": picture(size=300)}
+    monkeypatch.setattr(zip_file, "MAX_PIXELS", 6 * 24 * 24 + 300 * 300)
+    with pytest.raises(DatasetFileError) as caught:
+        zip_file.inspect(zipped(members))
+    assert (caught.value.code, caught.value.where) == ("archive_too_large", "class-9/1.png")
+
+
 def test_formats_are_told_by_their_content() -> None:
     assert files.sniff(zipped(folders())) == "zip"
     assert files.sniff(zipped({"x.npy": b"", "label.npy": b""})) == "npz"
