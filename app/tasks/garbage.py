@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from itertools import islice
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,6 +17,8 @@ from app.db.types import now
 from app.tasks import kept, repository
 
 RETRY_SECONDS = 60.0
+AT_ONCE = 500
+"""Blobs that are deleted at a time; in between, others may begin to hold blobs."""
 BUSY = NO_ANSWER
 """How a database says that it has no time, or nothing at all."""
 FAILURES = (SQLAlchemyError, *STORE_ERRORS)
@@ -37,12 +40,12 @@ class Collector:
     async def collect(self, tenant: str, blobs: Collection[str]) -> None:
         """Deletes those of the blobs that no task holds; later, where the database is busy."""
         wanted = self._left.pop(tenant, set()) | set(blobs)
-        if not wanted:
-            return
         try:
-            async with self.holds.alone(), self._database.read() as session:
-                await self.holds.lock(session, adding=False)
-                await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, wanted))
+            while some := set(islice(wanted, AT_ONCE)):
+                async with self.holds.alone(), self._database.read() as session:
+                    await self.holds.lock(session, adding=False)
+                    await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, some))
+                wanted -= some
         except BaseException as error:
             self.later(tenant, wanted)
             if not isinstance(error, BUSY):

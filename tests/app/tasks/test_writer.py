@@ -16,6 +16,7 @@ from app.db.engine import Database
 from app.db.tables import TaskRow, VersionRow
 from app.ids import new_id
 from app.serving.engine import Engine
+from app.tasks import garbage as garbage_module
 from app.tasks import repository
 from app.tasks.garbage import Collector
 from app.tasks.repository import StoredExample
@@ -99,6 +100,33 @@ def test_nobody_deletes_what_is_about_to_be_named(run: Callable[[Test], None]) -
         await writer.inputs("t", {BLOB: b"x"}, rows)
         await asyncio.gather(*collections)
         await garbage.collect("t", [BLOB])
+        assert await names(blobs) == [BLOB]
+
+    run(test)
+
+
+def test_a_large_deletion_lets_others_in(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes a task waits for some blobs to be deleted, not for all of a task of thousands."""
+    monkeypatch.setattr(garbage_module, "AT_ONCE", 1)
+
+    async def test(database: Database, blobs: SlowBlobs, writer: Writer, garbage: Collector) -> None:
+        many = {digest(bytes([index])): bytes([index]) for index in range(4)}
+        await blobs.put_missing("t", many)
+        delete, waited = blobs.delete, asyncio.Event()
+
+        async def slowly(*which: Any) -> None:
+            waited.set()
+            await asyncio.sleep(0.05)
+            await delete(*which)
+
+        monkeypatch.setattr(blobs, "delete", slowly)
+        collecting = asyncio.create_task(garbage.collect("t", many))
+        await waited.wait()
+        await writer.inputs("t", {BLOB: b"x"}, add_task)
+        assert not collecting.done()
+        await collecting
         assert await names(blobs) == [BLOB]
 
     run(test)
