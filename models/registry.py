@@ -86,6 +86,7 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "protonet": "models.fewshot.protonet:ProtoNet",
         "hyperset": "models.fewshot.hyperset:HyperSet",
         "hypershot": "models.fewshot.hypershot:HyperShot",
+        "hypermaml": "models.fewshot.hypermaml:HyperMAML",
         "ppa": "models.fewshot.ppa:Ppa",
     },
 )

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
 from models.fewshot.classes import class_sums, cross_entropy, embed_episodes
+from models.fewshot.orders import refuse_other_ways, turns
 from models.hypernets.tensor_heads import TensorHeads
 from models.noise import Noise
 from models.predictive import Categorical
@@ -43,7 +44,6 @@ from models.protocol import (
     Support,
     TaskWeights,
     Traits,
-    UnsupportedSupportError,
     refuse_prior,
 )
 
@@ -100,12 +100,10 @@ class HyperShot(MetaLearner):
         return self._adapt(support, self.config.orders or self.config.ways)
 
     def _adapt(self, support: Support, orders: int) -> TaskWeights:
-        ways = self.config.ways
-        if support.class_key.shape[1] != ways or bool((support.n_way != ways).any()):
-            raise UnsupportedSupportError(f"this learner takes {ways} classes, no more and no fewer")
+        refuse_other_ways(support, self.config.ways)
         sums, shots = class_sums(support, support.features)
         rows = F.normalize(sums / shots.clamp_min(1)[..., None], dim=-1)
-        order = _turns(support.class_key, orders)
+        order = turns(support.class_key, orders)
         kernel = 1 - rows @ rows.transpose(1, 2)
         kernel = torch.take_along_dim(kernel[:, None], order[..., None], 2)
         kernel = torch.take_along_dim(kernel, order[:, :, None], 3)
@@ -176,9 +174,3 @@ class HyperShot(MetaLearner):
         for name, index in ((f"weight{last}", place[..., None]), (f"bias{last}", place)):
             turned[name] = torch.take_along_dim(turned[name], index, 2)
         return turned
-
-
-def _turns(class_key: Int[Tensor, "tasks way"], count: int) -> Int[Tensor, "tasks count way"]:
-    """The class row at each place: rows in rising order of their keys, and turns of that order."""
-    rising = class_key.argsort(-1)
-    return torch.stack([rising.roll(turn, -1) for turn in range(count)], dim=1)

@@ -123,7 +123,7 @@ def likelihood(answer: Predictive, task: Task) -> float:
     return float((answer.log_prob[0] - blind).mean())
 
 
-FIXED_WAY = {"hypershot": 3}
+FIXED_WAY = {"hypershot": 3, "hypermaml": 3}
 """Methods that take one number of classes, and the `ways` of their case."""
 
 

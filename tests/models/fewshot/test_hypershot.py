@@ -95,17 +95,9 @@ def test_the_state_of_a_task_is_small() -> None:
     assert weights.rows["support"].shape == (1, 5, 64)
 
 
-def test_fewer_orders_are_the_first_turns() -> None:
-    turns = hypershot._turns(KEYS, 2)
-    assert turns.tolist() == [[[1, 2, 0], [0, 1, 2]]]
+def test_orders_are_turns() -> None:
     with pytest.raises(ValidationError, match="3 turns"):
         learner_of(orders=4)
-
-
-def test_every_class_stands_once_in_every_place() -> None:
-    turns = hypershot._turns(torch.randint(-1000, 1000, (4, 6)), 6)
-    for dimension in (1, 2):
-        assert turns.sort(dimension).values.diff(dim=dimension).eq(1).all()
 
 
 def by_distance(sharpness: float, **changes: object) -> HyperShot:
