@@ -88,6 +88,8 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "hypershot": "models.fewshot.hypershot:HyperShot",
         "hypermaml": "models.fewshot.hypermaml:HyperMAML",
         "ppa": "models.fewshot.ppa:Ppa",
+        "ridge": "models.fewshot.ridge:Ridge",
+        "logistic": "models.fewshot.logistic:Logistic",
     },
 )
 ENCODERS: Catalogue[Encoder] = Catalogue(
