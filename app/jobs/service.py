@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db.engine import Database
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
+from app.ids import is_id
 from app.jobs import repository
 from app.jobs.events import Followers
 from app.jobs.repository import State, job_answer
@@ -25,6 +26,7 @@ class JobService:
         self._followers = followers
 
     async def get(self, tenant: str, job: str) -> Job:
+        _check(job)
         async with self._database.read() as session:
             row = await repository.get(session, tenant, job)
         if row is None:
@@ -43,6 +45,7 @@ class JobService:
 
     async def cancel(self, tenant: str, job: str) -> Job:
         """Raises `ProblemError` 409 where it has finished."""
+        _check(job)
         async with self._database.write() as session:
             row = await repository.request_cancel(session, tenant, job)
             if row is not None:
@@ -80,6 +83,12 @@ class JobService:
                 if row.state not in repository.ACTIVE:
                     return
                 await follower.changed.wait()
+
+
+def _check(job: str) -> None:
+    """The database need not be asked, and PostgreSQL would refuse some texts."""
+    if not is_id(job, PREFIX):
+        raise _unknown()
 
 
 def _unknown() -> ProblemError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 from app.datasets import repository as datasets
 from app.db.blobs import Blobs
@@ -107,6 +108,8 @@ class TrainingService:
             raise fail(
                 "learner_bundled", "The learner is served from a folder; it is not the API's to delete."
             )
+        if re.fullmatch(SLUG, name) is None:
+            raise _not_found()
         async with self._database.write() as session:
             found = await repository.get(session, tenant, name)
             if found is None:
@@ -131,6 +134,8 @@ class TrainingService:
                 await files.drop(self._blobs, tenant, digest)
 
     async def _found(self, tenant: str, name: str) -> Trained | None:
+        if re.fullmatch(SLUG, name) is None:
+            return None
         async with self._database.read() as session:
             return await repository.get(session, tenant, name)
 

@@ -98,3 +98,15 @@ def test_too_many_streams(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await service.to_follow("t", id)).id == id
 
     run(story)
+
+
+def test_what_is_no_id_is_unknown(run: Run) -> None:
+    """PostgreSQL takes no NUL in a text."""
+
+    async def story(database: Database) -> None:
+        service = JobService(database, Followers(database))
+        for call in (service.get, service.cancel, service.to_follow):
+            with pytest.raises(ProblemError, match="job_not_found"):
+                await call("t", "job_\0")
+
+    run(story)

@@ -126,3 +126,14 @@ def test_a_learner_is_published_once_and_by_its_own_job(run: Run) -> None:
         assert (found.status, found.row.dataset_id) == ("ready", None)
 
     run(story)
+
+
+def test_what_is_no_name_is_unknown(run: Run) -> None:
+    """PostgreSQL takes no NUL in a text."""
+
+    async def story(place: Place) -> None:
+        for call in (place.trainings.get, place.trainings.delete):
+            with pytest.raises(ProblemError, match="learner_not_found"):
+                await call(T, "a\0")
+
+    run(story)
