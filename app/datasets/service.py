@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from app.datasets import repository
 from app.db.blobs import Blobs
 from app.db.engine import Database
-from app.db.failures import NO_ANSWER
 from app.db.locks import FILES, lock
+from app.db.orphans import drop
 from app.db.tables import DatasetRow
 from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
@@ -66,8 +65,7 @@ class DatasetService:
             while not await self._stored(row, path, claim):
                 await self._blobs.put_file(path, upload.file)
         except BaseException:
-            with suppress(*NO_ANSWER):
-                await self._collect(tenant, upload.sha256)
+            await self._collect(tenant, upload.sha256)
             raise
         return dataset_answer(row)
 
@@ -122,11 +120,12 @@ class DatasetService:
         return True
 
     async def _collect(self, tenant: str, sha256: str) -> None:
-        """Deletes a file that no dataset has, while nobody can begin to have it."""
-        async with self._database.write() as session:
-            await lock(session, FILES)
-            if not await repository.refers(session, tenant, sha256):
-                await self._blobs.delete_files([repository.path(tenant, sha256)])
+        path = repository.path(tenant, sha256)
+        await drop(
+            self._database,
+            lambda session: repository.refers(session, tenant, sha256),
+            lambda: self._blobs.delete_files([path]),
+        )
 
 
 def dataset_answer(row: DatasetRow) -> Dataset:

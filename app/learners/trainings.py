@@ -10,6 +10,7 @@ from app.db.blobs import Blobs
 from app.db.changes import Change, record
 from app.db.engine import Database
 from app.db.locks import FILES, lock
+from app.db.orphans import drop
 from app.db.tables import DatasetRow, LearnerRow
 from app.http.fields import SLUG
 from app.http.idempotency import UNCLAIMED, Claim
@@ -127,11 +128,11 @@ class TrainingService:
             await self._collect(tenant, found.row.digest)
 
     async def _collect(self, tenant: str, digest: str) -> None:
-        """Deletes an artifact that no learner has, while none can begin to have it."""
-        async with self._database.write() as session:
-            await lock(session, FILES)
-            if not await repository.refers(session, tenant, digest):
-                await files.drop(self._blobs, tenant, digest)
+        await drop(
+            self._database,
+            lambda session: repository.refers(session, tenant, digest),
+            lambda: files.drop(self._blobs, tenant, digest),
+        )
 
     async def _found(self, tenant: str, name: str) -> Trained | None:
         if re.fullmatch(SLUG, name) is None:
