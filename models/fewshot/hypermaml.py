@@ -262,7 +262,7 @@ def logits_of(
     return logits.view(*logits.shape[:2], *rows.shape[1:3])
 
 
-def mean_over_orders(log_probs: Float[Tensor, "tasks n way orders"]) -> Float[Tensor, "tasks n way"]:
+def mean_over_orders(log_probs: Float[Tensor, "*lead orders"]) -> Float[Tensor, "*lead"]:
     """Log of the mean probability."""
     mean: Tensor = log_probs.logsumexp(-1) - math.log(log_probs.shape[-1])
     return mean
