@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -44,5 +45,6 @@ async def tidy(database: Database, data_dir: Path) -> int:
     """Deletes them; how many."""
     folders = await idle(database, data_dir)
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Off the event loop: there may be gigabytes in it.
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     return len(folders)
