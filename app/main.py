@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
+from obstore.exceptions import BaseError as StoreError
 
 from app.between import between
 from app.datasets import routes as dataset_routes
@@ -227,6 +228,11 @@ def _database_failed(error: Exception) -> ProblemError:
     return fail("database_unavailable", "The database does not answer.", headers={"Retry-After": "2"})
 
 
+def _store_failed(error: Exception) -> ProblemError:
+    log.error("the blob store failed: %s", type(error).__name__, exc_info=error)
+    return fail("storage_unavailable", "The store of inputs does not answer.", headers={"Retry-After": "2"})
+
+
 _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     EngineBusy: _busy,
     EngineClosed: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
@@ -237,5 +243,6 @@ _TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
         "/support" if error.support else "/queries",
     ),
     LearnerError: lambda error: fail("unsupported_support", f"{error}", "/support"),
+    StoreError: _store_failed,
     **dict.fromkeys(NO_ANSWER, _database_failed),
 }

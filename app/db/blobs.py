@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -17,9 +18,15 @@ from obstore.store import ObjectStore, from_url
 
 from app.db.disk import Disk
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
 T = TypeVar("T")
 STORE_ERRORS = (BaseError, OSError)
 """What a store raises that cannot be read or written."""
+_PATIENCE: ClientConfig = {"connect_timeout": "3s"}
+_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)}
+"""Of a store over the network: a request that waits for it shall hear that it is away."""
 _AT_ONCE = 64
 _PART_BYTES = 8 << 20
 _LISTED_AT_ONCE = 500
@@ -47,9 +54,10 @@ class Blobs:
     @classmethod
     def at(cls, url: str | None, data_dir: Path) -> Blobs:
         """The store at a URL, or a folder in `data_dir`."""
+        if url is not None and url.startswith("file://"):
+            return cls(from_url(url), Disk(Path(unquote(urlsplit(url).path))))
         if url is not None:
-            local = url.startswith("file://")
-            return cls(from_url(url), Disk(Path(unquote(urlsplit(url).path))) if local else None)
+            return cls(from_url(url, client_options=_PATIENCE, retry_config=_RETRIES), None)
         folder = (data_dir / "blobs").resolve()
         folder.mkdir(parents=True, exist_ok=True)
         return cls(from_url(folder.as_uri()), Disk(folder))

@@ -202,6 +202,9 @@ CATALOGUE: dict[str, Entry] = {
     "busy": Entry(503, "Busy", "Too much is waiting; try again after Retry-After seconds."),
     "draining": Entry(503, "Draining", "This process is stopping; others answer, or it will be back soon."),
     "starting": Entry(503, "Starting", "Learners are being loaded; try again after Retry-After seconds."),
+    "storage_unavailable": Entry(
+        503, "Storage unavailable", "The store of inputs does not answer; try again after Retry-After."
+    ),
     "database_unavailable": Entry(
         503, "Database unavailable", "The database does not answer; try again after Retry-After seconds."
     ),
