@@ -87,6 +87,7 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "hyperset": "models.fewshot.hyperset:HyperSet",
         "hypershot": "models.fewshot.hypershot:HyperShot",
         "hypermaml": "models.fewshot.hypermaml:HyperMAML",
+        "bayeshmaml": "models.fewshot.bayeshmaml:BayesHMAML",
         "ppa": "models.fewshot.ppa:Ppa",
         "ridge": "models.fewshot.ridge:Ridge",
         "logistic": "models.fewshot.logistic:Logistic",

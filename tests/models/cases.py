@@ -123,8 +123,10 @@ def likelihood(answer: Predictive, task: Task) -> float:
     return float((answer.log_prob[0] - blind).mean())
 
 
-FIXED_WAY = {"hypershot": 3, "hypermaml": 3}
+FIXED_WAY = {"hypershot": 3, "hypermaml": 3, "bayeshmaml": 3}
 """Methods that take one number of classes, and the `ways` of their case."""
+STEPS = {"bayeshmaml": 50}
+"""Methods that need more than 25 steps."""
 
 
 def _registered(method: str) -> Case:
@@ -137,7 +139,7 @@ def _registered(method: str) -> Case:
         "conv4",
         hparams={} if way is None else {"ways": way},
         encoder_hparams={"width": 8},
-        steps=25,
+        steps=STEPS.get(method, 25),
     )
 
 

@@ -13,7 +13,9 @@ from models.training.recipe import Recipe, TrainingData, train
 from tests.models.glyph_data import glyphs
 
 
-def trained(folder: Path, method: str, *, steps: int = 20, ways: int = 5, **hparams: object) -> Artifact:
+def trained(
+    folder: Path, method: str, *, training_steps: int = 20, ways: int = 5, **hparams: object
+) -> Artifact:
     """The learner that `hyperserve train` makes of 20 classes; its validation tasks have 5 classes of 8 others."""
     chosen = Recipe(
         method=method,
@@ -22,7 +24,7 @@ def trained(folder: Path, method: str, *, steps: int = 20, ways: int = 5, **hpar
         dataset="drawn",
         episodes=EpisodeConfig(min_way=ways, max_way=ways, max_shot=2, queries=3, examples_per_step=80),
         augmentation=None,
-        train=TrainConfig(steps=steps, validate_every=steps, warm_up=1, lr=1e-2, ema=0.5),
+        train=TrainConfig(steps=training_steps, validate_every=training_steps, warm_up=1, lr=1e-2, ema=0.5),
         calibration=CalibrationPlan(tasks=4, gold_tasks=2, set_tasks=20),
     )
     data = TrainingData(glyphs(20, 8), [glyphs(8, 8, seed=1)])

@@ -269,7 +269,7 @@ def test_many_queries_are_answered_in_parts_alike(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_short_training_ends_above_chance_and_calibrated(tmp_path: Path) -> None:
-    made = trained(tmp_path, "hypermaml", steps=50, hidden=64)
+    made = trained(tmp_path, "hypermaml", training_steps=50, hidden=64)
     assert made.config.metrics["validation"]["accuracy_5w1s"] > 0.35
     assert made.learner.calibration.has_unknown
     assert made.learner.calibration.has_sets

@@ -108,5 +108,5 @@ def test_inner_nan_is_refused_and_never_answered() -> None:
 
 
 def test_the_encoder_learns_through_the_optimum(tmp_path: Path) -> None:
-    made = trained(tmp_path, "logistic", steps=20)
+    made = trained(tmp_path, "logistic", training_steps=20)
     assert made.config.metrics["validation"]["accuracy_5w1s"] > 0.4

@@ -69,7 +69,7 @@ def test_features_of_any_length_are_refused() -> None:
 
 
 def test_a_short_training_learns(tmp_path: Path) -> None:
-    made = trained(tmp_path, "ppa", steps=60, hidden=32)
+    made = trained(tmp_path, "ppa", training_steps=60, hidden=32)
     assert made.config.metrics["validation"]["accuracy_5w1s"] > 0.4
     calibration = made.learner.calibration
     assert isinstance(calibration, Calibration)

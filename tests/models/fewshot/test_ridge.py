@@ -58,7 +58,7 @@ def test_non_pd_equal_examples_of_any_size_give_finite_answers(size: float) -> N
 
 
 def test_the_penalty_and_the_scale_are_learned_with_the_encoder(tmp_path: Path) -> None:
-    made = trained(tmp_path, "ridge", steps=20)
+    made = trained(tmp_path, "ridge", training_steps=20)
     assert made.config.metrics["validation"]["accuracy_5w1s"] > 0.4
     assert isinstance(made.learner, Ridge)
     assert float(made.learner.log_penalty) != 0.0
