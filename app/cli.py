@@ -33,8 +33,9 @@ def serve(
 
     from app.cli_errors import checked_settings, one_line
     from app.db.migrate import WAIT_SECONDS, prepare_database
+    from app.leaving import leave
     from app.secret import check_secret
-    from app.server import leave, run
+    from app.server import run
     from app.telemetry import logs
     from app.worker_process import worker_beside
 

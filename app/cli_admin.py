@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from app.db.blobs import STORE_ERRORS, Blobs
 from app.db.engine import Database
 from app.db.migrate import prepare_database, revision
 from app.db.tables import REVISION
+from app.leaving import leave
 from app.maintenance.archive import BackupError, Manifest
 from app.maintenance.backup import backup as write_backup
 from app.maintenance.collection import Maintenance, Report
@@ -45,7 +46,7 @@ def gc(
     title = "would be deleted" if dry_run else "deleted"
     with _one_line():
         report = asyncio.run(work(settings))
-    _print(title, asdict(report), as_json=as_json)
+    _end(title, asdict(report), as_json=as_json)
 
 
 def backup(
@@ -104,11 +105,11 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Database, Blobs]]:
         await database.close()
 
 
-def _report(done: str, work: Callable[[], Manifest], *, as_json: bool) -> None:
+def _report(done: str, work: Callable[[], Manifest], *, as_json: bool) -> NoReturn:
     with _one_line():
         manifest = work()
     counts = manifest.rows | {"blobs": manifest.blobs, "bytes of blobs": manifest.size}
-    _print(done, counts, as_json=as_json)
+    _end(done, counts, as_json=as_json)
 
 
 @contextmanager
@@ -121,11 +122,12 @@ def _one_line() -> Iterator[None]:
         stop(f"{error}")
 
 
-def _print(title: str, counts: dict[str, int], *, as_json: bool) -> None:
+def _end(title: str, counts: dict[str, int], *, as_json: bool) -> NoReturn:
     if as_json:
         typer.echo(json.dumps(counts))
-        return
+        leave()
     table = Table("", title)
     for name, count in counts.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
     Console().print(table)
+    leave()

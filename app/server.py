@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -45,13 +44,6 @@ def run(settings: Settings) -> None:
             uvicorn.run("app.main:create_app", **options)
         else:
             _run_several(options)
-
-
-def leave() -> NoReturn:
-    """Ends the process, in which everything has been closed. Taking torch apart would take a second more."""
-    logging.shutdown()
-    sys.stdout.flush()
-    os._exit(0)
 
 
 def _run_several(options: dict[str, Any]) -> None:
