@@ -91,6 +91,7 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "ppa": "models.fewshot.ppa:Ppa",
         "ridge": "models.fewshot.ridge:Ridge",
         "logistic": "models.fewshot.logistic:Logistic",
+        "maml": "models.fewshot.maml:Maml",
     },
 )
 ENCODERS: Catalogue[Encoder] = Catalogue(

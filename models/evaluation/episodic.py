@@ -29,7 +29,7 @@ _EMBED_AT_ONCE = 1024
 class Features:
     """A data set after the encoder. `domains` is the domain of each class."""
 
-    values: Float[Tensor, "n d"]
+    values: Float[Tensor, "n *feature"]
     members: list[np.ndarray]
     domains: np.ndarray
 
@@ -70,7 +70,7 @@ class Batch:
     weights: TaskWeights
     target: Int[Tensor, "tasks query"]
     classes: Int[Tensor, "tasks way"]
-    query: Float[Tensor, "tasks query d"]
+    query: Float[Tensor, "tasks query *feature"]
 
     @property
     def known(self) -> Bool[Tensor, "tasks query"]:

@@ -35,7 +35,7 @@ class EmbeddedEpisodes:
     """Episodes after the encoder: a support set, and query features with targets."""
 
     support: Support
-    query: Float[Tensor, "tasks query d"]
+    query: Float[Tensor, "tasks query *feature"]
     target: Int[Tensor, "tasks query"]
     known: Bool[Tensor, "tasks query"]
     foreign: Bool[Tensor, "tasks query"]
@@ -51,7 +51,7 @@ def embed_episodes(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Emb
     n_support = int(episodes.support_mask.sum())
     support = _unflatten(features[:n_support], episodes.support_mask)
     query = _unflatten(features[n_support:], episodes.query_mask)
-    frozen = episodes.unseen[:, None, None]
+    frozen = episodes.unseen.view(-1, *[1] * features.ndim)
     support = torch.where(frozen, support.detach(), support)
     query = torch.where(frozen, query.detach(), query)
     real = episodes.query_mask
@@ -64,8 +64,10 @@ def embed_episodes(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Emb
     )
 
 
-def _unflatten(flat: Float[Tensor, "n d"], mask: Bool[Tensor, "tasks m"]) -> Float[Tensor, "tasks m d"]:
-    out = flat.new_zeros((*mask.shape, flat.shape[-1]))
+def _unflatten(
+    flat: Float[Tensor, "n *feature"], mask: Bool[Tensor, "tasks m"]
+) -> Float[Tensor, "tasks m *feature"]:
+    out = flat.new_zeros((*mask.shape, *flat.shape[1:]))
     out[mask] = flat
     return out
 

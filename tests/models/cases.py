@@ -125,7 +125,7 @@ def likelihood(answer: Predictive, task: Task) -> float:
 
 FIXED_WAY = {"hypershot": 3, "hypermaml": 3, "bayeshmaml": 3}
 """Methods that take one number of classes, and the `ways` of their case."""
-STEPS = {"bayeshmaml": 50}
+STEPS = {"bayeshmaml": 50, "maml": 50}
 """Methods that need more than 25 steps."""
 
 
@@ -166,6 +166,19 @@ RELATIONS = [
     )
     for neck, head, depth, orders in ((0, 1, 1, 1), (2, 3, 3, 4))
 ]
+GRADIENTS = [
+    Case(
+        "maml",
+        episodes.fixed(3, episodes.glyphs),
+        advantage,
+        0.5,
+        "conv4",
+        hparams={"ways": 3, "adapts": "all", "learned_rates": True, "multi_step": True, "steps": 2},
+        encoder_hparams={"width": 4},
+        steps=6,
+        lr=2e-2,
+    ),
+]
 FAMILIES = [
     Case("toy-memory", episodes.vectors, advantage, 0.6),
     Case("toy-maml", episodes.vectors, advantage, 0.6),
@@ -174,5 +187,5 @@ FAMILIES = [
     Case("toy-cloud", episodes.clouds, resemblance, 0.5, steps=150),
     Case("toy-density", episodes.densities, likelihood, 0.3, steps=200),
 ]
-CASES = REGISTERED + VECTORS + RELATIONS + FAMILIES
+CASES = REGISTERED + VECTORS + RELATIONS + GRADIENTS + FAMILIES
 CLASSIFIERS = [case for case in CASES if case.score is advantage]

@@ -13,16 +13,14 @@ from models.training.recipe import Recipe, TrainingData, train
 from tests.models.glyph_data import glyphs
 
 
-def trained(
-    folder: Path, method: str, *, training_steps: int = 20, ways: int = 5, **hparams: object
-) -> Artifact:
+def trained(folder: Path, method: str, *, training_steps: int = 20, **hparams: object) -> Artifact:
     """The learner that `hyperserve train` makes of 20 classes; its validation tasks have 5 classes of 8 others."""
     chosen = Recipe(
         method=method,
         hparams=hparams,
         encoder_hparams={"width": 8},
         dataset="drawn",
-        episodes=EpisodeConfig(min_way=ways, max_way=ways, max_shot=2, queries=3, examples_per_step=80),
+        episodes=EpisodeConfig(min_way=5, max_way=5, max_shot=2, queries=3, examples_per_step=80),
         augmentation=None,
         train=TrainConfig(steps=training_steps, validate_every=training_steps, warm_up=1, lr=1e-2, ema=0.5),
         calibration=CalibrationPlan(tasks=4, gold_tasks=2, set_tasks=20),
