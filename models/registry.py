@@ -86,6 +86,7 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "protonet": "models.fewshot.protonet:ProtoNet",
         "hyperset": "models.fewshot.hyperset:HyperSet",
         "hypershot": "models.fewshot.hypershot:HyperShot",
+        "bayeshypershot": "models.fewshot.bayeshypershot:BayesHyperShot",
         "hypermaml": "models.fewshot.hypermaml:HyperMAML",
         "bayeshmaml": "models.fewshot.bayeshmaml:BayesHMAML",
         "ppa": "models.fewshot.ppa:Ppa",

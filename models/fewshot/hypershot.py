@@ -31,7 +31,7 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import class_sums, cross_entropy, embed_episodes
+from models.fewshot.classes import EmbeddedEpisodes, class_sums, cross_entropy, embed_episodes
 from models.fewshot.orders import refuse_other_ways, turns
 from models.hypernets.tensor_heads import TensorHeads
 from models.noise import Noise
@@ -85,11 +85,16 @@ class HyperShot(MetaLearner):
         self.config = config
         self.calibration = Calibration()
         self.traits = Traits(ways=Span(config.ways, config.ways), representation="feed-forward")
+        self.hypernet = TensorHeads(config.ways**2, self._written(), config.hidden, config.neck, config.head)
+
+    def _written(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what the hypernetwork writes: the tensors of the target network."""
+        config = self.config
         widths = [config.ways, *[config.target_hidden] * (config.target_depth - 1), config.ways]
         shapes: dict[str, tuple[int, ...]] = {}
         for layer, (enter, leave) in enumerate(pairwise(widths)):
             shapes |= {f"weight{layer}": (leave, enter), f"bias{layer}": (leave,)}
-        self.hypernet = TensorHeads(config.ways**2, shapes, config.hidden, config.neck, config.head)
+        return shapes
 
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
         features: Tensor = self.encoder(x)
@@ -142,17 +147,28 @@ class HyperShot(MetaLearner):
         One order of the classes: that of the episode, which is random.
         """
         embedded = embed_episodes(self.embed, episodes)
-        weights = self._adapt(embedded.support, orders=1)
+        total, nll = self._fit(self._adapt(embedded.support, orders=1), embedded)
+        return Losses(total, {"nll": nll.detach()})
+
+    def _fit(
+        self, weights: TaskWeights, embedded: EmbeddedEpisodes
+    ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
+        """The loss, and that of the queries alone."""
         rows = weights.rows["support"]
         examples = torch.cat((rows, F.normalize(embedded.query, dim=-1)), dim=1)
-        logits = self._logits(weights, 1 - examples @ rows.transpose(1, 2))[:, 0]
+        logits = self._training_logits(weights, 1 - examples @ rows.transpose(1, 2))[:, 0]
         own = torch.arange(self.config.ways, device=rows.device).expand(rows.shape[:2])
         target = torch.cat((own, embedded.target), dim=1)
         of_support = torch.full_like(own, self.config.train_on_support, dtype=torch.bool)
         log_probs = logits.log_softmax(-1)
         total = cross_entropy(log_probs, target, torch.cat((of_support, embedded.known), dim=1))
         nll = cross_entropy(log_probs[:, self.config.ways :], embedded.target, embedded.known)
-        return Losses(total, {"nll": nll.detach()})
+        return total, nll
+
+    def _training_logits(
+        self, weights: TaskWeights, relations: Float[Tensor, "tasks query way"]
+    ) -> Float[Tensor, "tasks orders query way"]:
+        return self._logits(weights, relations)
 
     def _logits(
         self, weights: TaskWeights, relations: Float[Tensor, "tasks query way"]

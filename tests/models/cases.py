@@ -123,7 +123,7 @@ def likelihood(answer: Predictive, task: Task) -> float:
     return float((answer.log_prob[0] - blind).mean())
 
 
-FIXED_WAY = {"hypershot": 3, "hypermaml": 3, "bayeshmaml": 3}
+FIXED_WAY = {"hypershot": 3, "bayeshypershot": 3, "hypermaml": 3, "bayeshmaml": 3}
 """Methods that take one number of classes, and the `ways` of their case."""
 STEPS = {"bayeshmaml": 50, "maml": 50}
 """Methods that need more than 25 steps."""
