@@ -23,9 +23,10 @@ from models.data import emnist, files, omniglot, vectors
 from models.data.augment import AugmentConfig
 from models.data.dataset import DatasetError
 from models.protocol import LearnerError
+from models.registry import METHODS
 from models.training import own
 from models.training import recipe as training
-from models.training.gradient import TrainingDivergedError
+from models.training.gradient import TrainConfig, TrainingDivergedError
 
 console = Console(stderr=True)
 PUBLISHED = OMNIGLOT, CROSS, SYNTHETIC = "omniglot", "omniglot-emnist", "synthetic-vectors"
@@ -37,7 +38,7 @@ REFUSALS = (ArtifactError, DatasetError, LearnerError, training.RecipeError, Tra
 
 def train(
     name: Annotated[str, typer.Option(help="Name of the learner, and of the folder of its training.")],
-    method: Annotated[str, typer.Option(help="protonet, hyperset or hypershot.")] = "hyperset",
+    method: Annotated[str, typer.Option(help=f"{', '.join(sorted(METHODS))}.")] = "hyperset",
     dataset: Annotated[
         str,
         typer.Option(
@@ -88,6 +89,8 @@ def train(
     tasks |= {"examples_per_step": examples_per_step}
     hparams = dict(map(_key_value, hparam or []))
     schedule = {"steps": steps, "lr": lr, "ema": ema, "seed": seed, "validate_every": validate_every}
+    # A short training must not spend itself on warming up.
+    schedule |= {"warm_up": min(TrainConfig().warm_up, max(1, steps // 10))}
     calibration = {"tasks": calibration_tasks, "set_tasks": 10 * calibration_tasks}
     try:
         given = None if dataset in PUBLISHED else files.load(Path(dataset))
