@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from obstore.exceptions import BaseError as StoreError
 
-from app.between import between
+from app.between import Between, between
 from app.datasets import routes as dataset_routes
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
@@ -118,59 +119,45 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(prepare_database, settings)
-    defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
-    database, ties = Database(settings.database), AsyncExitStack()
-    ties.enter_context(tracing.exporting(VERSION))
-    others = await ties.enter_async_context(between(settings, database))
-    folders = (settings.learners_dir, settings.data_dir / "learners")
-    learners = await asyncio.to_thread(Learners.load, folders, defaults, settings.device)
-    blobs = Blobs.at(settings.blob_url, settings.data_dir)
-    garbage = Collector(database, blobs)
-    engine = Engine(
-        learners.artifacts,
-        device=settings.device,
-        arena_bytes=settings.arena_bytes,
-        queue_limit=settings.queue_limit,
-        tiers=others.tiers,
-    )
-    engine.start()
-    app.state.engine = engine
-    app.state.others = others
-    heads = Heads()
-    others.watcher.listen(Invalidation(heads, engine))
-    with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
+    # What is entered first ends last, and however far the start came.
+    async with AsyncExitStack() as ties:
+        database = Database(settings.database)
+        ties.push_async_callback(database.close)
+        ties.enter_context(tracing.exporting(VERSION))
+        others = await ties.enter_async_context(between(settings, database))
+        learners = await asyncio.to_thread(_learners, settings)
+        blobs = Blobs.at(settings.blob_url, settings.data_dir)
+        garbage = Collector(database, blobs)
+        pool = ties.enter_context(ThreadPoolExecutor(DECODERS, thread_name_prefix="decode"))
+        engine = _engine(settings, learners, others)
+        ties.callback(engine.close)
+        heads, followers = Heads(), Followers(database)
+        library = Library(database, blobs, learners, engine, _scratch(settings), settings.device)
+        for listener in (Invalidation(heads, engine), followers, library.heard):
+            others.watcher.listen(listener)
+        learners.check_defaults(settings.chosen_defaults, await library.names())
         restorer = Restorer(database, blobs, engine, pool, others.cache, others.tiers)
-        followers = Followers(database)
-        others.watcher.listen(followers)
-        tasks = TaskService(
-            database,
-            blobs,
-            learners,
-            engine,
-            pool,
-            heads,
-            garbage,
-            restorer,
-            settings.prediction_seconds,
-        )
-        intake = Intake(
-            held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
-        )
-        jobs = JobService(database, followers)
+        app.state.engine = engine
+        app.state.others = others
         app.state.job_gauges = JobGauges(database)
         app.state.sampler = sampler = Sampler(engine, others.tiers)
-        scratch = settings.data_dir / "scratch"
-        library = Library(database, blobs, learners, engine, scratch, settings.device)
-        others.watcher.listen(library.heard)
-        learners.check_defaults(settings.chosen_defaults, await library.names())
-        spool = Spool(scratch, most=LIMITS.dataset_bytes, at_once=UPLOADS, seconds=settings.body_seconds)
         app.state.services = Services(
             learners,
-            tasks,
-            intake,
+            TaskService(
+                database,
+                blobs,
+                learners,
+                engine,
+                pool,
+                heads,
+                garbage,
+                restorer,
+                settings.prediction_seconds,
+            ),
+            _intake(settings),
             Idempotency(database),
-            jobs,
-            DatasetService(database, blobs, spool),
+            JobService(database, followers),
+            DatasetService(database, blobs, _spool(settings)),
             TrainingService(database, blobs, learners, library),
         )
         running = (
@@ -192,9 +179,40 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            engine.close()
-            await ties.aclose()
-            await database.close()
+
+
+def _learners(settings: Settings) -> Learners:
+    defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
+    folders = (settings.learners_dir, settings.data_dir / "learners")
+    return Learners.load(folders, defaults, settings.device)
+
+
+def _engine(settings: Settings, learners: Learners, others: Between) -> Engine:
+    engine = Engine(
+        learners.artifacts,
+        device=settings.device,
+        arena_bytes=settings.arena_bytes,
+        queue_limit=settings.queue_limit,
+        tiers=others.tiers,
+    )
+    engine.start()
+    return engine
+
+
+def _intake(settings: Settings) -> Intake:
+    return Intake(
+        held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
+    )
+
+
+def _spool(settings: Settings) -> Spool:
+    return Spool(
+        _scratch(settings), most=LIMITS.dataset_bytes, at_once=UPLOADS, seconds=settings.body_seconds
+    )
+
+
+def _scratch(settings: Settings) -> Path:
+    return settings.data_dir / "scratch"
 
 
 async def _end_streams(draining: Draining, followers: Followers) -> None:
