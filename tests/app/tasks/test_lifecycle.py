@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, text
 
-from app.db.migrate import sync_url
-from app.settings import Settings
-from tests.app.learner import save_learner
 from tests.app.problems import OK, create, problem
 from tests.app.server import Server
-from tests.app.tasks.living import CORNERS, Living, living
+from tests.app.tasks.stored import assert_empty, database, rows
 
 B64 = Callable[..., str]
 
@@ -63,27 +58,6 @@ def ask(server: Server, task: str, queries: list[Any]) -> list[dict[str, Any]]:
     assert response.status_code == 200, response.text
     found: list[dict[str, Any]] = response.json()["predictions"]
     return found
-
-
-def database(server: Server) -> sqlite3.Connection:
-    return sqlite3.connect(server.data_dir / "hyperserve.db", isolation_level=None)
-
-
-def rows(server: Server) -> dict[str, int]:
-    url = server.environment.get("HYPERSERVE_DATABASE_URL")
-    engine = create_engine(sync_url(Settings(data_dir=server.data_dir, database_url=url).database))
-    tables = ("tasks", "versions", "examples", "version_examples")
-    with engine.connect() as connection:
-        counts = {
-            table: connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables
-        }
-    engine.dispose()
-    return counts
-
-
-def assert_empty(server: Server) -> None:
-    assert (server.blobs(), server.features()) == ([], [])
-    assert set(rows(server).values()) == {0}
 
 
 def test_restarts_keep_tasks_and_answers(own_server: Server, b64: B64) -> None:
@@ -228,82 +202,6 @@ def test_deleted_while_it_is_asked(either: Server) -> None:
     assert set(statuses) == {200, 404}
     assert statuses[-1] == 404
     assert_empty(either)
-
-
-def test_replaced_learner(own_server: Server, zoo: Path, tmp_path: Path, b64: B64) -> None:
-    """A release brings another learner of the same name: the task goes on under it as a new version, and says so."""
-    own_server.learners_dir = tmp_path / "zoo"
-    shutil.copytree(zoo, own_server.learners_dir)
-    own_server.start()
-    support = {"cat": [b64(0), b64(2)], "dog": [b64(30)]}
-    task = create(own_server.client, learner="glyphs", support=support).json()
-    own_server.stop()
-    shutil.rmtree(own_server.learners_dir / "glyphs")
-    save_learner(own_server.learners_dir / "glyphs", "conv4", {"width": 8}, {"kind": "image"}, seed=1)
-    own_server.start()
-    with ThreadPoolExecutor(4) as pool:
-        address, body = f"/v1/tasks/{task['id']}/predict", {"queries": [b64(1)]}
-        answers = [
-            one.json() for one in pool.map(lambda _: own_server.client.post(address, json=body), range(4))
-        ]
-    again = own_server.client.post(address, json=body).json()
-    assert {answer["version"] for answer in (*answers, again)} == {2}
-    assert answers[0]["warnings"][0]["code"] == "learner_replaced"
-    assert again["warnings"] == []
-    renewed = own_server.client.get(f"/v1/tasks/{task['id']}").json()
-    assert renewed["version"] == 2
-    assert renewed["learner_digest"] != task["learner_digest"]
-    assert (renewed["classes"], renewed["shots"]) == (task["classes"], task["shots"])
-    once = own_server.client.post(
-        "/v1/predict", json={"learner": "glyphs", "support": support, **body}
-    ).json()
-    assert again["predictions"][0]["probabilities"] == pytest.approx(
-        once["predictions"][0]["probabilities"], abs=1e-5
-    )
-    assert rows(own_server) == {"tasks": 1, "versions": 2, "examples": 3, "version_examples": 6}
-    shutil.rmtree(own_server.learners_dir / "glyphs")
-    own_server.stop()
-    own_server.start()
-    problem(own_server.client.post(address, json=body), 503, "learner_unavailable")
-    assert own_server.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
-    assert_empty(own_server)
-
-
-def test_replaced_learner_and_history(own_server: Server, zoo: Path, tmp_path: Path) -> None:
-    """Every version that is asked goes on under the learner that is served, once, whichever release that is."""
-
-    def release(metric: str, id: str = "") -> Living:
-        if hasattr(own_server, "process"):
-            own_server.stop()
-        shutil.rmtree(own_server.learners_dir / "vectors")
-        folder, hparams = own_server.learners_dir / "vectors", {"metric": metric}
-        save_learner(folder, "identity", {}, {"kind": "vector"}, method_hparams=dict(hparams))
-        own_server.start()
-        return Living(own_server.client, id)
-
-    own_server.learners_dir = tmp_path / "zoo"
-    shutil.copytree(zoo, own_server.learners_dir)
-    task = living(release("euclidean").client)
-    task.add({"c": [CORNERS["c"]]})
-    task = release("cosine", task.id)
-    assert task.predict(CORNERS["c"])["version"] == 3
-    assert task.predict(CORNERS["a"], version=1)["version"] == 4
-    assert task.predict(CORNERS["a"], version=1)["warnings"][0]["code"] == "learner_replaced", "every time"
-    assert task.predict(CORNERS["a"])["warnings"] == []
-    assert task.current == 3
-    assert task.add({"b": [CORNERS["b"]]})["version"] == 5
-    assert [(one["parent"], one["origin"]) for one in task.versions()] == [
-        (3, "support"),
-        (1, "renewed"),
-        (2, "renewed"),
-        (1, "support"),
-        (None, "created"),
-    ]
-    task = release("euclidean", task.id)
-    assert [task.predict(CORNERS["a"], version=number)["version"] for number in (1, 2, 3, 4)] == [1, 2, 2, 1]
-    assert task.current == 5
-    assert task.predict(CORNERS["a"])["version"] == 6
-    assert (task.current, len(task.versions())) == (6, 6)
 
 
 @pytest.mark.slow
