@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -28,7 +29,13 @@ def alive(pid: int) -> bool:
 
 def children() -> list[int]:
     """Of the supervisor in this process."""
-    return [child.pid for child in psutil.Process().children() if "workers.child" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        # One that has just ended is none any more.
+        with suppress(psutil.NoSuchProcess):
+            if "workers.child" in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
