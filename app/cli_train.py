@@ -59,7 +59,9 @@ def train(
     foreign: Annotated[float, typer.Option(help="Share of queries of classes not in the support set.")] = 0.1,
     within_domain: Annotated[float, typer.Option(help="Share of tasks within one alphabet.")] = 0.5,
     examples_per_step: int = 300,
-    augmentation: Annotated[float, typer.Option(help="Strength of the changes made to glyphs.")] = 1.0,
+    augmentation: Annotated[
+        float, typer.Option(help="Strength of the changes made to glyphs; 0 leaves them as they are.")
+    ] = 1.0,
     thicker: Annotated[
         float | None, typer.Option(help="Pixels of 56 by which strokes grow at most, on each side.")
     ] = None,
@@ -67,6 +69,7 @@ def train(
     mirrored: Annotated[
         bool, typer.Option(help="Mirror images of training classes are classes too.")
     ] = False,
+    rotated: Annotated[bool, typer.Option(help="Rotations of training classes are classes too.")] = True,
     init: Annotated[
         str | None, typer.Option(help="Start from this learner: a path, or a name in the zoo.")
     ] = None,
@@ -104,7 +107,7 @@ def train(
                 "encoder": encoder,
                 "encoder_hparams": settings,
                 "crop": crop,
-                "dataset": f"{dataset}, mirrored" if mirrored else dataset,
+                "dataset": _described(dataset, mirrored=mirrored, rotated=rotated),
                 "warm_start": None if start is None else start.digest,
                 "episodes": tasks | {"foreign": foreign, "within_domain": within_domain},
                 "augmentation": None if encoder == "identity" else _augmentation(augmentation, thicker),
@@ -113,7 +116,9 @@ def train(
             }
         )
         if given is None:
-            material = _published_data(dataset, data, emnist_data, crop=crop, mirrored=mirrored)
+            material = _published_data(
+                dataset, data, emnist_data, crop=crop, mirrored=mirrored, rotated=rotated
+            )
         else:
             ways = own.ways_of(method, hparams, encoder, settings)
             material = own.training_data(given, encoder, seed, ways, mirrored=mirrored)
@@ -146,13 +151,27 @@ def _run(
         return training.train(chosen, material, folder, version("hyperserve"), command, report, learner)
 
 
-def _augmentation(strength: float, thicker: float | None) -> AugmentConfig:
+def _described(dataset: str, *, mirrored: bool, rotated: bool) -> str:
+    """The data set with what is unusual of its classes."""
+    turned = "" if rotated or dataset not in (OMNIGLOT, CROSS) else ", not rotated"
+    return f"{dataset}{', mirrored' if mirrored else ''}{turned}"
+
+
+def _augmentation(strength: float, thicker: float | None) -> AugmentConfig | None:
+    if not strength:
+        return None
     scaled = AugmentConfig().scaled(strength)
     return scaled if thicker is None else scaled.model_copy(update={"thicker": thicker})
 
 
 def _published_data(
-    dataset: str, data: Path | None, emnist_data: Path | None, *, crop: bool, mirrored: bool
+    dataset: str,
+    data: Path | None,
+    emnist_data: Path | None,
+    *,
+    crop: bool,
+    mirrored: bool,
+    rotated: bool,
 ) -> training.TrainingData:
     if dataset == SYNTHETIC:
         return training.TrainingData(None, [vectors.space(index) for index in range(_SPACES)])
@@ -164,7 +183,7 @@ def _published_data(
         fitting, validation = omniglot.load(data, "train"), omniglot.load(data, "validation")
     fitting = fitting.glyphs(crop=crop)
     fitting = fitting.mirrored() if mirrored else fitting
-    return training.TrainingData(fitting.rotations(), [validation])
+    return training.TrainingData(fitting.rotations() if rotated else fitting, [validation])
 
 
 def learner_at(name: str) -> Artifact:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -68,6 +68,8 @@ class Traits:
     order_dependent: bool = False
     label_equivariant: bool = True
     zero_shot: bool = False
+    kind: Literal["classification", "regression"] = "classification"
+    """Of its tasks: support targets are class indices, or vectors of numbers."""
     representation: str = "embedding"
     optimiser: str = "gradient"
     objective: str = "episodic"
