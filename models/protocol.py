@@ -20,6 +20,14 @@ from torch import Tensor, nn
 from models.noise import Noise
 from models.predictive import Predictive
 
+Representation = Literal["initialisation", "optimiser", "embedding", "feed-forward", "black-box memory"]
+"""What is meta-learned: where gradient steps start, the rule that makes steps, features that a fixed classifier
+compares or fits, a network that writes the weights, a network whose state is what it knows of the task."""
+Optimiser = Literal["gradient", "evolution", "reinforcement"]
+"""How it is meta-learned."""
+Objective = Literal["few-shot", "many-shot", "single-task", "continual"]
+"""What for: tasks of few examples, of many; one task; tasks that come one after the other."""
+
 FOREIGN = -1
 """Query target of an example whose class is not in the support set."""
 
@@ -70,9 +78,9 @@ class Traits:
     zero_shot: bool = False
     kind: Literal["classification", "regression"] = "classification"
     """Of its tasks: support targets are class indices, or vectors of numbers."""
-    representation: str = "embedding"
-    optimiser: str = "gradient"
-    objective: str = "episodic"
+    representation: Representation = "embedding"
+    optimiser: Optimiser = "gradient"
+    objective: Objective = "few-shot"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class LogisticConfig(BaseModel):
 
 class Logistic(MetaLearner):
     Config = LogisticConfig
-    traits = Traits(representation="closed-form")
+    traits = Traits(representation="embedding")
 
     def __init__(self, encoder: Encoder, config: LogisticConfig) -> None:
         super().__init__()

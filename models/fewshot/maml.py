@@ -91,7 +91,9 @@ class Maml(MetaLearner):
         self.config = config
         self.calibration = Calibration()
         ways = config.ways
-        self.traits = Traits(ways=Span(2) if ways is None else Span(ways, ways), representation="gradient")
+        self.traits = Traits(
+            ways=Span(2) if ways is None else Span(ways, ways), representation="initialisation"
+        )
         self.head = None
         if ways is not None:
             if encoder.dim is None:

@@ -42,7 +42,7 @@ class RidgeConfig(BaseModel):
 
 class Ridge(MetaLearner):
     Config = RidgeConfig
-    traits = Traits(representation="closed-form")
+    traits = Traits(representation="embedding")
 
     def __init__(self, encoder: Encoder, config: RidgeConfig) -> None:
         super().__init__()

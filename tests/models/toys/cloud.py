@@ -35,7 +35,7 @@ class CloudConfig(BaseModel):
 
 class PointCloud(MetaLearner):
     Config = CloudConfig
-    traits = Traits(representation="feed-forward", objective="reconstruction")
+    traits = Traits(representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: CloudConfig) -> None:
         super().__init__()

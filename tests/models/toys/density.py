@@ -37,7 +37,7 @@ class FlowConfig(BaseModel):
 
 class AffineFlow(MetaLearner):
     Config = FlowConfig
-    traits = Traits(representation="feed-forward", objective="density")
+    traits = Traits(representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: FlowConfig) -> None:
         super().__init__()

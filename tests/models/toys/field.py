@@ -36,7 +36,7 @@ class FieldConfig(BaseModel):
 
 class ImageField(MetaLearner):
     Config = FieldConfig
-    traits = Traits(representation="feed-forward", objective="reconstruction")
+    traits = Traits(representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: FieldConfig) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ class MamlConfig(BaseModel):
 
 class Maml(MetaLearner):
     Config = MamlConfig
-    traits = Traits(representation="gradient")
+    traits = Traits(representation="initialisation")
 
     def __init__(self, encoder: Encoder, config: MamlConfig) -> None:
         super().__init__()

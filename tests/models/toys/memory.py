@@ -28,7 +28,7 @@ class MemoryConfig(BaseModel):
 
 class StreamMemory(MetaLearner):
     Config = MemoryConfig
-    traits = Traits(order_dependent=True, incremental=True, representation="memory")
+    traits = Traits(order_dependent=True, incremental=True, representation="black-box memory")
 
     def __init__(self, encoder: Encoder, config: MemoryConfig) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ _SHARPNESS = 8.0
 
 
 class RidgeStream(StreamLearner):
-    traits = Traits(incremental=True, representation="closed-form", objective="continual")
+    traits = Traits(incremental=True, representation="embedding", objective="continual")
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
