@@ -12,10 +12,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.encoders.base import Encoder, EncoderConfig
+from models.fewshot.inner_loop import Fast
 from models.protocol import LearnerError
-
-Fast = dict[str, Tensor]
-"""Tensors by name: the weights of a task, or statistics."""
 
 
 class SupportNorm(nn.Module):

@@ -10,12 +10,16 @@ features, `adapts="all"` the whole network. The head starts in one of two ways:
 * `ways` given, as published: at one learned row for each of N places, of which the classes take theirs in the order
   of their keys (digests of the labels), whatever order a client lists them in.
 
-Options of MAML++ (Antoniou et al. 2019, 1810.09502): an inner rate per tensor and step, learned; and the loss after
-every step, its weight moving to the last one early in training. Inner gradients are clipped, number by number, as the
-authors do; steps that end in numbers that are not finite raise `LearnerError`.
+Options of MAML++ (Antoniou et al. 2019, 1810.09502) are in `models.fewshot.inner_loop`: learned rates, the loss after
+every step, first-order gradients at first. Steps that end in numbers that are not finite raise `LearnerError`.
+
+The meta-loss is the mean over the tasks of a batch, as in the paper's code; HyperMAML's sums them, which is an outer
+rate times the number of tasks.
 
 BatchNorm never depends on queries: with "head" it is the encoder's, with running statistics; with "all" its
 statistics are those of the support set (`models.fewshot.inner_network`), where published figures are transductive.
+They are measured anew after every inner step, which is what the per-step statistics of MAML++ are for; its scales and
+offsets of BatchNorm are tensors that descend like all others.
 
 Task weights: a head row and an offset per class; with "all" the network's tensors and statistics too, one task at a
 time, as its support and its convolutions are its own. Deterministic: there is no epistemic part.
@@ -28,16 +32,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
-from torch.func import grad
 
 from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
 from models.fewshot.classes import cross_entropy, embed_episodes, per_log_way
-from models.fewshot.inner_network import Fast, InnerNetwork
+from models.fewshot.each_task import alike, at_once, each_task, in_order
+from models.fewshot.inner_loop import Fast, InnerLoopConfig, descend, outer_loss
+from models.fewshot.inner_network import InnerNetwork
 from models.fewshot.linear import answer, linear_logits, linear_weights
 from models.fewshot.orders import refuse_other_ways
 from models.noise import Noise
@@ -57,33 +61,19 @@ from models.protocol import (
 _HEAD_WEIGHT, _HEAD_BIAS = "head.weight", "head.bias"
 _HEAD = (_HEAD_WEIGHT, _HEAD_BIAS)
 _NETWORK, _STATISTICS = "network.", "statistics."
-_LEAST_IMPORTANCE = 0.03
-"""Share of 1/steps that the loss after an early step keeps, until the multi-step loss ends."""
+_QUERY, _TARGET, _KNOWN = "query", "target", "known"
 
 
-class MamlConfig(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class MamlConfig(InnerLoopConfig):
     adapts: Literal["head", "all"] = "head"
     ways: int | None = Field(default=None, ge=2, le=100)
     """Classes of a task, always, each with a start of its own; None takes any number, from zero."""
-    steps: int = Field(default=5, ge=1, le=50)
-    """Inner steps in training."""
-    answer_steps: int | None = Field(default=None, ge=1, le=100)
-    """Inner steps when serving; None is as in training."""
-    inner_lr: float = Field(default=0.4, gt=0)
-    order: Literal["first", "second"] = "second"
-    learned_rates: bool = False
-    """Whether each tensor has a rate for each step, learned from `inner_lr` on; further steps take the last."""
-    multi_step: bool = False
-    multi_step_until: float = Field(default=0.15, gt=0, le=1)
-    """Share of training after which the loss is that of the last step alone."""
-    clip: float = Field(default=10.0, gt=0)
-    """Bound on each number of an inner gradient."""
 
 
 class Maml(MetaLearner):
     Config = MamlConfig
+    together: bool | None = None
+    """Whether networks of tasks descend all at once; None is as the device likes it. Answers are the same."""
 
     def __init__(self, encoder: Encoder, config: MamlConfig) -> None:
         super().__init__()
@@ -91,17 +81,13 @@ class Maml(MetaLearner):
         self.config = config
         self.calibration = Calibration()
         ways = config.ways
-        self.traits = Traits(
-            ways=Span(2) if ways is None else Span(ways, ways), representation="initialisation"
-        )
+        self.traits = Traits(ways=Span(2) if ways is None else Span(ways, ways), representation="initialisation")
         self.head = None
         if ways is not None:
             if encoder.dim is None:
                 raise LearnerError("maml of a fixed way needs an encoder of fixed feature length")
             self.head = nn.Linear(encoder.dim, ways)
-        self.adapted = (*_HEAD, *(() if self.inner is None else self.inner.start()))
-        rates = torch.full((config.steps, len(self.adapted)), config.inner_lr)
-        self.rates = nn.Parameter(rates) if config.learned_rates else None
+        self.rates = config.rates(len(_HEAD) + (0 if self.inner is None else len(self.inner.start())))
 
     @property
     def inner(self) -> InnerNetwork | None:
@@ -115,11 +101,20 @@ class Maml(MetaLearner):
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         """Raises `LearnerError` where the inner steps diverge."""
         refuse_prior(prior)
-        found: list[Fast] = []
-        for group in self._groups(support):
-            *_, last = self._descend(group, self.config.answer_steps or self.config.steps, frozen=False)
-            found.append(self._measured(last, group))
-        made = {name: torch.cat([fast[name] for fast in found]) for name in found[0]}
+        self._check_ways(support)
+        if self.inner is None:
+            made = self._adapted(_blanked(support))
+        else:
+            together = self._together(support.features)
+            made = in_order(
+                [
+                    (
+                        some.index,
+                        each_task(lambda one: self._adapted(Support(**one)), vars(some.support), together),
+                    )
+                    for some in alike(support, support.mask.new_zeros(len(support.mask)))
+                ]
+            )
         if not all(bool(value.isfinite().all()) for value in made.values()):
             raise LearnerError("the inner steps diverge on this support set: its features are too large")
         weight, bias = made.pop(_HEAD_WEIGHT), made.pop(_HEAD_BIAS)
@@ -132,49 +127,64 @@ class Maml(MetaLearner):
         noise: Noise | None = None,
     ) -> Categorical:
         if self.inner is not None:
-            own = [
-                {name: value[task] for name, value in weights.task.items()} for task in range(len(features))
-            ]
-            features = torch.stack([self._network(fast, x) for fast, x in zip(own, features, strict=True)])
+            tensors = {**weights.task, _QUERY: features}
+            features = each_task(self._network, tensors, self._together(features))[_QUERY]
         return answer(self.calibration, weights, linear_logits(weights, features))
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
         """Cross-entropy of the known queries over log way, after the last inner step or weighed over all."""
         embedded = embed_episodes(self.embed, episodes)
-        importance = self._importance(progress)
-        parts, last = [], []
-        for index, group in enumerate(self._groups(embedded.support)):
-            one = slice(None) if self.inner is None else slice(index, index + 1)
-            losses = []
-            frozen = self.inner is not None and bool(episodes.unseen[index])
-            for step, fast in enumerate(self._descend(group, self.config.steps, frozen)):
-                if importance[step] or step == self.config.steps - 1:
-                    log_probs = self._query_log_probs(fast, group, embedded.query[one])
-                    nll = cross_entropy(log_probs, embedded.target[one], embedded.known[one])
-                    losses.append(importance[step] * nll)
-            parts.append(torch.stack(losses).sum(0))
-            last.append(nll)
-        return Losses(per_log_way(torch.cat(parts), episodes.n_way), {"nll": torch.cat(last).detach()})
+        support = embedded.support
+        self._check_ways(support)
+        asked = {_QUERY: embedded.query, _TARGET: embedded.target, _KNOWN: embedded.known}
+        if self.inner is None:
+            made = self._outer(_blanked(support), asked, progress, frozen=False)
+        else:
+            parts = []
+            for some in alike(support, episodes.unseen):
+                tensors = {**vars(some.support), **{name: value[some.index] for name, value in asked.items()}}
 
-    def _groups(self, support: Support) -> Iterator[Support]:
-        """What descends together: heads all at once, networks each with its own real examples."""
+                def outer(one: Fast, frozen: bool = some.marked) -> Fast:
+                    own = {name: one.pop(name) for name in asked}
+                    return self._outer(Support(**one), own, progress, frozen)
+
+                parts.append((some.index, each_task(outer, tensors, self._together(support.features))))
+            made = in_order(parts)
+        return Losses(per_log_way(made["total"], episodes.n_way), {"nll": made["nll"].detach()})
+
+    def _together(self, x: Tensor) -> bool:
+        return at_once(x.device) if self.together is None else self.together
+
+    def _check_ways(self, support: Support) -> None:
         if self.config.ways is not None:
             refuse_other_ways(support, self.config.ways)
-        if self.inner is None:
-            blank = ~support.mask[..., None]
-            yield replace(support, features=support.features.masked_fill(blank, 0))
-            return
-        assert support.targets is not None
-        for task, real in enumerate(support.mask):
-            one = slice(task, task + 1)
-            yield Support(
-                support.features[one, real],
-                support.targets[one, real],
-                support.mask[one, real],
-                support.n_way[one],
-                support.class_key[one],
-                support.seed[one],
-            )
+
+    def _adapted(self, support: Support) -> Fast:
+        steps = self.config.answer_steps or self.config.steps
+        *_, last = self._descend(support, steps, frozen=False, second_order=False)
+        return self._measured(last, support)
+
+    def _outer(self, support: Support, asked: Fast, progress: float, frozen: bool) -> Fast:
+        config = self.config
+
+        def outer(fast: Fast) -> Float[Tensor, "tasks"]:
+            log_probs = self._query_log_probs(fast, support, asked[_QUERY])
+            return cross_entropy(log_probs, asked[_TARGET], asked[_KNOWN])
+
+        steps = self._descend(support, config.steps, frozen, config.second_order(progress))
+        total, nll = outer_loss(steps, config.importance(progress), outer)
+        return {"total": total, "nll": nll}
+
+    def _descend(self, support: Support, steps: int, frozen: bool, second_order: bool) -> Iterator[Fast]:
+        """`frozen`: the network's start takes no outer gradient."""
+        return descend(
+            self._start(support, frozen),
+            lambda fast: self._support_loss(fast, support),
+            self.config,
+            self.rates,
+            steps,
+            second_order=second_order,
+        )
 
     def _start(self, support: Support, frozen: bool) -> Fast:
         tasks, way = support.class_key.shape
@@ -191,26 +201,6 @@ class Maml(MetaLearner):
             fast |= {name: value.detach() if frozen else value for name, value in start.items()}
         return fast
 
-    def _descend(self, support: Support, steps: int, frozen: bool) -> Iterator[Fast]:
-        """The weights after each inner step. `frozen`: the network's start takes no outer gradient."""
-        fast = self._start(support, frozen)
-        gradient_of = grad(self._support_loss)
-        for step in range(steps):
-            gradients = gradient_of(fast, support)
-            if self.config.order == "first":
-                gradients = {name: value.detach() for name, value in gradients.items()}
-            clip = self.config.clip
-            fast = {
-                name: value - self._rate(step, index) * gradients[name].clamp(-clip, clip)
-                for index, (name, value) in enumerate((name, fast[name]) for name in self.adapted)
-            }
-            yield fast
-
-    def _rate(self, step: int, index: int) -> Tensor | float:
-        if self.rates is None:
-            return self.config.inner_lr
-        return self.rates[min(step, self.config.steps - 1), index]
-
     def _support_loss(self, fast: Fast, support: Support) -> Float[Tensor, ""]:
         """Mean over the examples of each task, summed over tasks: each task's gradient is its own."""
         features = support.features
@@ -224,8 +214,7 @@ class Maml(MetaLearner):
         self, fast: Fast, support: Support, query: Float[Tensor, "tasks query *feature"]
     ) -> Float[Tensor, "tasks query way"]:
         if self.inner is not None:
-            own = {name: value[0] for name, value in self._measured(fast, support).items()}
-            query = self._network(own, query[0])[None]
+            query = self._network({**self._measured(fast, support), _QUERY: query})[_QUERY]
         return _log_probs(fast, query, support.class_mask)
 
     def _inner_features(self, fast: Fast, support: Support) -> tuple[Float[Tensor, "1 support d"], Fast]:
@@ -243,18 +232,15 @@ class Maml(MetaLearner):
         named |= {_STATISTICS + name: value[None] for name, value in statistics.items()}
         return named | {name: fast[name] for name in _HEAD}
 
-    def _network(self, task: Fast, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        """Features under the weights and statistics of one task."""
+    def _network(self, task: Fast) -> Fast:
+        """Features of the queries of one task, under its weights and statistics."""
         assert self.inner is not None
-        return self.inner.features(_under(task, _NETWORK), x, _under(task, _STATISTICS))[0]
+        found, _ = self.inner.features(_under(task, _NETWORK), task[_QUERY][0], _under(task, _STATISTICS))
+        return {_QUERY: found[None]}
 
-    def _importance(self, progress: float) -> list[float]:
-        """Of the loss after each step; the sum is 1."""
-        config, steps = self.config, self.config.steps
-        if not config.multi_step or progress >= config.multi_step_until:
-            return [*[0.0] * (steps - 1), 1.0]
-        early = max(1 - progress / config.multi_step_until, _LEAST_IMPORTANCE) / steps
-        return [*[early] * (steps - 1), 1 - early * (steps - 1)]
+
+def _blanked(support: Support) -> Support:
+    return replace(support, features=support.features.masked_fill(~support.mask[..., None], 0))
 
 
 def _log_probs(
@@ -265,4 +251,5 @@ def _log_probs(
 
 
 def _under(named: Fast, prefix: str) -> Fast:
-    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
+    """Of one task: what is named so, without the axis of tasks."""
+    return {name.removeprefix(prefix): value[0] for name, value in named.items() if name.startswith(prefix)}

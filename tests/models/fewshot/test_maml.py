@@ -118,11 +118,11 @@ def test_sum_or_mean_a_task_beside_another_descends_as_alone() -> None:
 
 def test_multi_step_loss_moves_to_the_last_step() -> None:
     learner = head_learner(steps=4, multi_step=True, multi_step_until=0.5)
-    assert learner._importance(0.0) == pytest.approx([0.25] * 4)
-    assert learner._importance(0.25) == pytest.approx([0.125] * 3 + [0.625])
-    assert learner._importance(0.499) == pytest.approx([0.0075] * 3 + [0.9775])
-    assert learner._importance(0.5) == [0, 0, 0, 1]
-    assert head_learner(steps=4)._importance(0.0) == [0, 0, 0, 1]
+    assert learner.config.importance(0.0) == pytest.approx([0.25] * 4)
+    assert learner.config.importance(0.25) == pytest.approx([0.125] * 3 + [0.625])
+    assert learner.config.importance(0.499) == pytest.approx([0.0075] * 3 + [0.9775])
+    assert learner.config.importance(0.5) == [0, 0, 0, 1]
+    assert head_learner(steps=4).config.importance(0.0) == [0, 0, 0, 1]
 
 
 def test_learned_rates_are_one_per_tensor_and_step_and_are_learned() -> None:

@@ -1,0 +1,100 @@
+"""The inner loop of MAML (Finn, Abbeel, Levine 2017, 1703.03400): gradient steps that an outer loss looks through.
+
+    θ_{s+1} = θ_s − α_s clip(∇L(θ_s)),    outer loss Σ_s w_s L_outer(θ_s),  w the last step alone unless told otherwise.
+
+Weights and loss are the caller's: a loss summed over tasks gives each task its own gradient, so that one call
+descends for a batch of tasks. Options of MAML++ (Antoniou et al. 2019, 1810.09502):
+
+* an inner rate α per tensor and step, learned;
+* the outer loss after every step, its weight moving to the last one early in training;
+* derivative-order annealing: first-order gradients for the first share of training, then second-order ones.
+
+Inner gradients are clipped, number by number, as the authors do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.func import grad
+
+Fast = dict[str, Tensor]
+"""Tensors by name: the weights of a task, or statistics."""
+_LEAST_IMPORTANCE = 0.03
+"""Share of 1/steps that the loss after an early step keeps, until the multi-step loss ends."""
+
+
+class InnerLoopConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=5, ge=1, le=50)
+    """Inner steps in training."""
+    answer_steps: int | None = Field(default=None, ge=1, le=100)
+    """Inner steps when serving; None is as in training."""
+    inner_lr: float = Field(default=0.4, gt=0)
+    order: Literal["first", "second"] = "second"
+    first_order_until: float = Field(default=0.0, ge=0, le=1)
+    """Share of training, from its start, in which inner gradients are taken as numbers whatever `order` is."""
+    learned_rates: bool = False
+    """Whether each tensor has a rate for each step, learned from `inner_lr` on; further steps take the last."""
+    multi_step: bool = False
+    multi_step_until: float = Field(default=0.15, gt=0, le=1)
+    """Share of training after which the loss is that of the last step alone."""
+    clip: float = Field(default=10.0, gt=0)
+    """Bound on each number of an inner gradient."""
+
+    def second_order(self, progress: float) -> bool:
+        """Whether the outer gradient goes through inner gradients at this share of training."""
+        return self.order == "second" and progress >= self.first_order_until
+
+    def importance(self, progress: float) -> list[float]:
+        """Of the loss after each step; the sum is 1."""
+        if not self.multi_step or progress >= self.multi_step_until:
+            return [*[0.0] * (self.steps - 1), 1.0]
+        early = max(1 - progress / self.multi_step_until, _LEAST_IMPORTANCE) / self.steps
+        return [*[early] * (self.steps - 1), 1 - early * (self.steps - 1)]
+
+    def rates(self, tensors: int) -> nn.Parameter | None:
+        """Learned rates of a loop over so many tensors, where they are asked for."""
+        return nn.Parameter(torch.full((self.steps, tensors), self.inner_lr)) if self.learned_rates else None
+
+
+def descend(
+    start: Fast,
+    loss: Callable[[Fast], Float[Tensor, ""]],
+    config: InnerLoopConfig,
+    rates: Float[Tensor, "steps tensors"] | None,
+    steps: int,
+    *,
+    second_order: bool = True,
+) -> Iterator[Fast]:
+    """The weights after each step. `rates` are those of `config.rates`: a column per tensor of `start`, in order."""
+    fast, gradient_of = start, grad(loss)
+    for step in range(steps):
+        gradients = gradient_of(fast)
+        if not second_order:
+            gradients = {name: value.detach() for name, value in gradients.items()}
+        at = config.inner_lr if rates is None else rates[min(step, config.steps - 1)]
+        fast = {
+            name: value
+            - (at if isinstance(at, float) else at[index]) * gradients[name].clamp(-config.clip, config.clip)
+            for index, (name, value) in enumerate(fast.items())
+        }
+        yield fast
+
+
+def outer_loss(
+    steps: Iterator[Fast], importance: list[float], loss: Callable[[Fast], Float[Tensor, "tasks"]]
+) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
+    """The weighed outer losses of a descent, and that of its last step. Steps without weight are not evaluated."""
+    losses = [
+        (weight, loss(fast))
+        for index, (weight, fast) in enumerate(zip(importance, steps, strict=True))
+        if weight or index == len(importance) - 1
+    ]
+    return torch.stack([weight * value for weight, value in losses]).sum(0), losses[-1][1]
