@@ -93,6 +93,7 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "ridge": "models.fewshot.ridge:Ridge",
         "logistic": "models.fewshot.logistic:Logistic",
         "maml": "models.fewshot.maml:Maml",
+        "metanet": "models.fewshot.metanet:MetaNet",
     },
 )
 ENCODERS: Catalogue[Encoder] = Catalogue(

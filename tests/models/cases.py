@@ -143,7 +143,24 @@ def _registered(method: str) -> Case:
     )
 
 
-REGISTERED = [_registered(method) for method in METHODS]
+CURVES = [
+    Case("cnp-regression", episodes.curves, explained, 0.3, hparams={"width": 32}, steps=250, lr=5e-3),
+    Case(
+        "maml-regression", episodes.curves, explained, 0.3, hparams={"inner_lr": 0.05, "steps": 3}, steps=150
+    ),
+    Case(
+        "maml-regression",
+        episodes.curves,
+        explained,
+        0.3,
+        hparams={"order": "first", "rates": "weight", "inner_lr": 0.05, "steps": 2},
+        steps=150,
+    ),
+    Case("bayes-linear", episodes.curves, explained, 0.5, hparams={"width": 32, "features": 16}, steps=150),
+]
+VALUES = {case.method for case in CURVES}
+"""Methods whose tasks are functions."""
+REGISTERED = [_registered(method) for method in METHODS if method not in VALUES]
 VECTORS = [
     Case("protonet", episodes.vectors, advantage, 0.6, hparams={"metric": metric}, steps=0)
     for metric in ("euclidean", "cosine", "auto")
@@ -179,6 +196,18 @@ GRADIENTS = [
         lr=2e-2,
     ),
 ]
+FAST_WEIGHTS = [
+    Case(
+        "metanet",
+        episodes.fixed(3, episodes.vectors),
+        advantage,
+        0.5,
+        hparams={"ways": 3, "width": 16},
+        encoder_hparams={"dim": 8},
+        steps=60,
+        lr=2e-2,
+    ),
+]
 FAMILIES = [
     Case("toy-memory", episodes.vectors, advantage, 0.6),
     Case("toy-maml", episodes.vectors, advantage, 0.6),
@@ -187,5 +216,5 @@ FAMILIES = [
     Case("toy-cloud", episodes.clouds, resemblance, 0.5, steps=150),
     Case("toy-density", episodes.densities, likelihood, 0.3, steps=200),
 ]
-CASES = REGISTERED + VECTORS + RELATIONS + GRADIENTS + FAMILIES
+CASES = REGISTERED + CURVES + VECTORS + RELATIONS + GRADIENTS + FAST_WEIGHTS + FAMILIES
 CLASSIFIERS = [case for case in CASES if case.score is advantage]
