@@ -93,13 +93,18 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "ridge": "models.fewshot.ridge:Ridge",
         "logistic": "models.fewshot.logistic:Logistic",
         "maml": "models.fewshot.maml:Maml",
+        "maml-regression": "models.fewshot.maml_regression:MamlRegression",
+        "cnp-regression": "models.fewshot.cnp_regression:CnpRegression",
+        "bayes-linear": "models.fewshot.bayes_linear:BayesLinear",
         "metanet": "models.fewshot.metanet:MetaNet",
+        "cnp": "models.fewshot.cnp:Cnp",
     },
 )
 ENCODERS: Catalogue[Encoder] = Catalogue(
     "encoder",
     {
         "conv4": "models.encoders.conv4:Conv4",
+        "conv4-rgb": "models.encoders.conv4_rgb:Conv4Rgb",
         "identity": "models.encoders.identity:Identity",
     },
 )
