@@ -78,6 +78,8 @@ class Traits:
     zero_shot: bool = False
     kind: Literal["classification", "regression"] = "classification"
     """Of its tasks: support targets are class indices, or vectors of numbers."""
+    exact_posterior: bool = False
+    """Whether its weights have a posterior in closed form: epistemic variance without draws."""
     representation: Representation = "embedding"
     optimiser: Optimiser = "gradient"
     objective: Objective = "few-shot"

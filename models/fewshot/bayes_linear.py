@@ -1,0 +1,144 @@
+"""Bayesian linear regression on learned features, in closed form: ALPaCA (Harrison et al. 2018, 1807.08912).
+
+    y = Kᵀφ(x) + ε,  ε ~ N(0, Σ),  K ~ MN(K₀, Λ₀⁻¹, Σ)      φ, K₀, Λ₀ and the diagonal Σ are learned
+    Λ = Λ₀ + Σ_i φ_i φ_iᵀ,   Λ K̄ = Λ₀ K₀ + Σ_i φ_i y_iᵀ
+    y | x ~ N(K̄ᵀφ, Σ (1 + φᵀ Λ⁻¹ φ))
+
+The posterior over the last layer is exact: aleatoric is Σ, epistemic is Σ φᵀΛ⁻¹φ, which falls with every example and
+is large where none is near. The loss is the mean −log likelihood of the queries given the support set. Λ₀ is kept as
+its Cholesky factor. φ is bounded (tanh), so that an epistemic variance cannot grow without end: far from all
+training inputs it is what the prior leaves open. `noise_floor` is the least Σ: functions without noise would drive
+it to 0.
+
+Task weights: Σ φφᵀ and Σ φyᵀ, in float64, so that adding examples is exact and their order does not matter; the
+factorisation is made when answering. Should rounding make Λ indefinite, jitter grows until it is not: never NaN.
+Epistemic without draws: the learner is not stochastic, its posterior is exact (`Traits.exact_posterior`).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.encoders.base import Encoder
+from models.fewshot.values import (
+    NO_WAYS,
+    ValueConfig,
+    embed_values,
+    functions_of,
+    mean_over,
+    perceptron,
+    refuse_other_length,
+    squared_error,
+    task_weights,
+    without_padding,
+)
+from models.noise import Noise
+from models.predictive import Gaussian
+from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits
+
+_JITTERS = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
+"""Of the mean of the diagonal."""
+
+
+class BayesLinearConfig(ValueConfig):
+    width: int = Field(default=64, ge=1, le=2048)
+    layers: int = Field(default=3, ge=1, le=16)
+    """Linear layers of φ."""
+    features: int = Field(default=32, ge=1, le=512)
+    noise_floor: float = Field(default=1e-4, gt=0)
+    """Least variance of the noise, in squared units of the targets."""
+
+
+class BayesLinear(MetaLearner):
+    Config = BayesLinearConfig
+    traits = Traits(
+        ways=NO_WAYS,
+        incremental=True,
+        exact_posterior=True,
+        kind="regression",
+        representation="feed-forward",
+    )
+
+    def __init__(self, encoder: Encoder, config: BayesLinearConfig) -> None:
+        super().__init__()
+        refuse_other_length(encoder, config.dim)
+        self.encoder = encoder
+        self.config = config
+        inside = [config.width] * (config.layers - 1)
+        self.phi = nn.Sequential(perceptron([config.dim, *inside, config.features], nn.Tanh), nn.Tanh())
+        self.prior_mean = nn.Parameter(torch.zeros(config.features, config.target))
+        self.prior_factor = nn.Parameter(torch.zeros(config.features, config.features))
+        """Below the diagonal the Cholesky factor of Λ₀, on it the logarithm of the factor's; above unused."""
+        self.log_noise = nn.Parameter(torch.full((config.target,), -2.0))
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
+        return embed_values(self.encoder, x)
+
+    def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        """Raises `LearnerError` where values are too large."""
+        support = without_padding(support)
+        assert support.targets is not None
+        phi = self.phi(support.features).double() * support.mask[..., None]
+        gram = phi.transpose(1, 2) @ phi
+        moment = phi.transpose(1, 2) @ support.targets.double()
+        if prior is not None:
+            gram, moment = gram + prior.task["gram"], moment + prior.task["moment"]
+        return task_weights(support, gram=gram, moment=moment)
+
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Gaussian:
+        phi = self.phi(features).double()
+        precision = self.prior_precision
+        factor = safe_cholesky(weights.task["gram"] + precision)
+        moment = weights.task["moment"] + precision @ self.prior_mean.double()
+        mean = phi @ torch.cholesky_solve(moment, factor)
+        whitened = torch.linalg.solve_triangular(factor, phi.transpose(1, 2), upper=False)
+        spread = whitened.square().sum(1)[..., None]
+        noise_variance = self.noise_variance
+        return Gaussian(mean.float(), noise_variance.expand(mean.shape), spread.float() * noise_variance)
+
+    def loss(self, episodes: Episodes, progress: float) -> Losses:
+        """−log likelihood of a query in nats, given the support set."""
+        data = functions_of(self.embed, episodes)
+        answer = self.predict(self.adapt(data.support), data.query)
+        nll = mean_over(-answer.log_prob(data.target), data.real)
+        error = squared_error(answer.mean, data.target, data.real)
+        return Losses(nll, {"nll": nll.detach(), "mse": error.detach()})
+
+    @property
+    def noise_variance(self) -> Float[Tensor, "target"]:
+        variance: Tensor = self.config.noise_floor + self.log_noise.exp()
+        return variance
+
+    @property
+    def prior_precision(self) -> Float[Tensor, "features features"]:
+        """Λ₀ in float64."""
+        raw = self.prior_factor.double()
+        factor = raw.tril(-1) + raw.diagonal().exp().diag_embed()
+        precision: Tensor = factor @ factor.T
+        return precision
+
+
+def safe_cholesky(matrices: Float[Tensor, "tasks d d"]) -> Float[Tensor, "tasks d d"]:
+    """Lower factors. Jitter is added to those that are not positive definite, more until they are.
+
+    A matrix beside others is treated as alone. Raises `LearnerError` where no jitter helps.
+    """
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(matrices)
+    mean = matrices.diagonal(dim1=1, dim2=2).mean(1)
+    for jitter in _JITTERS:
+        if not bool(failed.any()):
+            return factor
+        added = torch.where(failed > 0, jitter * mean, 0.0)
+        shifted = matrices + added[:, None].expand(-1, matrices.shape[-1]).diag_embed()
+        again, still = torch.linalg.cholesky_ex(shifted)
+        factor = torch.where((failed > 0)[:, None, None], again, factor)
+        failed = torch.where(failed > 0, still, 0)
+    if bool(failed.any()):
+        raise LearnerError("the posterior of this support set has no Cholesky factor")
+    return factor

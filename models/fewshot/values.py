@@ -1,0 +1,105 @@
+"""What the learners of functions share: support targets are values, not classes. Their encoder is `identity`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from models.encoders.base import Encoder
+from models.protocol import Episodes, LearnerError, Span, Support, TaskWeights
+
+NO_WAYS = Span(0, 0)
+"""A function has no classes."""
+LARGEST = 1e6
+"""Inputs beyond are taken as this: what networks make of larger ones would leave the range of float32."""
+
+
+class ValueConfig(BaseModel):
+    """Base of the configuration of every learner of functions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dim: int = Field(default=1, ge=1, le=4096)
+    """Numbers of an input."""
+    target: int = Field(default=1, ge=1, le=4096)
+    """Numbers of an answer."""
+
+
+@dataclass(frozen=True)
+class Functions:
+    """Episodes of functions after the encoder; padding is 0."""
+
+    support: Support
+    query: Float[Tensor, "tasks query d"]
+    target: Float[Tensor, "tasks query target"]
+    real: Bool[Tensor, "tasks query"]
+
+
+def functions_of(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Functions:
+    assert episodes.support_y is not None
+    support = Support.of(
+        embed(episodes.support_x.flatten(0, 1)).unflatten(0, episodes.support_mask.shape),
+        episodes.support_y,
+        mask=episodes.support_mask,
+        seed=episodes.seed,
+    )
+    query = embed(episodes.query_x.flatten(0, 1)).unflatten(0, episodes.query_mask.shape)
+    real = episodes.query_mask
+    return Functions(without_padding(support), _zeroed(query, real), _zeroed(episodes.query_y, real), real)
+
+
+def without_padding(support: Support) -> Support:
+    """Padding set to 0, so that whatever it held cannot spread."""
+    assert support.targets is not None
+    features, targets = _zeroed(support.features, support.mask), _zeroed(support.targets, support.mask)
+    return replace(support, features=features, targets=targets)
+
+
+def _zeroed(values: Float[Tensor, "tasks n d"], real: Bool[Tensor, "tasks n"]) -> Float[Tensor, "tasks n d"]:
+    return values.masked_fill(~real[..., None], 0)
+
+
+def embed_values(encoder: Encoder, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
+    features: Tensor = encoder(x)
+    return features.clamp(-LARGEST, LARGEST)
+
+
+def mean_over(values: Float[Tensor, "tasks n"], real: Bool[Tensor, "tasks n"]) -> Float[Tensor, "tasks"]:
+    """Mean over the real entries of each task; 0 where there is none."""
+    return torch.where(real, values, 0.0).sum(1) / real.sum(1).clamp_min(1)
+
+
+def squared_error(
+    answer: Float[Tensor, "tasks n target"],
+    target: Float[Tensor, "tasks n target"],
+    real: Bool[Tensor, "tasks n"],
+) -> Float[Tensor, "tasks"]:
+    """Mean over the real points of each task and over the numbers of a target."""
+    return mean_over((answer - target).square().mean(-1), real)
+
+
+def refuse_other_length(encoder: Encoder, dim: int) -> None:
+    """Raises `LearnerError` where the encoder's features are not of `dim` numbers."""
+    if encoder.dim not in (None, dim):
+        raise LearnerError(f"the encoder gives {encoder.dim} numbers, the learner takes {dim} (dim)")
+
+
+def task_weights(support: Support, **tensors: Tensor) -> TaskWeights:
+    """Task weights without class rows. Raises `LearnerError` where a number is not finite."""
+    if not all(bool(value.isfinite().all()) for value in tensors.values()):
+        raise LearnerError("this support set leads to numbers that are not finite: its values are too large")
+    return TaskWeights(tensors, {}, support.n_way, support.class_key, support.seed)
+
+
+def perceptron(widths: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Linear layers of these widths with an activation between them, none after the last."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), activation()]
+    return nn.Sequential(*layers[:-1])
