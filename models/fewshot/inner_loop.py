@@ -20,8 +20,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
-from torch.func import grad
+from torch import Tensor
 
 Fast = dict[str, Tensor]
 """Tensors by name: the weights of a task, or statistics."""
@@ -48,9 +47,9 @@ class InnerLoopConfig(BaseModel):
     clip: float = Field(default=10.0, gt=0)
     """Bound on each number of an inner gradient."""
 
-    def second_order(self, progress: float) -> bool:
-        """Whether the outer gradient goes through inner gradients at this share of training."""
-        return self.order == "second" and progress >= self.first_order_until
+    def first_order(self, progress: float) -> bool:
+        """Whether the outer gradient takes inner ones as numbers at this share of training."""
+        return self.order == "first" or progress < self.first_order_until
 
     def importance(self, progress: float) -> list[float]:
         """Of the loss after each step; the sum is 1."""
@@ -59,31 +58,29 @@ class InnerLoopConfig(BaseModel):
         early = max(1 - progress / self.multi_step_until, _LEAST_IMPORTANCE) / self.steps
         return [*[early] * (self.steps - 1), 1 - early * (self.steps - 1)]
 
-    def rates(self, tensors: int) -> nn.Parameter | None:
-        """Learned rates of a loop over so many tensors, where they are asked for."""
-        return nn.Parameter(torch.full((self.steps, tensors), self.inner_lr)) if self.learned_rates else None
-
 
 def descend(
     start: Fast,
-    loss: Callable[[Fast], Float[Tensor, ""]],
-    config: InnerLoopConfig,
-    rates: Float[Tensor, "steps tensors"] | None,
+    gradient_of: Callable[[Fast], Fast],
+    rate: Callable[[int, str], Tensor | float],
     steps: int,
+    clip: float,
     *,
-    second_order: bool = True,
+    first_order: bool,
 ) -> Iterator[Fast]:
-    """The weights after each step. `rates` are those of `config.rates`: a column per tensor of `start`, in order."""
-    fast, gradient_of = start, grad(loss)
+    """The weights after each step.
+
+    `rate(step, name)` is what a gradient is multiplied with, `clip` bounds each of its numbers before. First order
+    takes gradients as numbers: the outer gradient does not go through them.
+    """
+    fast = start
     for step in range(steps):
         gradients = gradient_of(fast)
-        if not second_order:
+        if first_order:
             gradients = {name: value.detach() for name, value in gradients.items()}
-        at = config.inner_lr if rates is None else rates[min(step, config.steps - 1)]
         fast = {
-            name: value
-            - (at if isinstance(at, float) else at[index]) * gradients[name].clamp(-config.clip, config.clip)
-            for index, (name, value) in enumerate(fast.items())
+            name: value - rate(step, name) * gradients[name].clamp(-clip, clip)
+            for name, value in fast.items()
         }
         yield fast
 

@@ -32,9 +32,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import grad
 
 from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
@@ -81,13 +83,17 @@ class Maml(MetaLearner):
         self.config = config
         self.calibration = Calibration()
         ways = config.ways
-        self.traits = Traits(ways=Span(2) if ways is None else Span(ways, ways), representation="initialisation")
+        self.traits = Traits(
+            ways=Span(2) if ways is None else Span(ways, ways), representation="initialisation"
+        )
         self.head = None
         if ways is not None:
             if encoder.dim is None:
                 raise LearnerError("maml of a fixed way needs an encoder of fixed feature length")
             self.head = nn.Linear(encoder.dim, ways)
-        self.rates = config.rates(len(_HEAD) + (0 if self.inner is None else len(self.inner.start())))
+        self.adapted = (*_HEAD, *(() if self.inner is None else self.inner.start()))
+        rates = torch.full((config.steps, len(self.adapted)), config.inner_lr)
+        self.rates = nn.Parameter(rates) if config.learned_rates else None
 
     @property
     def inner(self) -> InnerNetwork | None:
@@ -161,7 +167,7 @@ class Maml(MetaLearner):
 
     def _adapted(self, support: Support) -> Fast:
         steps = self.config.answer_steps or self.config.steps
-        *_, last = self._descend(support, steps, frozen=False, second_order=False)
+        *_, last = self._descend(support, steps, frozen=False, first_order=True)
         return self._measured(last, support)
 
     def _outer(self, support: Support, asked: Fast, progress: float, frozen: bool) -> Fast:
@@ -171,20 +177,20 @@ class Maml(MetaLearner):
             log_probs = self._query_log_probs(fast, support, asked[_QUERY])
             return cross_entropy(log_probs, asked[_TARGET], asked[_KNOWN])
 
-        steps = self._descend(support, config.steps, frozen, config.second_order(progress))
+        steps = self._descend(support, config.steps, frozen, config.first_order(progress))
         total, nll = outer_loss(steps, config.importance(progress), outer)
         return {"total": total, "nll": nll}
 
-    def _descend(self, support: Support, steps: int, frozen: bool, second_order: bool) -> Iterator[Fast]:
+    def _descend(self, support: Support, steps: int, frozen: bool, first_order: bool) -> Iterator[Fast]:
         """`frozen`: the network's start takes no outer gradient."""
-        return descend(
-            self._start(support, frozen),
-            lambda fast: self._support_loss(fast, support),
-            self.config,
-            self.rates,
-            steps,
-            second_order=second_order,
-        )
+        gradient_of = grad(lambda fast: self._support_loss(fast, support))
+        start = self._start(support, frozen)
+        return descend(start, gradient_of, self._rate, steps, self.config.clip, first_order=first_order)
+
+    def _rate(self, step: int, name: str) -> Tensor | float:
+        if self.rates is None:
+            return self.config.inner_lr
+        return self.rates[min(step, self.config.steps - 1), self.adapted.index(name)]
 
     def _start(self, support: Support, frozen: bool) -> Fast:
         tasks, way = support.class_key.shape
