@@ -19,9 +19,11 @@ from app.memory import keep_freed_memory
 from app.settings import REPOSITORY
 from models import artifact
 from models.artifact import Artifact, ArtifactError
-from models.data import emnist, files, omniglot, vectors
+from models.data import cifarfs, emnist, files, omniglot, vectors
 from models.data.augment import AugmentConfig
+from models.data.augment_photo import PhotoAugmentConfig
 from models.data.dataset import DatasetError
+from models.data.episodes import Augmentation
 from models.protocol import LearnerError
 from models.registry import METHODS
 from models.training import own
@@ -29,7 +31,7 @@ from models.training import recipe as training
 from models.training.gradient import TrainConfig, TrainingDivergedError
 
 console = Console(stderr=True)
-PUBLISHED = OMNIGLOT, CROSS, SYNTHETIC = "omniglot", "omniglot-emnist", "synthetic-vectors"
+PUBLISHED = OMNIGLOT, CROSS, SYNTHETIC, CIFAR = "omniglot", "omniglot-emnist", "synthetic-vectors", "cifar-fs"
 _SPACES = 12
 _LOCAL = ("--data", "--emnist", "--runs")
 _LOCAL_WITH_VALUE = tuple(f"{name}=" for name in _LOCAL)
@@ -42,14 +44,21 @@ def train(
     dataset: Annotated[
         str,
         typer.Option(
-            help="omniglot, omniglot-emnist, synthetic-vectors, or a path: class folders, a zip, an npz, a CSV."
+            help="omniglot, omniglot-emnist, cifar-fs, synthetic-vectors, or a path: class folders, zip, npz, CSV."
         ),
     ] = OMNIGLOT,
-    data: Annotated[Path | None, typer.Option(help="Omniglot on disk; downloaded when not given.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data on disk; Omniglot is downloaded when not given.")
+    ] = None,
     emnist_data: Annotated[
         Path | None, typer.Option("--emnist", help="EMNIST as an npz, which validates omniglot-emnist.")
     ] = None,
-    encoder: Annotated[str, typer.Option(help="conv4 for pictures, identity for vectors.")] = "conv4",
+    encoder: Annotated[
+        str, typer.Option(help="conv4 for glyphs, conv4-rgb for photos, identity for vectors.")
+    ] = "conv4",
+    encoder_hparam: Annotated[
+        list[str] | None, typer.Option(help="Hyperparameter of the encoder, key=value.")
+    ] = None,
     hparam: Annotated[list[str] | None, typer.Option(help="Hyperparameter of the method, key=value.")] = None,
     min_way: Annotated[int | None, typer.Option(help="5, or what the method takes.")] = None,
     max_way: Annotated[int | None, typer.Option(help="60, or what the method takes.")] = None,
@@ -60,7 +69,7 @@ def train(
     within_domain: Annotated[float, typer.Option(help="Share of tasks within one alphabet.")] = 0.5,
     examples_per_step: int = 300,
     augmentation: Annotated[
-        float, typer.Option(help="Strength of the changes made to glyphs; 0 leaves them as they are.")
+        float, typer.Option(help="Strength of the changes made to pictures; 0 leaves them as they are.")
     ] = 1.0,
     thicker: Annotated[
         float | None, typer.Option(help="Pixels of 56 by which strokes grow at most, on each side.")
@@ -73,6 +82,9 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Start from this learner: a path, or a name in the zoo.")
     ] = None,
+    pretraining_steps: Annotated[
+        int, typer.Option(help="Batches on which the encoder first learns to tell all classes apart.")
+    ] = 0,
     steps: int = 14_000,
     lr: float = 2e-3,
     ema: Annotated[float, typer.Option(help="Decay of the moving average of weights.")] = 0.998,
@@ -96,8 +108,11 @@ def train(
     schedule |= {"warm_up": min(TrainConfig().warm_up, max(1, steps // 10))}
     calibration = {"tasks": calibration_tasks, "set_tasks": 10 * calibration_tasks}
     try:
-        given = None if dataset in PUBLISHED else files.load(Path(dataset))
-        settings = {} if given is None else own.encoder_hparams(encoder, tuple(given.inputs.shape[1:]))
+        settings = dict(map(_key_value, encoder_hparam or []))
+        kept = own.pictures(encoder, settings)
+        given = None if dataset in PUBLISHED else files.load(Path(dataset), pictures=kept)
+        if given is not None:
+            settings = own.encoder_hparams(encoder, tuple(given.inputs.shape[1:])) | settings
         tasks |= training.task_ways(method, hparams, encoder, min_way, max_way, settings)
         start = None if init is None else learner_at(init)
         chosen = training.Recipe.model_validate(
@@ -110,9 +125,10 @@ def train(
                 "dataset": _described(dataset, mirrored=mirrored, rotated=rotated),
                 "warm_start": None if start is None else start.digest,
                 "episodes": tasks | {"foreign": foreign, "within_domain": within_domain},
-                "augmentation": None if encoder == "identity" else _augmentation(augmentation, thicker),
+                "augmentation": _augmentation(encoder, augmentation, thicker),
                 "train": schedule | {"device": device, "precision": precision},
                 "calibration": calibration | {"gold_tasks": max(2, calibration_tasks * 6 // 10)},
+                "pretraining": {"steps": pretraining_steps} if pretraining_steps else None,
             }
         )
         if given is None:
@@ -121,7 +137,7 @@ def train(
             )
         else:
             ways = own.ways_of(method, hparams, encoder, settings)
-            material = own.training_data(given, encoder, seed, ways, mirrored=mirrored)
+            material = own.training_data(given, encoder, seed, ways, settings=settings, mirrored=mirrored)
         digest = _run(chosen, material, runs / name, _command(sys.argv[1:], start), start)
     except (*REFUSALS, ValidationError) as error:
         console.print(f"[red]{error}[/red]", highlight=False)
@@ -138,7 +154,8 @@ def _run(
 ) -> str:
     """Trains under a progress bar; the digest of what came of it."""
     with _bar() as progress:
-        task = progress.add_task("training", total=chosen.train.steps, note="")
+        total = chosen.train.steps + (chosen.pretraining.steps if chosen.pretraining else 0)
+        task = progress.add_task("training", total=total, note="")
 
         def report(row: dict[str, float]) -> None:
             note = f"loss {row['loss']:.3f}"
@@ -157,9 +174,11 @@ def _described(dataset: str, *, mirrored: bool, rotated: bool) -> str:
     return f"{dataset}{', mirrored' if mirrored else ''}{turned}"
 
 
-def _augmentation(strength: float, thicker: float | None) -> AugmentConfig | None:
-    if not strength:
+def _augmentation(encoder: str, strength: float, thicker: float | None) -> Augmentation | None:
+    if not strength or encoder == "identity":
         return None
+    if encoder == training.COLOUR:
+        return PhotoAugmentConfig().scaled(strength)
     scaled = AugmentConfig().scaled(strength)
     return scaled if thicker is None else scaled.model_copy(update={"thicker": thicker})
 
@@ -175,6 +194,12 @@ def _published_data(
 ) -> training.TrainingData:
     if dataset == SYNTHETIC:
         return training.TrainingData(None, [vectors.space(index) for index in range(_SPACES)])
+    if dataset == CIFAR:
+        if data is None:
+            raise DatasetError("cifar-fs needs --data, the folder of its npz files")
+        fitting = cifarfs.load(data, "train")
+        fitting = fitting.mirrored() if mirrored else fitting
+        return training.TrainingData(fitting, [cifarfs.load(data, "validation")])
     if dataset == CROSS:
         if emnist_data is None:
             raise DatasetError("omniglot-emnist needs --emnist, EMNIST as an npz, to validate on")

@@ -31,7 +31,7 @@ from models.training import own
 
 KIND = "train"
 LOCATION = "/v1/jobs/{id}"
-_TAKES = {"conv4": "image", "identity": "vector"}
+_TAKES = {"conv4": "image", "conv4-rgb": "image", "identity": "vector"}
 """Kind of input of each encoder."""
 
 

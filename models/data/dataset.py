@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.inputs import ImageInput, InputSpec
+from models.inputs import ImageInput, InputSpec, PhotoInput
 from models.inputs.ink import ink
+from models.inputs.photo import photo
 
 GLYPH_SIDE = 56
 """Side at which glyphs are kept for augmentation: twice that of the learner's input."""
@@ -24,7 +25,10 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class ClassDataset:
-    """Pictures are uint8 [n, side, side] (or [n, height, width, channels] before `glyphs`), vectors float32 [n, d]."""
+    """Pictures are uint8 [n, side, side], in colour [n, side, side, 3], vectors float32 [n, d].
+
+    Before `glyphs` or `photos` pictures are [n, height, width] or [n, height, width, channels].
+    """
 
     source: str
     inputs: Tensor
@@ -80,6 +84,14 @@ class ClassDataset:
         chunks = [chunk[:, 0].mul(255).round().byte() for chunk in inked]
         return replace(self, inputs=torch.cat(chunks))
 
+    def photos(self, size: int) -> ClassDataset:
+        """Pictures as uint8 RGB [n, size, size, 3], by the function that serves (`models.inputs.photo`)."""
+        pictures = self.inputs if self.inputs.ndim == 4 else self.inputs[..., None]
+        if pictures.shape[1:] == (size, size, 3):
+            return self
+        chunks = [photo(chunk, size).mul(255).round().byte() for chunk in pictures.split(_CHUNK)]
+        return replace(self, inputs=torch.cat(chunks).permute(0, 2, 3, 1).contiguous())
+
     def mirrored(self) -> ClassDataset:
         """Each class and its mirror image as two classes, in domains of their own."""
         classes, domains = len(self.class_names), int(self.domains.max()) + 1
@@ -107,9 +119,12 @@ class ClassDataset:
 
 
 def model_input(dataset: ClassDataset, spec: InputSpec | None = None) -> Tensor:
-    """What a learner of this input embeds, without augmentation: ink [n, 1, 28, 28] in [0, 1], or the vectors."""
+    """What a learner of this input embeds, without augmentation: ink [n, 1, 28, 28] or RGB [n, 3, size, size] in
+    [0, 1], or the vectors."""
     if dataset.inputs.dtype != torch.uint8:
         return dataset.inputs
     pictures = dataset.inputs if dataset.inputs.ndim == 4 else dataset.inputs[..., None]
+    if isinstance(spec, PhotoInput):
+        return torch.cat([photo(chunk, spec.size) for chunk in pictures.split(_CHUNK)])
     crop = isinstance(spec, ImageInput) and spec.crop
     return torch.cat([ink(chunk, crop=crop) for chunk in pictures.split(_CHUNK)])

@@ -9,15 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from models.data.augment import AugmentConfig, augment, same_task
+from models.data.augment_photo import PhotoAugmentConfig, augment_photo
 from models.data.dataset import ClassDataset, DatasetError
+from models.inputs.photo import photo
 from models.protocol import FOREIGN, Episodes, Span
 
 _ANY_WAY = Span(2)
+Augmentation = AugmentConfig | PhotoAugmentConfig
 
 
 class EpisodeConfig(BaseModel):
@@ -125,7 +130,7 @@ class EpisodeSampler:
             unseen,
         )
 
-    def episodes(self, step: int, augmentation: AugmentConfig | None) -> Episodes:
+    def episodes(self, step: int, augmentation: Augmentation | None) -> Episodes:
         """The tasks of a step with their inputs, augmented where a configuration is given."""
         tasks = self.step(step)
         generator = torch.Generator().manual_seed(hash((self.seed, step)) % 2**63)
@@ -159,21 +164,15 @@ def collate(
     dataset: ClassDataset,
     tasks: list[TaskIndex],
     seed: int,
-    augmentation: AugmentConfig | None = None,
+    augmentation: Augmentation | None = None,
     generator: torch.Generator | None = None,
 ) -> Episodes:
     """Pads tasks to one batch and gathers their inputs."""
     support, support_mask = _pad([task.support for task in tasks])
     query, query_mask = _pad([task.query for task in tasks])
     index = torch.cat((support[support_mask], query[query_mask]))
-    inputs = dataset.inputs[index]
-    if augmentation is not None and inputs.dtype == torch.uint8:
-        if generator is None:
-            raise ValueError("augmentation needs a generator")
-        owner = torch.cat((same_task(support_mask), same_task(query_mask)))
-        inputs = augment(inputs, owner, augmentation, generator)
-    elif inputs.dtype == torch.uint8:
-        inputs = torch.nn.functional.avg_pool2d(inputs[:, None].float() / 255, 2)
+    owner = torch.cat((same_task(support_mask), same_task(query_mask)))
+    inputs = shown(dataset.inputs[index], owner, augmentation, generator)
     n_support = int(support_mask.sum())
     return Episodes(
         support_x=_scatter(inputs[:n_support], support_mask),
@@ -186,6 +185,27 @@ def collate(
         unseen=torch.tensor([task.unseen for task in tasks]),
         seed=seed * 4096 + torch.arange(len(tasks)),
     )
+
+
+def shown(
+    inputs: Tensor,
+    task: Int[Tensor, "n"],
+    augmentation: Augmentation | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Stored examples as a learner is trained on them: glyphs, photos or vectors. `task` as for `augment`."""
+    if inputs.dtype != torch.uint8:
+        return inputs
+    colour = inputs.ndim == 4
+    if augmentation is None:
+        return photo(inputs, inputs.shape[1]) if colour else F.avg_pool2d(inputs[:, None].float() / 255, 2)
+    if generator is None:
+        raise ValueError("augmentation needs a generator")
+    if isinstance(augmentation, PhotoAugmentConfig) != colour:
+        raise DatasetError("the changes made to glyphs are not those made to photos")
+    if isinstance(augmentation, PhotoAugmentConfig):
+        return augment_photo(inputs, augmentation, generator)
+    return augment(inputs, task, augmentation, generator)
 
 
 def _pad(rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -10,36 +10,39 @@ import torch
 
 from models.data import csv_file, npz_file, zip_file
 from models.data.archive import Archive
-from models.data.dataset import GLYPH_SIDE, ClassDataset, DatasetError
+from models.data.dataset import ClassDataset, DatasetError
 from models.data.refusal import DatasetFileError, Format, Summary
-from models.inputs import ImageBytes, ImageInput, InputError
+from models.data.zip_file import GLYPHS, Pictures, stored
+from models.inputs import ImageBytes, InputError
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 FORMATS: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".csv": "csv"}
 
 
-def load(path: Path, split: str | None = None) -> ClassDataset:
+def load(path: Path, split: str | None = None, pictures: Pictures = GLYPHS) -> ClassDataset:
     """A folder `path/<class>/<picture>`, a zip of one, an npz or a CSV.
 
     Raises `DatasetError` naming the file at fault.
     """
     if path.is_dir():
-        return from_folder(path)
+        return from_folder(path, pictures)
     found: Format | None = FORMATS.get(path.suffix.lower())
     if found is None or not path.is_file():
         raise DatasetError(f"{path}: neither a folder of class folders nor a zip, npz or CSV")
     try:
-        return from_file(path, found, path.name, split)
+        return from_file(path, found, path.name, split, pictures)
     except DatasetFileError as error:
         raise DatasetError(f"{path}: {error}") from error
 
 
-def from_file(path: Path, format: Format, source: str, split: str | None = None) -> ClassDataset:
-    """Raises `DatasetFileError`."""
+def from_file(
+    path: Path, format: Format, source: str, split: str | None = None, pictures: Pictures = GLYPHS
+) -> ClassDataset:
+    """Pictures of a zip become what `pictures` says, those of an npz stay. Raises `DatasetFileError`."""
     with path.open("rb") as file:
         match format:
             case "zip":
-                return zip_file.load(file, source)
+                return zip_file.load(file, source, pictures)
             case "npz":
                 return npz_file.load(file, source, split)
             case "csv":
@@ -65,17 +68,16 @@ def sniff(file: BufferedIOBase) -> Format:
     return "npz" if any(member.filename.endswith(".npy") for member in Archive(file).files) else "zip"
 
 
-def from_folder(path: Path) -> ClassDataset:
-    """One class per folder, in the order of names; pictures of any size become ink at once."""
-    spec = ImageInput(size=GLYPH_SIDE)
-    pictures: list[np.ndarray] = []
+def from_folder(path: Path, pictures: Pictures = GLYPHS) -> ClassDataset:
+    """One class per folder, in the order of names; pictures of any size become ink or photos at once."""
+    decoded: list[np.ndarray] = []
     labels: list[int] = []
     names: list[str] = []
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
         for file in files:
             try:
-                pictures.append(spec.decode(ImageBytes(file.read_bytes()))[0])
+                decoded.append(stored(pictures.decode(ImageBytes(file.read_bytes()))))
             except InputError as error:
                 raise DatasetError(f"{file}: {error.detail}") from error
         if files:
@@ -83,8 +85,9 @@ def from_folder(path: Path) -> ClassDataset:
             names.append(folder.name)
     if len(names) < 2:
         raise DatasetError(f"{path}: {len(names)} class folders with pictures; at least 2 are needed")
-    stack = torch.from_numpy(np.stack(pictures)).mul(255).round().byte()
-    return ClassDataset(path.name, stack, torch.tensor(labels), tuple(names), _one_domain(names))
+    return ClassDataset(
+        path.name, torch.from_numpy(np.stack(decoded)), torch.tensor(labels), tuple(names), _one_domain(names)
+    )
 
 
 def _one_domain(names: list[str]) -> torch.Tensor:

@@ -6,6 +6,7 @@ from io import BufferedIOBase
 from zipfile import ZipInfo
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.data.archive import Archive
@@ -19,9 +20,12 @@ from models.data.refusal import (
     shown,
     summary,
 )
-from models.inputs import ImageBytes, ImageInput, InputError
+from models.inputs import ImageBytes, ImageInput, InputError, PhotoInput
 from models.inputs.image import MAX_BYTES, decode_pixels, pixels_of
 
+Pictures = ImageInput | PhotoInput
+"""What is made of pictures when they are read."""
+GLYPHS = ImageInput(size=GLYPH_SIDE)
 MAX_PIXELS = 32_000_000_000
 """Of all pictures together: some minutes of decoding. Blank ones have a thousand for each byte of the archive."""
 
@@ -45,21 +49,27 @@ def inspect(file: BufferedIOBase) -> Summary:
     return described
 
 
-def load(file: BufferedIOBase, source: str) -> ClassDataset:
-    """Pictures as ink, uint8 [n, 56, 56]; only one is decoded at a time. Raises `DatasetFileError`."""
+def load(file: BufferedIOBase, source: str, pictures: Pictures = GLYPHS) -> ClassDataset:
+    """Ink, uint8 [n, 56, 56], or photos, [n, size, size, 3]; one is decoded at a time. Raises `DatasetFileError`."""
     archive = Archive(file)
     found = dict(sorted(_classes(archive).items()))
     counts = summary("image", None, {name: len(members) for name, members in found.items()})
-    spec = ImageInput(size=GLYPH_SIDE)
-    inputs = torch.empty((counts.examples, GLYPH_SIDE, GLYPH_SIDE), dtype=torch.uint8)
+    shape = (pictures.size, pictures.size, *((3,) if isinstance(pictures, PhotoInput) else ()))
+    inputs = torch.empty((counts.examples, *shape), dtype=torch.uint8)
     for index, member in enumerate(member for members in found.values() for member in members):
         try:
-            ink = spec.decode(ImageBytes(_picture(archive, member)))[0]
+            picture = pictures.decode(ImageBytes(_picture(archive, member)))
         except InputError as error:
             raise _unreadable(member, error) from error
-        inputs[index] = torch.from_numpy(np.rint(255 * ink).astype(np.uint8))
+        inputs[index] = torch.from_numpy(stored(picture))
     labels = torch.arange(len(found)).repeat_interleave(torch.tensor(list(counts.classes.values())))
     return ClassDataset(source, inputs, labels, tuple(found), torch.zeros(len(found), dtype=torch.long))
+
+
+def stored(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """A decoded picture [channels, side, side] as data sets keep it: ink [side, side], or RGB [side, side, 3]."""
+    whole = np.rint(255 * picture).astype(np.uint8)
+    return whole[0] if len(whole) == 1 else whole.transpose(1, 2, 0)
 
 
 def _classes(archive: Archive) -> dict[str, list[ZipInfo]]:

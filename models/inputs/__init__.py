@@ -1,6 +1,7 @@
 """Safe bytes to arrays: the same code trains, evaluates and serves."""
 
 from models.inputs.image import ImageInput
+from models.inputs.photo import PhotoInput
 from models.inputs.raw import ImageBytes, InputError, Kind, RawInput, Text, Vector, is_blank, raw_from
 from models.inputs.spec import InputSpec
 from models.inputs.vector import VectorInput
@@ -11,6 +12,7 @@ __all__ = [
     "InputError",
     "InputSpec",
     "Kind",
+    "PhotoInput",
     "RawInput",
     "Text",
     "Vector",

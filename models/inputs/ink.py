@@ -43,7 +43,7 @@ def ink(
     return area_resize(_square(strokes), size)
 
 
-def area_resize(x: Float[Tensor, "n 1 side side"], size: int) -> Float[Tensor, "n 1 size size"]:
+def area_resize(x: Float[Tensor, "n channels side side"], size: int) -> Float[Tensor, "n channels size size"]:
     """Exact area average where the picture is larger than `size`, bilinear where it is smaller.
 
     `F.interpolate(mode="area")` rounds its windows to whole pixels (105 → 28 would weigh pixels unevenly),

@@ -10,17 +10,16 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.data.augment import AugmentConfig
-from models.data.episodes import EpisodeSampler
+from models.data.episodes import Augmentation
 from models.encoders.base import Encoder
-from models.protocol import MetaLearner
+from models.protocol import Episodes, MetaLearner
 from models.training import checkpoint
 from models.training.checkpoint import Progress
 
@@ -29,6 +28,13 @@ Validate = Callable[[MetaLearner], dict[str, float]]
 Report = Callable[[dict[str, float]], None]
 GRADIENT_CLIP = 5.0
 STATE_FILE = "state.safetensors"
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draws what a step trains on, the same for the same step."""
+
+    def episodes(self, step: int, augmentation: Augmentation | None) -> Episodes: ...
 
 
 class TrainConfig(BaseModel):
@@ -67,8 +73,8 @@ class GradientTrainer:
     def __init__(
         self,
         learner: MetaLearner,
-        sampler: EpisodeSampler,
-        augmentation: AugmentConfig | None,
+        sampler: Sampler,
+        augmentation: Augmentation | None,
         config: TrainConfig,
         folder: Path,
     ) -> None:

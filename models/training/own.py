@@ -12,14 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.data import files
 from models.data.augment import AugmentConfig
-from models.data.dataset import ClassDataset, DatasetError
-from models.data.episodes import EpisodeConfig
+from models.data.augment_photo import PhotoAugmentConfig
+from models.data.dataset import GLYPH_SIDE, ClassDataset, DatasetError
+from models.data.episodes import Augmentation, EpisodeConfig
 from models.data.refusal import DatasetFileError, shown
 from models.evaluation.calibrate import CalibrationPlan
+from models.inputs import ImageInput, PhotoInput
 from models.protocol import Span
 from models.registry import LearnerConfig, RegistryError, build
 from models.training.gradient import TrainConfig
-from models.training.recipe import Recipe, TrainingData, input_of
+from models.training.recipe import COLOUR, Recipe, TrainingData, input_of
 
 HELD_OUT = 0.2
 """Share of the classes that validation takes."""
@@ -57,17 +59,37 @@ def encoder_hparams(encoder: str, shape: tuple[int, ...] | None) -> dict[str, ob
     return {"dim": shape[0]} if encoder == "identity" and shape is not None else {}
 
 
+def pictures(encoder: str, settings: Mapping[str, object] | None = None) -> ImageInput | PhotoInput:
+    """As what the pictures of a data set are kept: glyphs larger than the learner's input, or photos."""
+    taken = input_of(encoder, settings)
+    return taken if isinstance(taken, PhotoInput) else ImageInput(size=GLYPH_SIDE)
+
+
+def augmentation(encoder: str) -> Augmentation | None:
+    """The changes made to examples of a kind, of common strength."""
+    if encoder == "identity":
+        return None
+    return PhotoAugmentConfig() if encoder == COLOUR else AugmentConfig()
+
+
 def training_data(
-    given: ClassDataset, encoder: str, seed: int, ways: Span, *, mirrored: bool = False
+    given: ClassDataset,
+    encoder: str,
+    seed: int,
+    ways: Span,
+    *,
+    settings: Mapping[str, object] | None = None,
+    mirrored: bool = False,
 ) -> TrainingData:
-    """A share of the classes is held out; pictures become ink. Raises `DatasetError`."""
-    pictures = given.inputs.dtype == torch.uint8
-    if pictures == (encoder == "identity"):
-        takes, holds = ("vectors", "pictures") if pictures else ("pictures", "vectors")
+    """A share of the classes is held out; pictures become ink or photos. Raises `DatasetError`."""
+    are_pictures = given.inputs.dtype == torch.uint8
+    if are_pictures == (encoder == "identity"):
+        takes, holds = ("vectors", "pictures") if are_pictures else ("pictures", "vectors")
         raise DatasetError(f"{given.source} holds {holds}; the encoder {encoder} takes {takes}")
     fitting, validation = files.split_classes(given, HELD_OUT, seed, least_classes(ways))
-    if pictures:
-        fitting = fitting.glyphs()
+    if are_pictures:
+        kept = pictures(encoder, settings)
+        fitting = fitting.photos(kept.size) if isinstance(kept, PhotoInput) else fitting.glyphs()
         fitting = fitting.mirrored() if mirrored else fitting
     return TrainingData(fitting, [validation])
 
@@ -135,7 +157,7 @@ def recipe(asked: Asked, source: str, settings: Mapping[str, object], device: st
             max_shot=asked.max_shot,
             queries=asked.queries,
         ),
-        augmentation=None if asked.encoder == "identity" else AugmentConfig(),
+        augmentation=augmentation(asked.encoder),
         train=TrainConfig(
             steps=steps,
             seed=asked.seed,

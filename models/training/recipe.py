@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from models import artifact
 from models.data.augment import AugmentConfig
 from models.data.dataset import ClassDataset, DatasetError, model_input
-from models.data.episodes import EpisodeConfig, EpisodeSampler
+from models.data.episodes import Augmentation, EpisodeConfig, EpisodeSampler
+from models.encoders.base import Encoder
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import Cell, Features, accuracy, answers, cells_of, embed_all, nll
-from models.inputs import ImageInput, InputSpec, VectorInput
+from models.inputs import ImageInput, InputSpec, PhotoInput, VectorInput
+from models.inputs.photo import SIZE
 from models.protocol import MetaLearner, Span, Traits
 from models.registry import LearnerConfig, build
 from models.training.card import write_card
-from models.training.gradient import GradientTrainer, Report, TrainConfig
+from models.training.gradient import Report, TrainConfig
+from models.training.population import trainer_of
+from models.training.pretraining import PretrainingConfig, pretrain
+from models.training.search import SearchConfig, summary
 
+COLOUR = "conv4-rgb"
+"""The encoder of pictures in colour."""
 VALIDATION_WAYS, VALIDATION_SHOTS = (5, 20), (1, 5)
 _VALIDATION_TASKS = 200
 _VALIDATION_SEED = 1
@@ -47,9 +56,19 @@ class Recipe(BaseModel):
     warm_start: str | None = None
     """Digest of the learner whose weights training starts from."""
     episodes: EpisodeConfig = EpisodeConfig()
-    augmentation: AugmentConfig | None = AugmentConfig()
+    augmentation: Augmentation | None = AugmentConfig()
     train: TrainConfig = TrainConfig()
     calibration: CalibrationPlan = CalibrationPlan()
+    pretraining: PretrainingConfig | None = None
+    """Of the encoder, before the episodes."""
+    search: SearchConfig | None = None
+    """In place of gradient descent."""
+
+    @model_serializer(mode="wrap")
+    def _described(self, describe: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Without what came later where there is none: trainings from before it go on as they are."""
+        later = [name for name in ("pretraining", "search") if getattr(self, name) is None]
+        return {name: value for name, value in describe(self).items() if name not in later}
 
 
 @dataclass(frozen=True)
@@ -84,15 +103,23 @@ def train(
     made: dict[str, object] = {"command": command, "dataset": recipe.dataset, "seed": recipe.train.seed}
     if data.train is not None and any(p.requires_grad for p in learner.parameters()):
         _check_ways(recipe, learner.traits.ways)
+        before = 0
+        if recipe.pretraining is not None:
+            made |= _pretrain(learner, recipe, recipe.pretraining, data, folder, report)
+            before = recipe.pretraining.steps
         sampler = EpisodeSampler(data.train, recipe.episodes, recipe.train.seed, ways=learner.traits.ways)
-        trainer = GradientTrainer(learner, sampler, recipe.augmentation, recipe.train, folder)
-        learner = trainer.run(lambda candidate: validate(candidate, data.validation, config.input), report)
+        trainer = trainer_of(learner, sampler, recipe.augmentation, recipe.train, recipe.search, folder)
+        learner = trainer.run(
+            lambda candidate: validate(candidate, data.validation, config.input),
+            lambda row: report({**row, "step": before + row["step"]}),
+        )
         made |= {
             "steps": recipe.train.steps,
             "best_step": trainer.progress.best_step,
             "train_seconds": round(trainer.progress.seconds),
             "device": recipe.train.device,
             "precision": recipe.train.precision,
+            **summary(recipe.search, recipe.train.steps),
         }
     learner = learner.to("cpu").eval().requires_grad_(False)
     spaces = [embed(learner, dataset, config.input) for dataset in data.validation]
@@ -205,9 +232,37 @@ def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerCon
 
 
 def input_of(encoder: str, hparams: Mapping[str, object] | None = None, *, crop: bool = False) -> InputSpec:
-    if encoder != "identity":
-        return ImageInput(crop=crop)
-    return VectorInput.model_validate({"dim": (hparams or {}).get("dim")})
+    if encoder == "identity":
+        return VectorInput.model_validate({"dim": (hparams or {}).get("dim")})
+    if encoder == COLOUR:
+        return PhotoInput.model_validate({"size": (hparams or {}).get("size", SIZE)})
+    return ImageInput(crop=crop)
+
+
+def _pretrain(
+    learner: MetaLearner,
+    recipe: Recipe,
+    config: PretrainingConfig,
+    data: TrainingData,
+    folder: Path,
+    report: Report,
+) -> dict[str, object]:
+    """Gives the learner a pre-trained encoder; what the card says of it."""
+    assert data.train is not None
+    assert isinstance(learner.encoder, Encoder)
+    spec = input_of(recipe.encoder, recipe.encoder_hparams, crop=recipe.crop)
+    state = pretrain(
+        copy.deepcopy(learner.encoder),
+        data.train,
+        config,
+        recipe.augmentation,
+        recipe.train,
+        folder,
+        lambda candidate: validate(candidate, data.validation, spec),
+        report,
+    )
+    learner.encoder.load_state_dict(state)
+    return {"pretraining_steps": config.steps, "pretraining_batch": config.batch}
 
 
 def _check_ways(recipe: Recipe, ways: Span) -> None:
@@ -220,9 +275,10 @@ def _check_ways(recipe: Recipe, ways: Span) -> None:
 
 
 def _warm_start(learner: MetaLearner, start: MetaLearner) -> None:
-    """Everything but the calibration, which is fitted anew."""
-    own = learner.state_dict()
-    taken = {name: value for name, value in start.state_dict().items() if not name.startswith("calibration.")}
+    """Everything but the calibration, which is fitted anew; of another method, the encoder."""
+    own, part = learner.state_dict(), "" if type(start) is type(learner) else "encoder."
+    taken = {name: value for name, value in start.state_dict().items() if name.startswith(part)}
+    taken = {name: value for name, value in taken.items() if not name.startswith("calibration.")}
     wrong = [name for name, value in taken.items() if name not in own or own[name].shape != value.shape]
     if wrong:
         raise RecipeError(f"the learner to start from is of another make: {wrong[0]}")

@@ -84,7 +84,8 @@ def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Pat
         resume(state.parent, context.folder)
     settings = own.encoder_hparams(asked.encoder, None if dataset.shape is None else tuple(dataset.shape))
     ways = own.ways_of(asked.method, asked.hparams, asked.encoder, settings)
-    given = files.from_file(path, dataset.format, dataset.name or dataset.id)  # type: ignore[arg-type]
+    source, pictures = dataset.name or dataset.id, own.pictures(asked.encoder)
+    given = files.from_file(path, dataset.format, source, pictures=pictures)  # type: ignore[arg-type]
     own.check(asked, given.counts, ways)
     data = own.training_data(given, asked.encoder, asked.seed, ways)
 

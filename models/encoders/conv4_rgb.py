@@ -1,0 +1,72 @@
+"""Conv-4 on colour pictures (Vinyals et al. 2016; the wide one of R2-D2, Bertinetto et al. 2019, 1805.08136).
+
+The blocks are those of `conv4`. Four widths of 64 make the common backbone of CIFAR-FS, 96-192-384-512 that of
+R2-D2. BatchNorm uses its running statistics in evaluation mode, so a feature never depends on its neighbours.
+
+With `mirrored` a feature in evaluation mode is the mean over the picture and its mirror image: what a photo shows
+does not depend on the side it is seen from. That costs twice the arithmetic and no parameter.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.encoders.base import Encoder, EncoderConfig
+from models.encoders.conv4 import block, folded
+from models.inputs.photo import SIZE
+
+CHANNELS = 3
+WIDE = (96, 192, 384, 512)
+_BLOCKS = 4
+
+
+class Conv4RgbConfig(EncoderConfig):
+    widths: tuple[int, ...] = Field(default=(64,) * _BLOCKS, min_length=_BLOCKS, max_length=_BLOCKS)
+    """Channels of each block."""
+    size: int = Field(default=SIZE, ge=1 << _BLOCKS, le=128)
+    """Side of the pictures."""
+    mirrored: bool = False
+    """Whether features are averaged over both mirror images, once trained."""
+
+
+class Conv4Rgb(Encoder):
+    Config = Conv4RgbConfig
+
+    def __init__(self, config: Conv4RgbConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = config.widths[-1] * (config.size >> _BLOCKS) ** 2
+        self.blocks = nn.Sequential(*(block(i, o) for i, o in pairwise((CHANNELS, *config.widths))))
+        self.blocks = self.blocks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def encode(self, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
+        if self.training or not self.config.mirrored:
+            return _features(self.blocks, x)
+        return 0.5 * (_features(self.blocks, x) + _features(self.blocks, x.flip(-1)))
+
+    def fold(self) -> nn.Module:
+        """The same function with BatchNorm folded into the convolutions: what serving runs."""
+        return _Folded(folded(self.eval().blocks), mirrored=self.config.mirrored)
+
+
+class _Folded(nn.Module):
+    def __init__(self, blocks: nn.Module, *, mirrored: bool) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.mirrored = mirrored
+
+    def forward(self, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
+        if not self.mirrored:
+            return _features(self.blocks, x)
+        return 0.5 * (_features(self.blocks, x) + _features(self.blocks, x.flip(-1)))
+
+
+def _features(blocks: nn.Module, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
+    """Of pictures in [0, 1], which are centred here: padding with zeros is then padding with grey."""
+    features: Tensor = blocks((4 * x - 2).contiguous(memory_format=torch.channels_last))
+    return features.flatten(1)
