@@ -6,6 +6,7 @@ It is written beside and renamed, so that a kill leaves the old one or the new o
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,6 +37,10 @@ def save(
     }
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in moments.items()}
+    write(path, tensors, progress)
+
+
+def write(path: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
@@ -43,10 +48,14 @@ def save(
     part.rename(path)
 
 
-def restore(path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> Progress:
+def read(path: Path) -> tuple[dict[str, Tensor], Progress]:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        progress = Progress(**json.loads(file.metadata()["progress"]))
+        return tensors, Progress(**json.loads(file.metadata()["progress"]))
+
+
+def restore(path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> Progress:
+    tensors, progress = read(path)
     for role, model in models.items():
         prefix = f"{role}/"
         model.load_state_dict({n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)})
@@ -57,3 +66,13 @@ def restore(path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Opt
             state.setdefault(int(index), {})[moment] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return progress
+
+
+def write_history(folder: Path, history: list[dict[str, float]]) -> None:
+    """`history.json` for programs and `history.csv` for people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n")
+    with (folder / "history.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, history[0].keys())
+        writer.writeheader()
+        writer.writerows(history)
