@@ -20,9 +20,11 @@ def write_card(name: str, config: LearnerConfig) -> str:
         f"    {made.get('command', '')}",
         "",
         *(f"- {key.replace('_', ' ')}: {value}" for key, value in made.items() if key != "command"),
-        f"- digest of the training classes (SHA-256 of their sorted names): `{config.training_classes}`",
-        "",
     ]
+    if config.training_classes is not None:
+        digest = config.training_classes
+        lines.append(f"- digest of the training classes (SHA-256 of their sorted names): `{digest}`")
+    lines.append("")
     for title, table in config.metrics.items():
         lines += [f"## Measured: {title.replace('_', ' ')}", "", *_section(table), ""]
     return "\n".join(lines)

@@ -94,7 +94,7 @@ def train(
     `start` is the learner of `recipe.warm_start`, `name` what the card calls it, else as the folder.
     Raises `RecipeError` when the folder holds another training or the two learners differ in shape.
     """
-    _claim(folder, recipe)
+    claim(folder, recipe)
     torch.manual_seed(recipe.train.seed)
     config = _config(recipe, data, code_version)
     learner = build(config)
@@ -285,7 +285,7 @@ def _warm_start(learner: MetaLearner, start: MetaLearner) -> None:
     learner.load_state_dict({**own, **taken})
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
+def claim(folder: Path, recipe: BaseModel) -> None:
     """Writes the recipe into the folder, or checks that the one there is the same."""
     file = folder / _RECIPE_FILE
     described = recipe.model_dump_json(indent=1) + "\n"
