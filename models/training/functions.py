@@ -1,0 +1,120 @@
+"""A training on functions from start to artifact: build, train, fit the noise, measure on validation tasks, save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import artifact
+from models.bayes.shot_noise import SHOTS, ShotNoise
+from models.data.functions import Family, FunctionConfig, FunctionSampler, Purpose
+from models.evaluation.functions import answers
+from models.inputs import VectorInput
+from models.protocol import MetaLearner
+from models.registry import LearnerConfig, build
+from models.training.card import write_card
+from models.training.gradient import GradientTrainer, Report, TrainConfig
+from models.training.recipe import RecipeError, claim
+
+_VALIDATION_TASKS = 200
+_NOISE_TASKS = 500
+_SCORES_SEED, _NOISE_SEED = 0, 1
+
+
+class FunctionRecipe(BaseModel):
+    """All that decides what a training makes, given the family of functions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    hparams: dict[str, object] = Field(default_factory=dict)
+    dataset: str
+    functions: FunctionConfig = FunctionConfig()
+    chosen_by: Literal["nll", "mse"] = "nll"
+    """What the best checkpoint is best in, on validation tasks."""
+    train: TrainConfig = TrainConfig(weight_decay=0.0)
+
+
+def train(
+    recipe: FunctionRecipe,
+    family: Family,
+    folder: Path,
+    code_version: str,
+    command: str,
+    report: Report,
+) -> str:
+    """Trains into `folder`, resuming what is there, and saves the learner in `folder/learner`; its digest.
+
+    Raises `RecipeError` when the folder holds another training or the method is for classes, `LearnerError` for what
+    the registry does not know.
+    """
+    claim(folder, recipe)
+    torch.manual_seed(recipe.train.seed)
+    config = LearnerConfig(
+        code_version=code_version,
+        method=recipe.method,
+        hparams=recipe.hparams,
+        encoder="identity",
+        encoder_hparams={"dim": family.dim},
+        input=VectorInput(dim=family.dim),
+    )
+    learner = build(config)
+    if learner.traits.kind != "regression":
+        raise RecipeError(
+            f"{recipe.method} tells classes apart; {recipe.dataset} needs a method of regression"
+        )
+    sampler = FunctionSampler(family, recipe.functions, recipe.train.seed)
+    trainer = GradientTrainer(learner, sampler, None, recipe.train, folder)
+
+    def validate(candidate: MetaLearner) -> dict[str, float]:
+        found = scores(candidate, family, recipe.functions)
+        chosen = [value for name, value in found.items() if name.startswith(recipe.chosen_by)]
+        return {**found, "score": -sum(chosen) / len(chosen)}
+
+    learner = trainer.run(validate, report).to("cpu").eval().requires_grad_(False)
+    fit_noise(learner, family)
+    made: dict[str, object] = {
+        "command": command,
+        "dataset": recipe.dataset,
+        "seed": recipe.train.seed,
+        "steps": recipe.train.steps,
+        "best_step": trainer.progress.best_step,
+        "train_seconds": round(trainer.progress.seconds),
+        "device": recipe.train.device,
+    }
+    measured = {"validation": scores(learner, family, recipe.functions)}
+    config = config.model_copy(update={"training": made, "metrics": measured})
+    return artifact.save(folder / "learner", learner, config, write_card(folder.name, config))
+
+
+def scores(learner: MetaLearner, family: Family, trained: FunctionConfig) -> dict[str, float]:
+    """Error and −log likelihood on fixed validation tasks of the fewest and the most shots of training."""
+    found: dict[str, float] = {}
+    for shot in sorted({trained.min_shot, trained.max_shot}):
+        batches = list(answers(learner, family, shot, _VALIDATION_TASKS, _SCORES_SEED, Purpose.validation))
+        found[f"mse_{shot}s"] = float(torch.cat([batch.mse for batch in batches]).mean())
+        found[f"nll_{shot}s"] = float(torch.cat([batch.nll for batch in batches]).mean())
+    return found
+
+
+def fit_noise(learner: MetaLearner, family: Family) -> None:
+    """Measures the errors of a learner that answers with a mean alone; others know their noise."""
+    noise = getattr(learner, "noise", None)
+    if not isinstance(noise, ShotNoise):
+        return
+    most = family.most_points
+    noise.fit(
+        {
+            shot: torch.cat(
+                [
+                    (batch.answer.mean - batch.target).square().mean(1)
+                    for batch in answers(learner, family, shot, _NOISE_TASKS, _NOISE_SEED, Purpose.validation)
+                ]
+            ).mean(0)
+            for shot in SHOTS
+            if most is None or shot < most
+        }
+    )
