@@ -1,0 +1,24 @@
+"""`hyperserve methods`: what a learner can be made by."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from models.methods import described
+
+
+def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """What each method is: axes, paper, what trains it."""
+    found = described().values()
+    if as_json:
+        typer.echo(json.dumps([method.model_dump(mode="json") for method in found], indent=1))
+        return
+    for method in found:
+        way = f", exactly {method.ways.min} classes by default" if method.fixed_way else ""
+        typer.echo(f"{method.name}: {method.summary}")
+        typer.echo(
+            f"    {method.kind}, {method.representation}{way}; trained by {', '.join(method.optimisers)}"
+        )
