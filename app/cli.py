@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -95,20 +97,33 @@ def openapi() -> None:
     typer.echo(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
 
 
-def _add_lazily(name: str, module: str, summary: str) -> None:
-    """A command whose function is `name` in `module`; torch alone would take a second to import."""
+def _add_lazily(
+    name: str, module: str, summary: str, choose: Callable[[list[str]], str | None] = lambda words: None
+) -> None:
+    """A command whose function is `name` in `module`; torch alone would take a second to import.
+
+    `choose` may name another module by what follows the command.
+    """
 
     def forward(context: typer.Context) -> None:
         command = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        command.command(help=summary)(getattr(importlib.import_module(module), name))
+        command.command(help=summary)(getattr(importlib.import_module(choose(context.args) or module), name))
         command(args=context.args, prog_name=f"hyperserve {name}")
 
     settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command(name, help=summary, context_settings=settings)(forward)
 
 
+def _on_functions(words: list[str]) -> str | None:
+    """Data sets of functions are trained on by a module of their own, with its own options."""
+    named = [word for before, word in pairwise(words) if before == "--dataset"]
+    named += [word.removeprefix("--dataset=") for word in words if word.startswith("--dataset=")]
+    return "app.cli_train_functions" if {"sinusoids", "gp", "completion"} & set(named) else None
+
+
 _add_lazily("demo", "app.cli_demo", "Make a task of the shipped drawings, query it, show the answers.")
-_add_lazily("train", "app.cli_train", "Meta-train a learner.")
+_add_lazily("train", "app.cli_train", "Meta-train a learner.", _on_functions)
+_add_lazily("methods", "app.cli_methods", "What a learner can be made by.")
 _add_lazily("gc", "app.cli_admin", "Delete what has lapsed or finished, and blobs that nothing needs.")
 _add_lazily("backup", "app.cli_admin", "Write all that the service holds to a file.")
 _add_lazily("restore", "app.cli_admin", "Read a backup into an empty service.")

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app import cli_search
 from app.memory import keep_freed_memory
 from app.settings import REPOSITORY
 from models import artifact
@@ -44,7 +45,8 @@ def train(
     dataset: Annotated[
         str,
         typer.Option(
-            help="omniglot, omniglot-emnist, cifar-fs, synthetic-vectors, or a path: class folders, zip, npz, CSV."
+            help="omniglot, omniglot-emnist, cifar-fs, synthetic-vectors, a path (class folders, zip, npz, CSV), or "
+            "functions with options of their own: sinusoids, gp, completion."
         ),
     ] = OMNIGLOT,
     data: Annotated[
@@ -80,8 +82,16 @@ def train(
     ] = False,
     rotated: Annotated[bool, typer.Option(help="Rotations of training classes are classes too.")] = True,
     init: Annotated[
-        str | None, typer.Option(help="Start from this learner: a path, or a name in the zoo.")
+        str | None,
+        typer.Option(
+            help="Start from this learner, or its encoder where it is of another method: path or name."
+        ),
     ] = None,
+    optimiser: cli_search.Optimiser = "gradient",
+    objective: cli_search.Objective = "accuracy",
+    population: cli_search.Population = 32,
+    sigma: cli_search.Sigma = 0.05,
+    searched: cli_search.Searched = None,
     pretraining_steps: Annotated[
         int, typer.Option(help="Batches on which the encoder first learns to tell all classes apart.")
     ] = 0,
@@ -102,13 +112,13 @@ def train(
         torch.set_num_threads(threads)
     tasks = {"min_shot": min_shot, "max_shot": max_shot, "queries": queries}
     tasks |= {"examples_per_step": examples_per_step}
-    hparams = dict(map(_key_value, hparam or []))
+    hparams = dict(map(key_value, hparam or []))
     schedule = {"steps": steps, "lr": lr, "ema": ema, "seed": seed, "validate_every": validate_every}
     # A short training must not spend itself on warming up.
     schedule |= {"warm_up": min(TrainConfig().warm_up, max(1, steps // 10))}
     calibration = {"tasks": calibration_tasks, "set_tasks": 10 * calibration_tasks}
     try:
-        settings = dict(map(_key_value, encoder_hparam or []))
+        settings = dict(map(key_value, encoder_hparam or []))
         kept = own.pictures(encoder, settings)
         given = None if dataset in PUBLISHED else files.load(Path(dataset), pictures=kept)
         if given is not None:
@@ -129,6 +139,7 @@ def train(
                 "train": schedule | {"device": device, "precision": precision},
                 "calibration": calibration | {"gold_tasks": max(2, calibration_tasks * 6 // 10)},
                 "pretraining": {"steps": pretraining_steps} if pretraining_steps else None,
+                "search": cli_search.search(optimiser, objective, population, sigma, searched),
             }
         )
         if given is None:
@@ -138,7 +149,7 @@ def train(
         else:
             ways = own.ways_of(method, hparams, encoder, settings)
             material = own.training_data(given, encoder, seed, ways, settings=settings, mirrored=mirrored)
-        digest = _run(chosen, material, runs / name, _command(sys.argv[1:], start), start)
+        digest = _run(chosen, material, runs / name, command_of(sys.argv[1:], start), start)
     except (*REFUSALS, ValidationError) as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from error
@@ -153,7 +164,7 @@ def _run(
     start: Artifact | None,
 ) -> str:
     """Trains under a progress bar; the digest of what came of it."""
-    with _bar() as progress:
+    with bar() as progress:
         total = chosen.train.steps + (chosen.pretraining.steps if chosen.pretraining else 0)
         task = progress.add_task("training", total=total, note="")
 
@@ -219,7 +230,7 @@ def learner_at(name: str) -> Artifact:
     return artifact.load(folder, folder.resolve().parent.name if folder.name == "learner" else None)
 
 
-def _command(words: list[str], start: Artifact | None) -> str:
+def command_of(words: list[str], start: Artifact | None) -> str:
     """How to make the learner again, from the first; where this machine keeps data and runs is its own affair."""
     kept, skip = [], False
     for word in words:
@@ -233,7 +244,7 @@ def _command(words: list[str], start: Artifact | None) -> str:
     return command if start is None else f"{start.config.training.get('command')} && {command}"
 
 
-def _key_value(pair: str) -> tuple[str, Any]:
+def key_value(pair: str) -> tuple[str, Any]:
     key, _, value = pair.partition("=")
     try:
         return key, json.loads(value)
@@ -241,7 +252,7 @@ def _key_value(pair: str) -> tuple[str, Any]:
         return key, value
 
 
-def _bar() -> Progress:
+def bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -12,9 +12,10 @@ from models import artifact
 from models.bayes.shot_noise import SHOTS, ShotNoise
 from models.data.functions import Family, FunctionConfig, FunctionSampler, Purpose
 from models.evaluation.functions import answers
+from models.fewshot.values import ValueConfig
 from models.inputs import VectorInput
 from models.protocol import MetaLearner
-from models.registry import LearnerConfig, build
+from models.registry import METHODS, LearnerConfig, build
 from models.training.card import write_card
 from models.training.gradient import GradientTrainer, Report, TrainConfig
 from models.training.recipe import RecipeError, claim
@@ -51,6 +52,10 @@ def train(
     Raises `RecipeError` when the folder holds another training or the method is for classes, `LearnerError` for what
     the registry does not know.
     """
+    if recipe.method in METHODS and not issubclass(METHODS[recipe.method].Config, ValueConfig):
+        raise RecipeError(
+            f"{recipe.method} tells classes apart; {recipe.dataset} needs a method of regression"
+        )
     claim(folder, recipe)
     torch.manual_seed(recipe.train.seed)
     config = LearnerConfig(

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from models.bayes.calibration import Calibration
-from models.inputs import ImageInput, VectorInput
 from models.predictive import Categorical, Density, Field, Gaussian, Predictive
 from models.protocol import FOREIGN, MetaLearner
 from models.registry import METHODS, LearnerConfig, build
+from models.training.recipe import input_of
 from tests.models import episodes
 from tests.models.episodes import Task, queries_of, support_of
 from tests.models.toys.cloud import energy_distance
@@ -53,7 +53,7 @@ class Case:
             hparams=self.hparams,
             encoder=self.encoder,
             encoder_hparams=self.encoder_hparams,
-            input=VectorInput() if self.encoder == "identity" else ImageInput(),
+            input=input_of(self.encoder),
         )
 
     def learner(self) -> MetaLearner:
@@ -146,21 +146,21 @@ def _registered(method: str) -> Case:
 CURVES = [
     Case("cnp-regression", episodes.curves, explained, 0.3, hparams={"width": 32}, steps=250, lr=5e-3),
     Case(
-        "maml-regression", episodes.curves, explained, 0.3, hparams={"inner_lr": 0.05, "steps": 3}, steps=150
+        "maml-regression",
+        episodes.curves,
+        explained,
+        0.4,
+        hparams={"inner_lr": 0.02, "steps": 2, "learned_rates": True, "rate_per_weight": True},
+        steps=150,
     ),
     Case(
         "maml-regression",
         episodes.curves,
         explained,
-        0.3,
-        hparams={
-            "order": "first",
-            "learned_rates": True,
-            "rate_per_weight": True,
-            "inner_lr": 0.05,
-            "steps": 2,
-        },
-        steps=150,
+        0.0,
+        hparams={"inner_lr": 0.02, "steps": 3, "order": "first", "multi_step": True},
+        steps=100,
+        lr=5e-3,
     ),
     Case("bayes-linear", episodes.curves, explained, 0.5, hparams={"width": 32, "features": 16}, steps=150),
 ]
@@ -214,6 +214,18 @@ FAST_WEIGHTS = [
         lr=2e-2,
     ),
 ]
+COLOUR = [
+    Case(
+        "protonet",
+        episodes.photos,
+        advantage,
+        0.7,
+        "conv4-rgb",
+        hparams={"metric": "euclidean"},
+        encoder_hparams={"widths": [4, 4, 8, 8], "mirrored": True},
+        steps=10,
+    ),
+]
 FAMILIES = [
     Case("toy-memory", episodes.vectors, advantage, 0.6),
     Case("toy-maml", episodes.vectors, advantage, 0.6),
@@ -222,5 +234,5 @@ FAMILIES = [
     Case("toy-cloud", episodes.clouds, resemblance, 0.5, steps=150),
     Case("toy-density", episodes.densities, likelihood, 0.3, steps=200),
 ]
-CASES = REGISTERED + CURVES + VECTORS + RELATIONS + GRADIENTS + FAST_WEIGHTS + FAMILIES
+CASES = REGISTERED + CURVES + VECTORS + RELATIONS + GRADIENTS + FAST_WEIGHTS + COLOUR + FAMILIES
 CLASSIFIERS = [case for case in CASES if case.score is advantage]
