@@ -1,0 +1,133 @@
+"""One task by Bayes by Backprop (1505.05424): a network of ReLU layers that learns a Gaussian for each weight.
+
+Minimised is, per minibatch i of M, π_i KL(q ‖ p) − E_q[log likelihood of the batch], Σ π_i = 1. With `local` each
+layer's outputs are drawn, for each example its own: for linear layers that is exact and of less variance (1506.02557).
+The KL to the scale mixture has no closed form and is that of one draw of all weights; both are unbiased.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.bayes.variational import MeanField, ScaleMixture, linear_moments, minibatch_weight
+from models.training.gradient import TrainingDivergedError
+
+Report = Callable[[dict[str, float]], None]
+
+
+class VariationalConfig(BaseModel):
+    """Defaults were chosen on held-out training digits of MNIST."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    units: int = Field(default=400, ge=1, le=4096)
+    layers: int = Field(default=2, ge=0, le=8)
+    """Hidden ones."""
+    share: float = Field(default=0.5, gt=0, lt=1)
+    """π of the prior: share of the wide Gaussian."""
+    wide: float = Field(default=math.exp(-1), gt=0)
+    narrow: float = Field(default=math.exp(-7), gt=0)
+    deviation: float = Field(default=0.03, gt=0)
+    """σ that every weight starts with."""
+    local: bool = True
+    schedule: Literal["even", "geometric"] = "even"
+    """Weight of the KL in a minibatch: 1/M, or 2^(M−i)/(2^M − 1)."""
+    epochs: int = Field(default=30, ge=1)
+    batch: int = Field(default=250, ge=1)
+    lr: float = Field(default=2e-3, gt=0)
+    """Of Adam, falling to nothing along a cosine."""
+    seed: int = 0
+
+    @property
+    def prior(self) -> ScaleMixture:
+        return ScaleMixture(self.share, self.wide, self.narrow)
+
+
+def train_variational(
+    x: Float[Tensor, "n d"], y: Int[Tensor, "n"], classes: int, config: VariationalConfig, report: Report
+) -> MeanField:
+    """The posterior after all epochs. Raises `TrainingDivergedError` where the loss is not finite."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = mlp(x.shape[1], classes, config.units, config.layers)
+    field, generator = MeanField(network, config.deviation), torch.Generator().manual_seed(config.seed)
+    batches = math.ceil(len(y) / config.batch)
+    optimiser = torch.optim.Adam(field.parameters(), lr=config.lr)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * batches)
+    for epoch in range(1, config.epochs + 1):
+        totals = torch.zeros(2)
+        order = torch.randperm(len(y), generator=generator)
+        for index, chosen in enumerate(order.split(config.batch), start=1):
+            weight = 1 / batches if config.schedule == "even" else minibatch_weight(index, batches)
+            nll, divergence = _parts(field, x[chosen], y[chosen], config, generator)
+            # Sum over the batch, divided by its size: the same minimum, steps of the usual size.
+            loss = nll + weight * divergence / len(chosen)
+            if not torch.isfinite(loss):
+                raise TrainingDivergedError(f"loss is {loss.item()} in epoch {epoch}")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            falling.step()
+            totals += torch.stack((nll.detach(), divergence.detach() / len(y)))
+        nll_mean, divergence_mean = (totals / batches).tolist()
+        report({"epoch": epoch, "nll": nll_mean, "kl_per_example": divergence_mean})
+    return field.eval().requires_grad_(False)
+
+
+def mlp(inputs: int, outputs: int, units: int, layers: int) -> nn.Sequential:
+    widths = [inputs, *[units] * layers]
+    hidden = [part for i in range(layers) for part in (nn.Linear(widths[i], widths[i + 1]), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(widths[-1], outputs))
+
+
+def drawn_outputs(
+    field: MeanField, x: Float[Tensor, "n d"], generator: torch.Generator
+) -> Float[Tensor, "n out"]:
+    """Outputs of a field over `mlp` by the local reparameterisation: each layer's are drawn, not its weights."""
+    means, deviations = field.means, field.deviations
+    layers = [name.removesuffix(".weight") for name in means if name.endswith(".weight")]
+    for layer in layers:
+        # The bias is a weight of an input that is always 1.
+        mean, deviation = (_with_bias(values, layer) for values in (means, deviations))
+        centre, spread = linear_moments(F.pad(x, (0, 1), value=1.0), mean, deviation)
+        x = centre + spread * torch.randn(centre.shape, generator=generator)
+        if layer != layers[-1]:
+            x = F.relu(x)
+    return x
+
+
+def averaged_probabilities(
+    field: MeanField, x: Float[Tensor, "n d"], samples: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n"]]:
+    """Mean of the *probabilities* of `samples` drawn networks, and the mean of their entropies, in nats."""
+    total, entropy = torch.zeros(()), torch.zeros(())
+    for _ in range(samples):
+        log_probs = field(x, field.draw(generator)).log_softmax(-1)
+        total = total + log_probs.exp()
+        entropy = entropy - (log_probs.exp() * log_probs).sum(-1)
+    return total / samples, entropy / samples
+
+
+def _parts(
+    field: MeanField,
+    x: Float[Tensor, "n d"],
+    y: Int[Tensor, "n"],
+    config: VariationalConfig,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean negative log likelihood under drawn outputs or weights, and the KL."""
+    weights = field.draw(generator)
+    logits = drawn_outputs(field, x, generator) if config.local else field(x, weights)
+    return F.cross_entropy(logits, y), field.divergence(config.prior, weights)
+
+
+def _with_bias(values: dict[str, Tensor], layer: str) -> Float[Tensor, "leave enter"]:
+    return torch.cat((values[f"{layer}.weight"], values[f"{layer}.bias"][:, None]), dim=1)
