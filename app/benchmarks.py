@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.cli_train import console
 from models.artifact import Artifact
-from models.data import emnist, files, omniglot
+from models.data import emnist, files, mnist, omniglot
 from models.data.dataset import DatasetError
+from models.evaluation import bayes_by_backprop
 from models.evaluation import compare as comparison
 from models.evaluation import emnist as emnist_protocol
 from models.evaluation import omniglot as omniglot_protocol
 from models.evaluation import vectors as vectors_protocol
 from models.evaluation.tables import Plan
+from models.training.variational import VariationalConfig
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,22 @@ def _compare(asked: Asked) -> dict[str, Any]:
     }
 
 
+def _bayes_by_backprop(asked: Asked) -> dict[str, Any]:
+    digits = mnist.load(asked.file("MNIST as an npz"))
+    if asked.split == "validation":
+        digits = digits.held_out(bayes_by_backprop.HELD_OUT)
+    elif asked.split is not None:
+        raise DatasetError(
+            f"bayes-by-backprop has no split {asked.split!r}; it has validation, else the test digits"
+        )
+    settings = VariationalConfig(seed=asked.seed)
+    return bayes_by_backprop.evaluate(digits, settings, lambda row: console.print(row, highlight=False))
+
+
 BENCHMARKS: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "omniglot": _omniglot,
     "omniglot-emnist": _omniglot_emnist,
     "vectors": _vectors,
     "compare": _compare,
+    "bayes-by-backprop": _bayes_by_backprop,
 }

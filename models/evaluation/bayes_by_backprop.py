@@ -21,6 +21,7 @@ from models.predictive import categorical_entropy
 from models.training.variational import Report, VariationalConfig, averaged_probabilities, train_variational
 
 SAMPLES = 10
+HELD_OUT = 10_000
 PRUNED = (0.5, 0.75, 0.95, 0.98)
 
 
