@@ -46,7 +46,7 @@ def _describe(name: str) -> Method:
         optimisers=list(trainable_by(learner)),
         ways=SpanOut(min=traits.ways.low, max=traits.ways.high),
         shots=SpanOut(min=traits.shots.low, max=traits.shots.high),
-        fixed_way=traits.ways.low == traits.ways.high,
+        fixed_way=traits.kind == "classification" and traits.ways.low == traits.ways.high,
         flags={flag: value for flag, value in vars(traits).items() if isinstance(value, bool)},
         hparams=found.Config.model_json_schema(),
     )

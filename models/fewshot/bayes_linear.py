@@ -59,7 +59,7 @@ class BayesLinear(MetaLearner):
         incremental=True,
         exact_posterior=True,
         kind="regression",
-        representation="feed-forward",
+        representation="embedding",
     )
 
     def __init__(self, encoder: Encoder, config: BayesLinearConfig) -> None:
