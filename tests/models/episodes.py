@@ -155,6 +155,18 @@ def glyphs(rng: torch.Generator, ways: tuple[int, int] = (2, 4)) -> Task:
     return _classes(rng, means, examples, shots)
 
 
+def photos(rng: torch.Generator, ways: tuple[int, int] = (2, 4)) -> Task:
+    """2 to 4 classes of two-coloured pictures on 3×32×32, noisy, 1 to 3 shots."""
+    coarse = torch.rand(_way_and_stranger(rng, ways), 3, 2, 2, generator=rng)
+    means = F.interpolate(coarse, size=(32, 32), mode="nearest")
+    shots = [_whole(rng, 1, 3) for _ in means]
+    examples = [
+        (mean + 0.2 * torch.randn(shot + 3, 3, 32, 32, generator=rng)).clamp(0, 1)
+        for mean, shot in zip(means, shots, strict=True)
+    ]
+    return _classes(rng, means, examples, shots)
+
+
 def curves(rng: torch.Generator) -> Task:
     """A sine of random phase and height, seen at 3 to 8 places."""
     height, phase = 0.5 + torch.rand(2, generator=rng) * torch.tensor([1.5, 3.0])

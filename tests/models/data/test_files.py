@@ -2,10 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from models.data import files
-from models.data.dataset import DatasetError
+from models.data.dataset import DatasetError, model_input
+from models.inputs import PhotoInput
+from tests.models.data.archives import zipped
 
 
 def write_classes(root: Path, count: int = 6) -> Path:
@@ -61,3 +64,28 @@ def test_classes_are_split_without_overlap(tmp_path: Path) -> None:
     assert not set(train.class_names) & set(validation.class_names)
     with pytest.raises(DatasetError, match="too few"):
         files.split_classes(validation, 0.5, seed=0)
+
+
+@pytest.mark.parametrize("how", ["folder", "zip"])
+def test_pictures_are_kept_in_colour_where_that_is_asked(tmp_path: Path, how: str) -> None:
+    root = write_classes(tmp_path / "classes")
+    path = root
+    if how == "zip":
+        path = tmp_path / "classes.zip"
+        members = {f"{file.relative_to(root)}": file.read_bytes() for file in root.glob("*/*.png")}
+        path.write_bytes(zipped(members).getvalue())
+    data = files.load(path, pictures=PhotoInput())
+    assert (data.inputs.shape, data.inputs.dtype) == ((12, 32, 32, 3), torch.uint8)
+    assert int(data.inputs.max()) == 255
+
+
+def test_pictures_of_an_npz_stay_and_become_photos_or_ink(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
+    np.savez(tmp_path / "v.npz", image=pixels, label=[0, 0, 1, 1])
+    data = files.load(tmp_path / "v.npz")
+    assert data.photos(32).inputs.shape == (4, 32, 32, 3)
+    assert data.glyphs().inputs.shape == (4, 56, 56)
+    same = data.photos(32)
+    assert same.photos(32) is same
+    kept = model_input(same, PhotoInput())
+    torch.testing.assert_close(kept, model_input(data, PhotoInput()), atol=0.5 / 255 + 1e-6, rtol=0)
