@@ -222,8 +222,8 @@ COLOUR = [
         0.7,
         "conv4-rgb",
         hparams={"metric": "euclidean"},
-        encoder_hparams={"widths": [4, 4, 8, 8], "mirrored": True},
-        steps=10,
+        encoder_hparams={"widths": [4, 4, 4, 4], "mirrored": True},
+        steps=4,
     ),
 ]
 FAMILIES = [
