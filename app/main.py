@@ -41,6 +41,7 @@ from app.learners.service import Learners
 from app.learners.trainings import TrainingService
 from app.maintenance.collection import Maintenance
 from app.meta import routes as meta_routes
+from app.methods import routes as method_routes
 from app.serving.engine import Engine
 from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
 from app.settings import Settings
@@ -103,6 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         task_routes,
         version_routes,
         learner_routes,
+        method_routes,
         dataset_routes,
         job_routes,
         meta_routes,
@@ -182,9 +184,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _learners(settings: Settings) -> Learners:
-    defaults = {"image": settings.default_image_learner, "vector": settings.default_vector_learner}
     folders = (settings.learners_dir, settings.data_dir / "learners")
-    return Learners.load(folders, defaults, settings.device)
+    return Learners.load(folders, settings.defaults, settings.device)
 
 
 def _engine(settings: Settings, learners: Learners, others: Between) -> Engine:

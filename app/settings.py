@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     default_vector_learner: str = Field(
         default="vectors", description="Answers vectors when no learner is named."
     )
+    default_regression_learner: str = Field(
+        default="sinusoid", description="Answers regression tasks when no learner is named."
+    )
     device: str = Field(default="cpu", description="torch device of the serving engine.")
     arena_bytes: int = Field(default=256 << 20, gt=0, description="Memory for the weights of resident tasks.")
     queue_limit: int = Field(
@@ -101,11 +104,21 @@ class Settings(BaseSettings):
         return "sqlite+aiosqlite:" + url[len("sqlite:") :] if url.startswith("sqlite:") else url
 
     @property
+    def defaults(self) -> dict[str, str]:
+        """Default learners by what they are the default of: a kind of input, or regression."""
+        return {
+            "image": self.default_image_learner,
+            "vector": self.default_vector_learner,
+            "regression": self.default_regression_learner,
+        }
+
+    @property
     def chosen_defaults(self) -> dict[str, str]:
         """Default learners that somebody chose: those must be there, while a folder may lack the usual ones."""
-        names = {"image": self.default_image_learner, "vector": self.default_vector_learner}
         return {
-            kind: name for kind, name in names.items() if f"default_{kind}_learner" in self.model_fields_set
+            kind: name
+            for kind, name in self.defaults.items()
+            if f"default_{kind}_learner" in self.model_fields_set
         }
 
     @property

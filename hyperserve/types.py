@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
+TaskKind = Literal["classification", "regression"]
+"""What an example is answered by: a label, or a target, which is a vector of numbers."""
 Timing = dict[str, float]
 """Milliseconds spent in each of: decode, queue, embed, adapt, predict, total."""
 
@@ -31,11 +33,13 @@ class Task(Answer):
 
     id: str
     name: str | None = None
+    kind: TaskKind = "classification"
     version: int
     learner: str
     learner_digest: str
-    classes: list[str]
-    shots: dict[str, int]
+    classes: list[str] = Field(description="None of a regression task.")
+    shots: dict[str, int] = Field(description="Examples of each class.")
+    examples: int | None = Field(default=None, description="Of all classes, or of the regression task.")
     created_at: datetime
     timing: Timing | None = None
     warnings: list[Notice] = Field(default_factory=list)
@@ -52,16 +56,19 @@ class Version(Answer):
     current: bool = Field(description="Whether it answers when no version is named.")
     learner: str
     learner_digest: str
+    kind: TaskKind = "classification"
     classes: list[str]
     shots: dict[str, int]
+    examples: int | None = None
     created_at: datetime
 
 
 class Example(Answer):
-    """One labelled input of a support set."""
+    """One input of a support set with its label, or with its target."""
 
     id: str
-    label: str
+    label: str | None = Field(default=None, description="Null in a regression task.")
+    target: list[float] | None = Field(default=None, description="Null but in a regression task.")
     kind: Literal["image", "vector", "text"]
     created_at: datetime
 
@@ -89,11 +96,36 @@ class Prediction(Answer):
     )
 
 
+class Estimate(Answer):
+    """The answer to one query of a regression task: a Gaussian for each number of the target.
+
+    The variance of the answer is `aleatoric`, and `epistemic` where there is one; both are in squared units of
+    the target.
+    """
+
+    id: str | None = Field(default=None, description="Where the query was stored: what feedback names.")
+    mean: list[float]
+    aleatoric: list[float] = Field(description="Variance of the noise.")
+    epistemic: list[float] | None = Field(
+        description="Variance of the mean, which more support examples would remove; null for a deterministic "
+        "learner."
+    )
+    interval: list[tuple[float, float]] = Field(
+        description="Around each mean, what holds that number of the target with the asked coverage."
+    )
+    nll: float | None = Field(
+        default=None, description="-log density of the target that was given, the whole vector, in nats."
+    )
+
+
 class Predictions(Answer):
     task: str | None
+    kind: TaskKind = Field(default="classification", description="Which kind all of `predictions` are of.")
     version: int | None
     learner: str
-    predictions: list[Prediction]
+    predictions: list[Annotated[Prediction | Estimate, Field(union_mode="left_to_right")]] = Field(
+        description="Estimates where `kind` is regression."
+    )
     timing: Timing
     warnings: list[Notice] = Field(default_factory=list)
 
@@ -111,7 +143,10 @@ class Learner(Answer):
     input: dict[str, Any] | None = Field(
         description='Kind and shape of the input, such as {"kind": "image", "size": 28}; null until trained.'
     )
-    default: bool = Field(description="Whether it serves requests of its input kind that name no learner.")
+    default: bool = Field(
+        description="Whether it serves requests of its input kind, or regression tasks, that name no learner."
+    )
+    kind: TaskKind | None = Field(default=None, description="Of its tasks; null until it is trained.")
     method: str
     status: Literal["ready", "loading", "training", "failed"]
     traits: dict[str, Any]
@@ -127,6 +162,32 @@ class LearnerCard(Learner):
     """One learner with its model card (Markdown)."""
 
     card: str
+
+
+class Method(Answer):
+    """A way in which support sets become weights; learners are made by one."""
+
+    name: str
+    summary: str
+    paper: str | None = Field(description="arXiv id; null where there is none.")
+    kind: TaskKind = Field(description="Of its tasks.")
+    representation: Literal[
+        "initialisation", "optimiser", "embedding", "feed-forward", "black-box memory"
+    ] = Field(description="What is meta-learned (the axes are those of 2004.05439).")
+    optimiser: Literal["gradient", "evolution", "reinforcement"] = Field(
+        description="How, unless a learner's traits say otherwise."
+    )
+    objective: Literal["few-shot", "many-shot", "single-task", "continual"] = Field(
+        description="What it is meta-learned for."
+    )
+    optimisers: list[Literal["gradient", "evolution", "cma-es", "reinforce"]] = Field(
+        description="What can train it as it is by default: a search needs parameters outside the encoder."
+    )
+    ways: SpanOut = Field(description="Classes of a task that it takes, by default; 0 of regression.")
+    shots: SpanOut = Field(description="Examples of a class that it takes.")
+    fixed_way: bool = Field(description="Whether a learner takes one number of classes.")
+    flags: dict[str, bool] = Field(description='Such as {"stochastic": true, "incremental": false}.')
+    hparams: dict[str, Any] = Field(description="JSON Schema of its hyperparameters, with defaults.")
 
 
 class Dataset(Answer):
@@ -187,6 +248,7 @@ class Limits(Answer):
     samples: int
     label_characters: int
     vector_length: int
+    target_length: int = Field(description="Numbers of a target of a regression task.")
     text_characters: int
     image_bytes: int
     image_pixels: int

@@ -21,7 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.db.types import UtcDateTime, now
 
-REVISION = "0002"
+REVISION = "0003"
 """Of `migrations`: where these tables stand."""
 
 ID = String(40)
@@ -29,6 +29,7 @@ TENANT = String(64)
 LABEL = String(200)
 SLUG = String(63)
 DIGEST = String(64)
+VALUES = JSON(none_as_null=True)
 
 
 class Base(DeclarativeBase):
@@ -74,9 +75,11 @@ class VersionRow(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     classes: Mapped[list[str]] = mapped_column(JSON)
     shots: Mapped[list[int]] = mapped_column(JSON)
-    """Examples of each class, in the order of `classes`."""
+    """Examples of each class, in the order of `classes`; of a task of values their number alone."""
     shape: Mapped[list[int]] = mapped_column(JSON)
     """Of one decoded input: queries must have the same."""
+    target: Mapped[int | None] = mapped_column(Integer)
+    """Length of a target vector; None where examples have labels."""
     parent: Mapped[int | None] = mapped_column(Integer)
     """Number of the version that this one was made from; None for the first."""
     origin: Mapped[str] = mapped_column(String(16), default="created")
@@ -85,7 +88,7 @@ class VersionRow(Base):
 
 
 class ExampleRow(Base):
-    """One labelled input. Versions of a task share their examples."""
+    """One input with its label or its target. Versions of a task share their examples."""
 
     __tablename__ = "examples"
     __table_args__ = (Index(None, "tenant", "blob"), Index(None, "task_id"))
@@ -94,6 +97,8 @@ class ExampleRow(Base):
     tenant: Mapped[str] = mapped_column(TENANT)
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("tasks.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(LABEL)
+    """Empty where it has a target."""
+    target: Mapped[list[float] | None] = mapped_column(VALUES)
     kind: Mapped[str] = mapped_column(String(16))
     blob: Mapped[str] = mapped_column(DIGEST)
     prediction: Mapped[str | None] = mapped_column(ID)
@@ -127,10 +132,15 @@ class PredictionRow(Base):
     version: Mapped[int] = mapped_column(Integer)
     """Number of the version that answered."""
     label: Mapped[str] = mapped_column(LABEL)
+    """Empty where the answer is a value."""
+    target: Mapped[list[float] | None] = mapped_column(VALUES)
+    """The mean that was answered."""
     kind: Mapped[str] = mapped_column(String(16))
     blob: Mapped[str] = mapped_column(DIGEST)
     feedback: Mapped[str | None] = mapped_column(LABEL)
     """The label that the client says is right."""
+    feedback_target: Mapped[list[float] | None] = mapped_column(VALUES)
+    """The target that the client says is right."""
     feedback_version: Mapped[int | None] = mapped_column(Integer)
     """Number of the version that the feedback made."""
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)

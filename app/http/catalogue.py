@@ -125,7 +125,9 @@ CATALOGUE: dict[str, Entry] = {
         422, "Reserved name", "Parts named query are queries; use JSON for a class of that name."
     ),
     "empty_support": Entry(
-        422, "Empty support", "A support set needs at least one example of each of two classes."
+        422,
+        "Empty support",
+        "A support set needs at least one example of each of two classes, or one of a regression task.",
     ),
     "too_few_classes": Entry(422, "Too few classes", "A support set needs at least two classes."),
     "too_many_classes": Entry(422, "Too many classes", "See ways_max of /v1/limits."),
@@ -143,6 +145,16 @@ CATALOGUE: dict[str, Entry] = {
     "unsupported_support": Entry(
         422, "Support set not taken", "The learner cannot adapt to this support set."
     ),
+    "wrong_task_kind": Entry(
+        422,
+        "Wrong kind of task",
+        "Labels make classification tasks and targets regression tasks; a learner does one of the two.",
+    ),
+    "target_length": Entry(
+        422, "Another target length", "All targets of a task have one length; the learner may fix it."
+    ),
+    "target_too_long": Entry(422, "Target too long", "See target_length of /v1/limits."),
+    "targets_count": Entry(422, "Another number of targets", "Give one target for each query, or none."),
     "wrong_kind": Entry(422, "Wrong kind of input", "The learner takes another kind of input."),
     "not_base64": Entry(422, "Not base64", "Images in JSON are standard base64 or data: URLs."),
     "not_an_image": Entry(422, "Not an image", "The bytes are no PNG, JPEG, WebP, GIF or BMP."),
@@ -152,8 +164,8 @@ CATALOGUE: dict[str, Entry] = {
     "vector_empty": Entry(422, "Empty vector", "A vector needs at least one number."),
     "vector_length": Entry(422, "Another vector length", "All vectors of a task have one length."),
     "vector_too_long": Entry(422, "Vector too long", "See vector_length of /v1/limits."),
-    "not_finite": Entry(422, "Not finite", "Vectors hold finite 32-bit floats."),
-    "not_a_number": Entry(422, "Not a number", "A vector holds numbers only."),
+    "not_finite": Entry(422, "Not finite", "Vectors and targets hold finite 32-bit floats."),
+    "not_a_number": Entry(422, "Not a number", "A vector and a target hold numbers only."),
     "text_too_long": Entry(422, "Text too long", "See text_characters of /v1/limits."),
     "numerical_overflow": Entry(
         422, "Numerical overflow", "The values are too large for the learner; scale them."

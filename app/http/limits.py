@@ -19,6 +19,7 @@ LIMITS = Limits(
     samples=256,
     label_characters=200,
     vector_length=MAX_VECTOR,
+    target_length=256,
     text_characters=MAX_TEXT,
     image_bytes=MAX_BYTES,
     image_pixels=MAX_PIXELS,

@@ -11,7 +11,9 @@ from app.http.problems import Fault, ProblemError, fail
 from hyperserve.types import Learner, LearnerCard, SpanOut
 from models.artifact import CONFIG_FILE, Artifact, ArtifactError, load
 from models.protocol import Span
+from models.training.search import axis_of
 
+REGRESSION = "regression"
 Late = Callable[[str], Awaitable[Artifact | None]]
 """Looks once more for a learner that is not here: it may have been trained a moment ago."""
 
@@ -27,7 +29,8 @@ class UnknownLearnerError(ProblemError):
 
 
 class Learners:
-    """All loaded artifacts. `defaults` maps an input kind to the learner that answers when none is named."""
+    """All loaded artifacts. `defaults` maps an input kind, or `REGRESSION` for tasks of values, to the learner
+    that answers when none is named."""
 
     def __init__(self, artifacts: Mapping[str, Artifact], defaults: Mapping[str, str]) -> None:
         self.artifacts: Mapping[str, Artifact] = dict(sorted(artifacts.items()))
@@ -59,11 +62,12 @@ class Learners:
             if artifact is None and name not in others:
                 served = ", ".join(self.artifacts) or "none"
                 raise ArtifactError(
-                    f"the default learner of {kind}s, {name!r}, is not there; served: {served}"
+                    f"the default learner of {_plural(kind)}, {name!r}, is not there; served: {served}"
                 )
-            if artifact is not None and artifact.config.input.kind != kind:
-                takes = artifact.config.input.kind
-                raise ArtifactError(f"the default learner of {kind}s, {name!r}, takes {takes}s")
+            if artifact is not None and (takes := _role(artifact)) != kind:
+                raise ArtifactError(
+                    f"the default learner of {_plural(kind)}, {name!r}, takes {_plural(takes)}"
+                )
 
     def add(self, artifact: Artifact) -> None:
         """The engine must have it already."""
@@ -89,10 +93,10 @@ class Learners:
         return artifact
 
     def default(self, kind: str, pointer: str) -> Artifact:
-        """Raises `ProblemError` 422."""
+        """Of an input kind, or of regression. Raises `ProblemError` 422."""
         artifact = self.artifacts.get(self._defaults.get(kind, ""))
-        if artifact is None or artifact.config.input.kind != kind:
-            raise fail("no_default_learner", f"No learner takes {kind}s unasked; name one.", pointer)
+        if artifact is None or _role(artifact) != kind:
+            raise fail("no_default_learner", f"No learner takes {_plural(kind)} unasked; name one.", pointer)
         return artifact
 
     def describe(self, artifact: Artifact) -> Learner:
@@ -101,10 +105,14 @@ class Learners:
             name=artifact.name,
             digest=artifact.short_digest,
             input=config.input.model_dump(mode="json"),
-            default=self._defaults.get(config.input.kind) == artifact.name,
+            default=self._defaults.get(_role(artifact)) == artifact.name,
             method=config.method,
             status="ready",
-            traits={name: value for name, value in vars(traits).items() if isinstance(value, (bool, str))},
+            kind=traits.kind,
+            traits={
+                **{name: value for name, value in vars(traits).items() if isinstance(value, (bool, str))},
+                **axis_of(config.training),
+            },
             ways=_span(traits.ways),
             shots=_span(traits.shots),
             metrics=config.metrics,
@@ -112,6 +120,16 @@ class Learners:
 
     def card(self, artifact: Artifact) -> LearnerCard:
         return LearnerCard(**self.describe(artifact).model_dump(), card=artifact.card)
+
+
+def _role(artifact: Artifact) -> str:
+    """What the learner may be the default of."""
+    regression = artifact.learner.traits.kind == REGRESSION
+    return REGRESSION if regression else artifact.config.input.kind
+
+
+def _plural(role: str) -> str:
+    return "regression tasks" if role == REGRESSION else f"{role}s"
 
 
 def _span(span: Span) -> SpanOut:

@@ -176,7 +176,7 @@ class Batcher:
         began = perf_counter()
         adapts = [job for job in jobs if isinstance(job, AdaptJob)]
         predicts = [job for job in jobs if isinstance(job, PredictJob)]
-        made = heads.adapt(adapts) if adapts else heads.predict(predicts, self._arena)
+        made = heads.adapt(adapts, self._arena) if adapts else heads.predict(predicts, self._arena)
         spent = 1e3 * (perf_counter() - began)
         observe("adapt" if adapts else "predict", len(jobs), spent / 1e3)
         outcomes: list[Outcome] = []

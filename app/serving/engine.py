@@ -96,18 +96,20 @@ class Engine:
         """Weights of a support set. `features` are those of its first examples, where they are known from
         before: of `support.x` only the others are read."""
         x = _tensor(support.x)
-        job = AdaptJob(
-            served=self._find(learner),
-            # A support set is its own lane: one client's many do not queue behind another's.
-            lane=object(),
-            x=x if features is None else x[len(features) :],
-            future=asyncio.get_running_loop().create_future(),
-            y=support.y,
-            class_keys=[label_key(label) for label in support.classes],
-            seed=support.seed,
-        )
+        job = self._adapt_job(learner, support, x if features is None else x[len(features) :])
         if features is not None:
             job.embedded.append(_tensor(features).to(self._device))
+        return cast(Adapted, await self._done(job))
+
+    async def extend(self, key: str, learner: str, added: SupportSet) -> Adapted | None:
+        """Weights of what `key` has seen and of `added`, by a learner that is incremental; None where `key` is
+        not held. Classes are those of `key`; the seed is that of all examples together. The features are those
+        of `added`."""
+        served = self._find(learner)
+        if not served.learner.traits.incremental or (prior := self._arena.pin(key)) is None:
+            return None
+        job = self._adapt_job(learner, added, _tensor(added.x))
+        job.prior, job.arena = prior, self._arena
         return cast(Adapted, await self._done(job))
 
     async def predict(
@@ -151,6 +153,18 @@ class Engine:
 
     def holds(self, key: str) -> bool:
         return self._arena.holds(key)
+
+    def _adapt_job(self, learner: str, support: SupportSet, x: Float[Tensor, "n *input"]) -> AdaptJob:
+        return AdaptJob(
+            served=self._find(learner),
+            # A support set is its own lane: one client's many do not queue behind another's.
+            lane=object(),
+            x=x,
+            future=asyncio.get_running_loop().create_future(),
+            y=support.y,
+            class_keys=[label_key(label) for label in support.classes],
+            seed=support.seed,
+        )
 
     async def _predict(
         self,

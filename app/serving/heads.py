@@ -46,7 +46,7 @@ def cut(group: Sequence[Job]) -> list[list[Job]]:
     return batches
 
 
-def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
+def adapt(jobs: Sequence[AdaptJob], arena: Arena) -> list[TaskWeights | NotFinite]:
     """Weights of each job on the CPU, or why there are none. The jobs are of one group."""
     served, device = jobs[0].served, jobs[0].features.device
     features, sizes = _pad([job.features for job in jobs])
@@ -57,6 +57,7 @@ def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
     class_key = np.zeros((len(jobs), way), dtype=np.int64)
     for index, job in enumerate(jobs):
         class_key[index, : len(job.class_keys)] = job.class_keys
+    priors = [job.prior for job in jobs if job.prior is not None]
     weights = served.learner.adapt(
         Support(
             features,
@@ -65,7 +66,8 @@ def adapt(jobs: Sequence[AdaptJob]) -> list[TaskWeights | NotFinite]:
             torch.tensor([len(job.class_keys) for job in jobs], device=device),
             torch.from_numpy(class_key).to(device),
             torch.tensor([job.seed for job in jobs], device=device),
-        )
+        ),
+        arena.gather(priors) if priors else None,
     )
     return [_own(weights.select(index)) for index in range(len(jobs))]
 

@@ -57,7 +57,8 @@ class Job(ABC):
     @property
     def cells(self) -> tuple[int, int]:
         """The two ragged sizes: class rows and examples."""
-        return self.way, self.features.shape[0]
+        # A task of values has no class rows, and its examples are work all the same.
+        return max(1, self.way), self.features.shape[0]
 
     @property
     @abstractmethod
@@ -76,11 +77,16 @@ class Job(ABC):
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class AdaptJob(Job):
-    """A support set that is to become weights. With `features` given beforehand nothing is embedded."""
+    """A support set that is to become weights. With `features` given beforehand nothing is embedded.
+
+    With a `prior`, which is pinned in the arena, its examples are added to those that the prior has seen.
+    """
 
     y: Targets | None
     class_keys: list[int]
     seed: int
+    prior: Entry | None = None
+    arena: Arena | None = None
 
     @property
     def way(self) -> int:
@@ -89,10 +95,12 @@ class AdaptJob(Job):
     @property
     def group(self) -> Hashable:
         targets = None if self.y is None else (self.y.dtype.char, self.y.shape[1:])
-        return AdaptJob, self.served, self.features.shape[1:], targets
+        prior = None if self.prior is None else id(self.prior.layout)
+        return AdaptJob, self.served, self.features.shape[1:], targets, prior
 
     def release(self) -> None:
-        """Holds nothing."""
+        if self.prior is not None and self.arena is not None:
+            self.arena.unpin(self.prior)
 
 
 @dataclass(eq=False, kw_only=True, slots=True)

@@ -20,6 +20,15 @@ _FREE_LENGTH = 64
 """Length of the vectors that warm a learner which takes any."""
 
 
+def target_length(artifact: Artifact) -> int | None:
+    """Of a learner of values, the one length of target vectors that it takes; None where it takes any.
+
+    It is the hyperparameter `target` by the convention of all of them.
+    """
+    length = artifact.config.hparams.get("target")
+    return length if isinstance(length, int) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Served:
     """A learner as the compute thread runs it. Compared by identity."""
@@ -27,12 +36,14 @@ class Served:
     name: str
     learner: MetaLearner
     input: InputSpec
+    target: int = 1
+    """Length of the target vectors that warm a learner of values."""
 
     @classmethod
     def of(cls, artifact: Artifact, device: torch.device) -> Served:
         """Leaves the artifact's own learner as it is, but for the device."""
         learner = artifact.learner.to(device).eval()
-        return cls(artifact.name, _folded(learner), artifact.config.input)
+        return cls(artifact.name, _folded(learner), artifact.config.input, target_length(artifact) or 1)
 
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
         if x.shape[0] <= _CHUNK or x.device.type != "cpu":
@@ -42,12 +53,15 @@ class Served:
     def warm(self, device: torch.device) -> None:
         """Answers made-up requests: the first call of each kind is many times slower than the next."""
         shape = _shape(self.input)
-        way = self.learner.traits.ways.nearest(2)
-        noise = Noise(8) if self.learner.traits.stochastic else None
+        traits = self.learner.traits
+        size = traits.ways.nearest(2) if traits.kind == "classification" else traits.shots.nearest(2)
+        noise = Noise(8) if traits.stochastic else None
         for tasks in (1, 2):
-            features = self.learner.embed(torch.rand(tasks * way, *shape, device=device))
-            features = features.view(tasks, way, *features.shape[1:])
-            targets = torch.arange(way, device=device).expand(tasks, way)
+            features = self.learner.embed(torch.rand(tasks * size, *shape, device=device))
+            features = features.view(tasks, size, *features.shape[1:])
+            targets = torch.arange(size, device=device).expand(tasks, size)
+            if traits.kind == "regression":
+                targets = torch.zeros(tasks, size, self.target, device=device)
             self.learner.predict(self.learner.adapt(Support.of(features, targets)), features, noise)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from app.db.tables import TaskRow, VersionRow
 from app.http.problems import fail
-from hyperserve.types import Answer, Page, Prediction, Task, Version
+from hyperserve.types import Answer, Page, Prediction, Task, TaskKind, Version
 from models.predictive import Categorical, Predictive
 
 PAGE_LABELS = 5_000
@@ -46,6 +46,24 @@ def predictions(
     return answers
 
 
+class _Contents(TypedDict):
+    kind: TaskKind
+    classes: list[str]
+    shots: dict[str, int]
+    examples: int
+
+
+def _contents(version: VersionRow) -> _Contents:
+    """Of a support set."""
+    return {
+        "kind": "classification" if version.target is None else "regression",
+        "classes": version.classes,
+        # Of a task of values, which has no classes, the one number is that of its examples.
+        "shots": dict(zip(version.classes, version.shots, strict=version.target is None)),
+        "examples": sum(version.shots),
+    }
+
+
 def task_answer(task: TaskRow, version: VersionRow) -> Task:
     """A task as one of its versions has it."""
     return Task(
@@ -54,9 +72,8 @@ def task_answer(task: TaskRow, version: VersionRow) -> Task:
         version=version.number,
         learner=version.learner,
         learner_digest=version.learner_digest[:16],
-        classes=version.classes,
-        shots=dict(zip(version.classes, version.shots, strict=True)),
         created_at=task.created_at,
+        **_contents(version),
     )
 
 
@@ -68,9 +85,8 @@ def version_answer(task: TaskRow, version: VersionRow) -> Version:
         current=version.number == task.current,
         learner=version.learner,
         learner_digest=version.learner_digest[:16],
-        classes=version.classes,
-        shots=dict(zip(version.classes, version.shots, strict=True)),
         created_at=version.created_at,
+        **_contents(version),
     )
 
 

@@ -9,15 +9,17 @@ from app.http.body import Body
 from app.serving.types import Answers
 from app.tasks import prepare, schemas
 from app.tasks.answers import predictions
+from app.tasks.estimates import estimates
 from app.tasks.feedback import Feedback
 from app.tasks.heads import Head
-from app.tasks.inputs import decode
+from app.tasks.prepare import Queries, Values
 from app.tasks.shared import Shared
-from hyperserve.types import Notice, Prediction, Predictions, Timing
+from hyperserve.types import Estimate, Notice, Prediction, Predictions, Timing
 from models.artifact import Artifact
+from models.predictive import Gaussian
 
 LONG_ANSWER = 20_000
-"""Probabilities in an answer from which on making it would hold up other requests."""
+"""Probabilities, or numbers of targets, in an answer from which on making it would hold up other requests."""
 
 
 class Asking:
@@ -37,25 +39,26 @@ class Asking:
         shared = self._shared
         head = await shared.head(tenant, task, options.version)
         artifact = await shared.artifact(head.learner)
-        asked, sent, queries = await shared.decode(timing, prepare.predict, body, options, artifact, head)
-        if queries is None:
+        asked, queries = await shared.decode(timing, prepare.predict, body, options, artifact, head)
+        if queries.decoded is None:
             head = await shared.head(tenant, task, asked.version)
-            queries = await shared.decode(timing, decode, sent, artifact.config.input, head.shape)
+            queries = await shared.decode(timing, queries.decoded_by, artifact, head.shape)
         head, notices = await self._served(head, artifact, asked.version)
         answers = await shared.engine.predict(
             head.version,
             head.learner,
-            queries.x,
+            queries.inputs.x,
             samples=asked.samples,
             regenerate=partial(shared.restorer.weights, head, artifact),
         )
         timing |= answers.timing
-        found = await self._predictions(answers, len(queries.x), head.classes, asked)
+        found = await self._predictions(answers, queries, head.classes, asked)
         if asked.store:
-            ids = await self._feedback.keep(head, queries.raws, [one.label for one in found])
+            ids = await self._feedback.keep(head, queries.inputs.raws, found)
             found = [one.model_copy(update={"id": id}) for one, id in zip(found, ids, strict=True)]
         return Predictions(
             task=head.task,
+            kind=head.kind,
             version=head.number,
             learner=head.learner,
             predictions=found,
@@ -73,12 +76,15 @@ class Asking:
         )
         name = prepared.artifact.name
         adapted = await shared.engine.adapt(name, prepared.support)
-        answers = await shared.engine.predict_once(name, adapted.weights, queries.x, samples=asked.samples)
+        answers = await shared.engine.predict_once(
+            name, adapted.weights, queries.inputs.x, samples=asked.samples
+        )
         for phase, spent in (*adapted.timing.items(), *answers.timing.items()):
             timing[phase] = timing.get(phase, 0.0) + spent
-        found = await self._predictions(answers, len(queries.x), prepared.support.classes, asked)
+        found = await self._predictions(answers, queries, prepared.support.classes, asked)
         return Predictions(
             task=None,
+            kind=asked.kind,
             version=None,
             learner=name,
             predictions=found,
@@ -99,12 +105,28 @@ class Asking:
         return renewed, [_replaced(renewed)]
 
     async def _predictions(
-        self, answers: Answers, queries: int, classes: Sequence[str], asked: schemas.AskOptions
-    ) -> list[Prediction]:
-        work = partial(predictions, answers.predictive, classes, coverage=asked.coverage, top=asked.top)
-        if queries * len(classes) < LONG_ANSWER:
+        self, answers: Answers, queries: Queries, classes: Sequence[str], asked: schemas.AskOptions
+    ) -> list[Prediction | Estimate]:
+        predictive, work = answers.predictive, partial(_labelled, answers, classes, asked)
+        width = len(classes)
+        if isinstance(predictive, Gaussian):
+            work = partial(_valued, predictive, queries.targets, asked)
+            width = predictive.mean.shape[-1]
+        if len(queries.sents) * width < LONG_ANSWER:
             return work()
         return await self._shared.off_loop(work)
+
+
+def _labelled(
+    answers: Answers, classes: Sequence[str], asked: schemas.AskOptions
+) -> list[Prediction | Estimate]:
+    return [*predictions(answers.predictive, classes, coverage=asked.coverage, top=asked.top)]
+
+
+def _valued(
+    predictive: Gaussian, targets: Values | None, asked: schemas.AskOptions
+) -> list[Prediction | Estimate]:
+    return [*estimates(predictive, coverage=asked.coverage, targets=targets)]
 
 
 def _replaced(head: Head) -> Notice:

@@ -10,7 +10,18 @@ from app.http.body import MEDIA_TYPES
 from app.http.fields import PRINTABLE
 from app.http.limits import LIMITS
 from app.http.openapi import REF, Responses, Schema
-from app.tasks.schemas import AddSupport, CreateTask, Feedback, Predict, PredictOnce, Promote, Relabel, Rename
+from app.tasks.schemas import (
+    AddSupport,
+    CreateTask,
+    Feedback,
+    Predict,
+    PredictOnce,
+    Promote,
+    Relabel,
+    Rename,
+    Retarget,
+    TargetFeedback,
+)
 from app.tasks.support import QUERY_PART
 
 CROSS = (
@@ -48,6 +59,20 @@ _VECTOR: Schema = {
 _TEXT: Schema = {"type": "string", "maxLength": LIMITS.text_characters}
 
 
+_TARGET: Schema = {
+    "description": "Finite 32-bit floats, of one length within a task; a bare number is a vector of one.",
+    "anyOf": [
+        {
+            "type": "array",
+            "items": {"type": "number"},
+            "minItems": 1,
+            "maxItems": LIMITS.target_length,
+        },
+        {"type": "number"},
+    ],
+}
+
+
 def _only(name: str, schema: Schema) -> Schema:
     return _object({name: schema}, [name])
 
@@ -57,7 +82,12 @@ def _object(properties: dict[str, Schema], required: list[str]) -> Schema:
 
 
 def _support(ways_min: int, description: str) -> Schema:
-    item = {"input": {"$ref": REF.format(model="Input")}, "label": {"$ref": REF.format(model="Label")}}
+    x: Schema = {"$ref": REF.format(model="Input")}
+    item: dict[str, Schema] = {"input": x, "label": {"$ref": REF.format(model="Label")}}
+    pair: dict[str, Schema] = {
+        "input": {"anyOf": [x, {"type": "number"}]},
+        "target": {"$ref": REF.format(model="Target")},
+    }
     return {
         "description": f"{description} At most {LIMITS.support_examples} examples in all.",
         "anyOf": [
@@ -73,6 +103,12 @@ def _support(ways_min: int, description: str) -> Schema:
                 },
             },
             {"type": "array", "items": _object(item, ["input", "label"]), "minItems": ways_min},
+            {
+                "description": "Of a regression task.",
+                "type": "array",
+                "items": _object(pair, ["input", "target"]),
+                "minItems": 1,
+            },
         ],
     }
 
@@ -89,11 +125,13 @@ SCHEMAS: dict[str, Schema] = {
         ],
     },
     "Label": _LABEL,
+    "Target": _TARGET,
     "Support": _support(
         LIMITS.ways_min,
-        "At least two classes with at least one example each; class sizes may differ.",
+        "At least two classes with at least one example each; class sizes may differ. Or, of a regression task, "
+        "at least one input with its target.",
     ),
-    "Addition": _support(1, "Examples of one class or more, old or new."),
+    "Addition": _support(1, "Examples of one class or more, old or new; or inputs with targets."),
 }
 MODELS: list[type[BaseModel]] = [
     CreateTask,
@@ -101,9 +139,11 @@ MODELS: list[type[BaseModel]] = [
     PredictOnce,
     AddSupport,
     Relabel,
+    Retarget,
     Promote,
     Rename,
     Feedback,
+    TargetFeedback,
 ]
 
 _IMAGES = {"cross": [CROSS, WIDE_CROSS], "box": [BOX]}
@@ -114,9 +154,15 @@ _LABELLED = [
 ]
 
 
-def _json(model: str, **examples: Any) -> Schema:
+_SINUSOID = [{"input": [0.0], "target": [0.0]}, {"input": 1.571, "target": 2.0}]
+
+
+def _json(model: str, *others: str, **examples: Any) -> Schema:
+    """Of one model, or of one of several."""
     named = {name: {"value": value} for name, value in examples.items()}
-    return {"application/json": {"schema": {"$ref": REF.format(model=model)}, "examples": named}}
+    schemas: list[Schema] = [{"$ref": REF.format(model=one)} for one in (model, *others)]
+    schema = {"anyOf": schemas} if others else schemas[0]
+    return {"application/json": {"schema": schema, "examples": named}}
 
 
 def _multipart(*, support: bool, queries: bool, ways_min: int = LIMITS.ways_min) -> Schema:
@@ -167,6 +213,7 @@ CREATE = _body(
         images={"learner": "glyphs", "name": "crosses and boxes", "support": _IMAGES},
         vectors={"support": _VECTORS},
         list={"support": _LABELLED},
+        regression={"kind": "regression", "name": "a wave", "support": _SINUSOID},
     )
     | _multipart(support=True, queries=False)
 ) | {"responses": {"201": _CREATED}}
@@ -180,6 +227,12 @@ PREDICT_ONCE = _body(
         "PredictOnce",
         images={"learner": "glyphs", "support": _IMAGES, "queries": [WIDE_CROSS]},
         vectors={"support": _VECTORS, "queries": [[0.3, 0.8]]},
+        regression={
+            "kind": "regression",
+            "support": _SINUSOID,
+            "queries": [[0.5], [2.0]],
+            "targets": [[0.96], [1.82]],
+        },
     )
     | _multipart(support=True, queries=True)
 )
@@ -194,7 +247,7 @@ ADD_SUPPORT = (
     )
     | _MADE
 )
-RELABEL = _body(_json("Relabel", label={"label": "circle"})) | _CHANGED
+RELABEL = _body(_json("Relabel", "Retarget", label={"label": "circle"})) | _CHANGED
 PROMOTE = _body(_json("Promote", version={"version": 1})) | _CHANGED
 RENAME = _body(_json("Rename", name={"name": "crosses and boxes"})) | _CHANGED
-FEEDBACK = _body(_json("Feedback", label={"label": "cross"})) | _MADE
+FEEDBACK = _body(_json("Feedback", "TargetFeedback", label={"label": "cross"})) | _MADE

@@ -12,6 +12,7 @@ from app.http.problems import fail
 from app.ids import new_id
 from app.tasks.history import Base, Held
 from app.tasks.prepare import Addition
+from app.tasks.support import Aim
 from hyperserve.types import Notice
 
 
@@ -34,8 +35,14 @@ class Draft:
     where: str | None = None
     """Pointer to what the request says of it."""
 
+    def grows(self, base: Base) -> bool:
+        """Whether it is the base and more examples of the same classes behind it."""
+        more = len(self.examples) - len(base.examples)
+        same = len(self.counted(base)) == max(1, len(base.version.classes))
+        return more > 0 and self.dropped is None and same and self.examples[:-more] == base.examples
+
     def counted(self, base: Base) -> dict[str, int]:
-        """Examples of each class: those of the base in their order, then new ones."""
+        """Examples of each class: those of the base in their order, then new ones. Of values those of ""."""
         shots = dict.fromkeys(base.version.classes, 0)
         for held in self.examples:
             shots[held.label] = shots.get(held.label, 0) + 1
@@ -49,9 +56,12 @@ Edit = Callable[[Base], Draft]
 def extended(base: Base, addition: Addition) -> Draft:
     start = base.examples[-1].position + 1
     kind = base.examples[0].kind
-    pairs = enumerate(zip(addition.labels, addition.blobs, strict=True))
-    added = tuple(Held(start + i, new_id("ex"), label, kind, name) for i, (label, (name, _)) in pairs)
-    known = {held.blob: held.label for held in reversed(base.examples)}
+    pairs = enumerate(zip(addition.sent.aims, addition.blobs, strict=True))
+    added = tuple(
+        Held(start + i, new_id("ex"), label, kind, name, target=target)
+        for i, ((label, target), (name, _)) in pairs
+    )
+    known = {held.blob: held.aim for held in reversed(base.examples)}
     return Draft(
         examples=base.examples + added,
         sources=tuple(range(len(base.examples))),
@@ -63,21 +73,22 @@ def extended(base: Base, addition: Addition) -> Draft:
     )
 
 
-def relabelled(base: Base, example: str, label: str, *, anew: bool = False) -> Draft:
-    """The same input as another example; where it has the label already, only if wanted `anew`.
+def redirected(base: Base, example: str, aim: Aim, *, anew: bool = False) -> Draft:
+    """The same input as another example; where it has the label or target already, only if wanted `anew`.
 
     Raises `ProblemError` 404.
     """
     place = _place(base, example)
-    if base.examples[place].label == label and not anew:
+    label, target = aim
+    if base.examples[place].aim == aim and not anew:
         return Draft(base.examples, tuple(range(len(base.examples))))
-    held = replace(base.examples[place], id=new_id("ex"), label=label)
+    held = replace(base.examples[place], id=new_id("ex"), label=label, target=target)
     return Draft(
         examples=(*base.examples[:place], held, *base.examples[place + 1 :]),
         sources=tuple(range(len(base.examples))),
         added=(held,),
         dropped=example,
-        where="/label",
+        where="/label" if target is None else "/target",
     )
 
 

@@ -17,17 +17,18 @@ from app.db.types import now
 from app.http.idempotency import Claim
 from app.http.problems import ProblemError, fail
 from app.ids import is_id, made_ms, new_id
-from app.tasks import history, kept
+from app.tasks import history, kept, schemas
 from app.tasks.answers import task_answer
-from app.tasks.drafts import Draft, relabelled
+from app.tasks.drafts import Draft, redirected
 from app.tasks.heads import Head
 from app.tasks.history import Base, Held
 from app.tasks.repository import StoredExample
 from app.tasks.restore import not_found
 from app.tasks.revise import ATTEMPTS, Revised, Reviser, Terms
 from app.tasks.shared import Shared
-from app.tasks.support import normal_label
-from hyperserve.types import Timing
+from app.tasks.support import Aim
+from app.tasks.wanted import aim_of
+from hyperserve.types import Estimate, Prediction, Timing
 from models.inputs import RawInput
 
 _SECONDS_MAX = 100 * 365 * 86_400.0
@@ -39,22 +40,23 @@ class AnsweredError(Exception):
 
 @dataclass(frozen=True)
 class Correction:
-    """A kept query and its label. `x` is the decoded query, [1, *input]."""
+    """A kept query and its label or target. `x` is the decoded query, [1, *input]."""
 
     row: PredictionRow
-    label: str
+    aim: Aim
     x: npt.NDArray[np.float32]
 
     def __call__(self, base: Base) -> Draft:
-        """Where the query is an example already, by earlier feedback, that changes its label."""
-        row = self.row
+        """Where the query is an example already, by earlier feedback, that changes its label or target."""
+        row, (label, target) = self.row, self.aim
         for held in base.examples:
             if held.prediction == row.id:
-                return relabelled(base, held.id, self.label, anew=True)
+                return redirected(base, held.id, self.aim, anew=True)
         start = base.examples[-1].position + 1
-        added = Held(start, new_id("ex"), self.label, row.kind, row.blob, row.id)
+        added = Held(start, new_id("ex"), label, row.kind, row.blob, row.id, target)
         sources = tuple(range(len(base.examples)))
-        return Draft((*base.examples, added), sources, (added,), x=self.x, where="/label")
+        where = "/label" if target is None else "/target"
+        return Draft((*base.examples, added), sources, (added,), x=self.x, where=where)
 
 
 class Feedback:
@@ -65,7 +67,9 @@ class Feedback:
         self._reviser = reviser
         self._seconds = min(seconds, _SECONDS_MAX)
 
-    async def keep(self, head: Head, queries: Sequence[RawInput], labels: Sequence[str]) -> list[str]:
+    async def keep(
+        self, head: Head, queries: Sequence[RawInput], answers: Sequence[Prediction | Estimate]
+    ) -> list[str]:
         """Ids of the predictions. Raises `ProblemError` 404 where the task was deleted meanwhile."""
         data = [raw.to_bytes() for raw in queries]
         names = await self._shared.off_loop(lambda: [digest(one) for one in data])
@@ -76,12 +80,13 @@ class Feedback:
                 tenant=head.tenant,
                 task_id=head.task,
                 version=head.number,
-                label=label,
+                label=answer.label if isinstance(answer, Prediction) else "",
+                target=answer.mean if isinstance(answer, Estimate) else None,
                 kind=query.kind,
                 blob=name,
                 expires_at=expires,
             )
-            for query, label, name in zip(queries, labels, names, strict=True)
+            for query, answer, name in zip(queries, answers, names, strict=True)
         ]
 
         async def add(session: AsyncSession) -> None:
@@ -92,16 +97,19 @@ class Feedback:
         await self._shared.writer.inputs(head.tenant, dict(zip(names, data, strict=True)), add)
         return [row.id for row in rows]
 
-    async def give(self, tenant: str, prediction: str, label: str, claim: Claim, timing: Timing) -> Revised:
-        """The version that has the query as an example of that label; the same one when it is said again."""
-        label = normal_label(label, "/label")
+    async def give(
+        self, tenant: str, prediction: str, wanted: schemas.Wanted, claim: Claim, timing: Timing
+    ) -> Revised:
+        """The version that has the query as an example of that label or target; the same one when it is said
+        again."""
         for _ in range(ATTEMPTS):
             row = await self._found(tenant, prediction)
-            if row.feedback == label:
+            aim = aim_of(wanted, await self._shared.head(tenant, row.task_id))
+            if _said(row) == aim:
                 return await self._again(row, claim)
             try:
-                correction = Correction(row, label, await self._decoded(row))
-                terms = Terms("feedback", claim=claim, then=partial(self._given, row, label))
+                correction = Correction(row, aim, await self._decoded(row))
+                terms = Terms("feedback", claim=claim, then=partial(self._given, row, aim))
                 return await self._reviser.revise(tenant, row.task_id, correction, terms, timing)
             except AnsweredError:
                 continue
@@ -133,7 +141,7 @@ class Feedback:
     async def _given(
         self,
         seen: PredictionRow,
-        label: str,
+        aim: Aim,
         session: AsyncSession,
         _task: TaskRow,
         version: VersionRow,
@@ -144,7 +152,9 @@ class Feedback:
             raise _lapsed()
         if row.feedback_version != seen.feedback_version:
             raise AnsweredError
+        label, target = aim
         row.feedback, row.feedback_version = label, version.number
+        row.feedback_target = None if target is None else list(target)
 
     async def _again(self, row: PredictionRow, claim: Claim) -> Revised:
         number = row.feedback_version
@@ -160,6 +170,13 @@ class Feedback:
                     raise not_found()
                 await claim.keep(session, 201, revised.task, revised.headers(), row.task_id)
         return revised
+
+
+def _said(row: PredictionRow) -> Aim | None:
+    """What was said that the query is."""
+    if row.feedback is None:
+        return None
+    return row.feedback, None if row.feedback_target is None else tuple(row.feedback_target)
 
 
 def _no_prediction() -> ProblemError:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from hyperserve.types import TaskKind
+
 CAPACITY = 1_000_000
 """Labels of all heads together, which are what a head weighs; a head counts as a few beside its own."""
 OWN_WEIGHT = 10
@@ -25,10 +27,16 @@ class Head:
     seed: int
     classes: tuple[str, ...]
     shape: tuple[int, ...]
+    target: int | None = None
+    """Length of a target; None where examples have labels."""
     revision: int = 1
     """Counts the changes of the task."""
     instead_of: int | None = None
     """Number of the version that it stands for, whose learner was replaced."""
+
+    @property
+    def kind(self) -> TaskKind:
+        return "classification" if self.target is None else "regression"
 
     @property
     def weight(self) -> int:

@@ -9,6 +9,8 @@ from sqlalchemy import Select, and_, func, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import ExampleRow, TaskRow, VersionExampleRow, VersionRow
+from app.tasks.repository import StoredExample
+from app.tasks.support import Aim
 from hyperserve.types import Example
 from models.artifact import Artifact
 
@@ -23,7 +25,16 @@ class Held:
     kind: str
     blob: str
     prediction: str | None = None
-    """The kept prediction whose query it is, whatever its label has become since."""
+    """The kept prediction whose query it is, whatever its label or target has become since."""
+    target: Sequence[float] | None = None
+
+    @property
+    def aim(self) -> Aim:
+        return self.label, None if self.target is None else tuple(self.target)
+
+    @property
+    def stored(self) -> StoredExample:
+        return StoredExample(self.label, self.kind, self.blob, self.target)
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ async def get_held(session: AsyncSession, tenant: str, version: str) -> tuple[He
     """All examples of a version, in order."""
     row = ExampleRow
     query = (
-        select(VersionExampleRow.position, row.id, row.label, row.kind, row.blob, row.prediction)
+        select(VersionExampleRow.position, row.id, row.label, row.kind, row.blob, row.prediction, row.target)
         .join(VersionExampleRow, VersionExampleRow.example_id == ExampleRow.id)
         .where(VersionExampleRow.version_id == version, ExampleRow.tenant == tenant)
         .order_by(VersionExampleRow.position)
@@ -86,10 +97,12 @@ async def page_examples(
         .order_by(VersionExampleRow.position)
         .limit(limit)
     )
-    return [
-        (position, Example.model_validate(row, from_attributes=True))
-        for position, row in await session.execute(query)
-    ]
+    return [(position, _example(row)) for position, row in await session.execute(query)]
+
+
+def _example(row: ExampleRow) -> Example:
+    example = Example.model_validate(row, from_attributes=True)
+    return example if row.target is None else example.model_copy(update={"label": None})
 
 
 async def ways_of_versions(
@@ -140,7 +153,7 @@ async def add_version(
     await session.execute(insert(row).from_select(columns, source))
     if added:
         common = {"tenant": version.tenant, "task_id": version.task_id}
-        names = ("id", "label", "kind", "blob", "prediction")
+        names = ("id", "label", "kind", "blob", "prediction", "target")
         await session.execute(
             insert(ExampleRow),
             [{name: getattr(held, name) for name in names} | common for held in added],

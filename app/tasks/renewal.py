@@ -79,6 +79,7 @@ class Renewer:
                 classes=old.classes,
                 shots=old.shots,
                 shape=list(shape),
+                target=old.target,
                 parent=old.number,
                 origin="renewed",
             )

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import ExampleRow, PredictionRow, TaskRow, VersionExampleRow, VersionRow
 from app.ids import new_id
+from app.tasks.support import Aim
 
 _CHUNK = 500
 
@@ -22,6 +23,11 @@ class StoredExample:
     label: str
     kind: str
     blob: str
+    target: Sequence[float] | None = None
+
+    @property
+    def aim(self) -> Aim:
+        return self.label, None if self.target is None else tuple(self.target)
 
 
 async def add_task(
@@ -80,7 +86,7 @@ async def list_current(
 async def get_examples(session: AsyncSession, tenant: str, version: str) -> list[StoredExample]:
     """Of a version, in order."""
     query = (
-        select(ExampleRow.label, ExampleRow.kind, ExampleRow.blob)
+        select(ExampleRow.label, ExampleRow.kind, ExampleRow.blob, ExampleRow.target)
         .join(VersionExampleRow, VersionExampleRow.example_id == ExampleRow.id)
         .where(VersionExampleRow.version_id == version, ExampleRow.tenant == tenant)
         .order_by(VersionExampleRow.position)

@@ -22,9 +22,11 @@ from app.serving.engine import Engine
 from app.serving.tiers import Tiers
 from app.serving.types import Adapted, SupportSet
 from app.tasks import repository
+from app.tasks.fit import check_served
 from app.tasks.heads import Head
 from app.tasks.inputs import redecode
 from app.tasks.repository import StoredExample
+from app.tasks.targets import goals
 from models.artifact import Artifact
 from models.inputs import InputError, raw_from
 from models.protocol import TaskWeights
@@ -135,6 +137,7 @@ class Restorer:
 
     async def adapt(self, head: Head, artifact: Artifact) -> tuple[Adapted, tuple[int, ...]]:
         """From the raw inputs, by any learner that takes them, and the shape of an input to it."""
+        check_served(artifact, head.target)
         examples = await self._examples(head)
         x = await self.arrays(head, artifact, examples)
         return await self._engine.adapt(artifact.name, _support(head, examples, x)), x.shape[1:]
@@ -168,6 +171,7 @@ def head_of(task: TaskRow, version: VersionRow) -> Head:
         seed=version.seed,
         classes=tuple(version.classes),
         shape=tuple(version.shape),
+        target=version.target,
         revision=task.revision,
     )
 
@@ -185,6 +189,5 @@ def not_found() -> ProblemError:
 
 
 def _support(head: Head, examples: Sequence[StoredExample], x: npt.NDArray[np.float32]) -> SupportSet:
-    index = {label: position for position, label in enumerate(head.classes)}
-    y = np.array([index[example.label] for example in examples], dtype=np.int64)
+    y = goals([example.aim for example in examples], head.classes)
     return SupportSet(x, y, head.classes, head.seed)

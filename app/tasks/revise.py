@@ -24,13 +24,14 @@ from app.serving.types import Adapted, SupportSet
 from app.tasks import history, repository
 from app.tasks.answers import task_answer
 from app.tasks.drafts import Draft, Edit
+from app.tasks.fit import check_served, check_traits
 from app.tasks.history import Base
 from app.tasks.news import changed
-from app.tasks.prepare import check_traits, seed_of
-from app.tasks.repository import StoredExample
+from app.tasks.prepare import seed_of
 from app.tasks.restore import head_of, not_found
 from app.tasks.shared import Shared
-from app.tasks.support import check_size
+from app.tasks.support import check_examples, check_size
+from app.tasks.targets import aim_key, goals
 from hyperserve.types import Task, Timing
 from models.artifact import Artifact
 
@@ -115,6 +116,7 @@ class Reviser:
             classes=list(support.classes),
             shots=list(draft.counted(base).values()),
             shape=list(shape),
+            target=base.version.target,
             parent=base.version.number,
             origin=terms.origin,
         )
@@ -123,7 +125,9 @@ class Reviser:
             return await _written(session, base, version, draft, terms, timing)
 
         with shared.heads.reading(base.task.id) as reading:
-            revised = await shared.writer.version(version, draft.blobs, adapted.features, rows)
+            # Features of a part are no use: they are made again where somebody needs them all.
+            features = adapted.features if len(adapted.features) == len(draft.examples) else None
+            revised = await shared.writer.version(version, draft.blobs, features, rows)
             shared.heads.drop(base.task.id, revised.revision)
             if not reading.gone:
                 head = replace(head_of(base.task, version), revision=revised.revision)
@@ -135,20 +139,26 @@ class Reviser:
     def _drafted(self, base: Base, edit: Edit, artifact: Artifact) -> tuple[Draft, SupportSet]:
         """Off the event loop. `x` of the support set is of no use yet."""
         draft = edit(base)
-        shots = draft.counted(base)
-        check_size(list(shots.values()), draft.where)
-        check_traits(list(shots.values()), artifact, self._shared.learners, draft.where)
-        index = {label: position for position, label in enumerate(shots)}
-        labels = [held.label for held in draft.examples]
-        y = np.array([index[label] for label in labels], dtype=np.int64)
-        seed = seed_of(labels, [held.blob for held in draft.examples])
-        return draft, SupportSet(np.empty((0,), np.float32), y, tuple(shots), seed)
+        counted, target = draft.counted(base), base.version.target
+        shots = list(counted.values())
+        classes = tuple(counted) if target is None else ()
+        check_served(artifact, target)
+        if target is None:
+            check_size(shots, draft.where)
+        else:
+            check_examples(sum(shots), draft.where, least=1)
+        check_traits(shots, target, artifact, self._shared.learners, draft.where)
+        aims = [held.aim for held in draft.examples]
+        seed = seed_of([aim_key(aim) for aim in aims], [held.blob for held in draft.examples])
+        return draft, SupportSet(np.empty((0,), np.float32), goals(aims, classes), classes, seed)
 
     async def _adapted(
         self, base: Base, draft: Draft, support: SupportSet, artifact: Artifact
     ) -> tuple[Adapted, tuple[int, ...]]:
         """Weights of the draft and the shape of an input. Only what the learner has not seen is embedded."""
         shared, head, sources = self._shared, head_of(base.task, base.version), list(draft.sources)
+        if (adapted := await self._extended(base, draft, support, artifact)) is not None:
+            return adapted, tuple(base.version.shape)
         features = None
         if artifact.digest == base.version.learner_digest:
             features = await shared.restorer.features(head, len(base.examples))
@@ -158,7 +168,7 @@ class Reviser:
             x = np.empty((len(draft.examples), *shape), np.float32)
             features = features[sources]
         else:
-            stored = [StoredExample(held.label, held.kind, held.blob) for held in base.examples]
+            stored = [held.stored for held in base.examples]
             old = await shared.restorer.arrays(head, artifact, stored)
             shape = old.shape[1:]
             x = np.empty((len(draft.examples), *shape), np.float32)
@@ -167,6 +177,19 @@ class Reviser:
             x[len(sources) :] = draft.x
         support = SupportSet(x, support.y, support.classes, support.seed)
         return await shared.engine.adapt(artifact.name, support, features), shape
+
+    async def _extended(
+        self, base: Base, draft: Draft, support: SupportSet, artifact: Artifact
+    ) -> Adapted | None:
+        """By the weights of the base, of a learner that adds to them; None where that cannot be done here.
+
+        The features are those of what was added alone.
+        """
+        same = artifact.digest == base.version.learner_digest
+        if not same or draft.x is None or support.y is None or not draft.grows(base):
+            return None
+        added = SupportSet(draft.x, support.y[len(base.examples) :], support.classes, support.seed)
+        return await self._shared.engine.extend(base.version.id, artifact.name, added)
 
 
 async def _written(

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema
 
 from app.http.fields import Name, Options, PageOptions, Slug
 from app.http.limits import COVERAGE_DEFAULT, LIMITS, SAMPLES_DEFAULT, SAMPLES_MIN, TOP_MAX
+from hyperserve.types import TaskKind
 
 VERSION_MAX = 2**31 - 1
 
@@ -33,13 +34,37 @@ QueriesField = Annotated[
 ]
 
 
+TargetsField = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": ["array", "null"],
+            "items": {"$ref": "#/components/schemas/Target"},
+            "minItems": 1,
+            "maxItems": LIMITS.queries,
+            "description": "Of a regression task, the right answer to each query: makes `nll`.",
+        }
+    ),
+]
+_SUPPORT = (
+    "Class label to its examples, or a list of labelled examples; of a regression task a list with targets."
+)
+
+
 class LearnerOption(Options):
     learner: Slug | None = Field(
         default=None, description="Slug of a learner; left out, the default learner of the input's kind."
     )
 
 
-class CreateOptions(LearnerOption):
+class TaskOptions(LearnerOption):
+    kind: TaskKind = Field(
+        default="classification",
+        description="Whether examples have labels, or targets: vectors of numbers (regression, in JSON alone).",
+    )
+
+
+class CreateOptions(TaskOptions):
     name: Name | None = Field(default=None, description="A name for people; need not be unique.")
 
 
@@ -48,7 +73,7 @@ class AskOptions(Options):
         default=COVERAGE_DEFAULT,
         gt=0,
         lt=1,
-        description="How often prediction sets shall hold the right class.",
+        description="How often prediction sets shall hold the right class, and intervals the right number.",
     )
     samples: int = Field(
         default=SAMPLES_DEFAULT,
@@ -60,7 +85,8 @@ class AskOptions(Options):
         default=None,
         ge=1,
         le=TOP_MAX,
-        description="Report this many most probable classes only, in falling order.",
+        description="Report this many most probable classes only, in falling order; "
+        "without effect on a regression task.",
     )
 
 
@@ -74,7 +100,7 @@ class PredictOptions(VersionOption, AskOptions):
     )
 
 
-class PredictOnceOptions(LearnerOption, AskOptions): ...
+class PredictOnceOptions(TaskOptions, AskOptions): ...
 
 
 class PromoteOption(Options):
@@ -87,7 +113,7 @@ class ExamplesOptions(VersionOption, PageOptions): ...
 class CreateTask(CreateOptions):
     """A support set to adapt a learner to."""
 
-    support: SupportField = Field(description="Class label to its examples, or a list of labelled examples.")
+    support: SupportField = Field(description=_SUPPORT)
 
 
 class Predict(PredictOptions):
@@ -95,15 +121,18 @@ class Predict(PredictOptions):
 
     store: StrictBool = PredictOptions.model_fields["store"].default
     queries: QueriesField
+    targets: TargetsField = None
 
 
 class PredictOnce(PredictOnceOptions):
     """A support set and queries to it, answered once; nothing is stored."""
 
-    support: SupportField = Field(description="Class label to its examples, or a list of labelled examples.")
+    support: SupportField = Field(description=_SUPPORT)
     queries: QueriesField
+    targets: TargetsField = None
 
 
+TargetField = Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Target"}]})]
 LabelField = Annotated[str, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Label"}]})]
 
 
@@ -112,7 +141,7 @@ class AddSupport(PromoteOption):
 
     promote: StrictBool = True
     support: Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Addition"}]})] = Field(
-        description="Class label to its examples, or a list of labelled examples."
+        description=_SUPPORT
     )
 
 
@@ -120,6 +149,12 @@ class Relabel(Options):
     """Another label for an example."""
 
     label: LabelField
+
+
+class Retarget(Options):
+    """Another target for an example of a regression task."""
+
+    target: TargetField
 
 
 class Promote(Options):
@@ -138,3 +173,12 @@ class Feedback(Options):
     """The label that a prediction should have had: of a class that is there, or of a new one."""
 
     label: LabelField
+
+
+class TargetFeedback(Options):
+    """The target that a prediction of a regression task should have had."""
+
+    target: TargetField
+
+
+Wanted = Relabel | Retarget | Feedback | TargetFeedback

@@ -86,12 +86,13 @@ class TaskService:
             learner_digest=prepared.artifact.digest,
             seed=support.seed,
             classes=list(support.classes),
-            shots=prepared.shots,
+            shots=prepared.sent.shots,
             shape=list(support.x.shape[1:]),
+            target=prepared.target,
         )
         examples = [
-            StoredExample(support.classes[target], prepared.kind, digest)
-            for target, (digest, _) in zip(prepared.targets, prepared.blobs, strict=True)
+            StoredExample(label, prepared.kind, digest, target)
+            for (label, target), (digest, _) in zip(prepared.sent.aims, prepared.blobs, strict=True)
         ]
 
         async def rows(session: AsyncSession) -> None:

@@ -1,8 +1,12 @@
-"""Support sets and queries as they are sent: a map, a list, or parts; labels in NFC, order kept."""
+"""Support sets and queries as they are sent: a map, a list, or parts; labels in NFC, order kept.
+
+Examples with targets in place of labels are read by `app.tasks.targets`.
+"""
 
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +15,11 @@ from app.http.multipart import Part
 from app.http.problems import Fault, ProblemError, fail, pointer
 
 QUERY_PART = "query"
+_VALUED = 'Targets make a regression task: say "kind": "regression".'
 Location = tuple[str | int, ...]
+Target = tuple[float, ...]
+Aim = tuple[str, Target | None]
+"""What an example is to be answered by: its label; or no label, "", and its target."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +32,24 @@ class Sent:
 
 @dataclass(frozen=True)
 class SentSupport:
-    """Labelled inputs, not yet looked at. `targets` indexes `classes`."""
+    """Inputs with labels, not yet looked at. `targets` indexes `classes`; where there are `values`, both are empty."""
 
     classes: tuple[str, ...]
     targets: tuple[int, ...]
     examples: tuple[Sent, ...]
+    values: tuple[Target, ...] = ()
+
+    @property
+    def aims(self) -> list[Aim]:
+        if self.values:
+            return [("", value) for value in self.values]
+        return [(self.classes[target], None) for target in self.targets]
+
+    @property
+    def shots(self) -> list[int]:
+        """Examples of each class; of values their number alone."""
+        counts = Counter(self.targets)
+        return [counts[index] for index in range(len(self.classes))] or [len(self.values)]
 
 
 def support_from_json(value: object, ways_min: int = LIMITS.ways_min) -> SentSupport:
@@ -98,11 +119,11 @@ def _of_map(value: dict[str, object]) -> Iterable[tuple[str, Sent]]:
         seen.add(label)
     if faults:
         raise ProblemError(faults)
-    _check_examples(count)
+    check_examples(count)
 
 
 def _of_list(value: list[object]) -> Iterable[tuple[str, Sent]]:
-    _check_examples(len(value))
+    check_examples(len(value))
     faults: list[Fault] = []
     for index, item in enumerate(value):
         location = ("support", index)
@@ -110,6 +131,9 @@ def _of_list(value: list[object]) -> Iterable[tuple[str, Sent]]:
             faults.append(
                 Fault("wrong_type", 'An example is {"input": x, "label": text}.', pointer(location))
             )
+            continue
+        if "target" in item:
+            faults.append(Fault("wrong_task_kind", _VALUED, pointer((*location, "target"))))
             continue
         faults += [
             Fault("missing", "The field is required.", pointer((*location, name)))
@@ -136,7 +160,7 @@ def _of_list(value: list[object]) -> Iterable[tuple[str, Sent]]:
 def _collected(labelled: Sequence[tuple[str, Sent]], ways_min: int) -> SentSupport:
     if not labelled:
         raise fail("empty_support", "The support set is empty.", "/support", 1)
-    _check_examples(len(labelled))
+    check_examples(len(labelled))
     classes: dict[str, int] = {}
     targets = tuple(classes.setdefault(label, len(classes)) for label, _ in labelled)
     _check_ways(len(classes), ways_min)
@@ -156,7 +180,7 @@ def _counted(queries: Sequence[Sent]) -> tuple[Sent, ...]:
 def check_size(shots: Sequence[int], where: str | None) -> None:
     """Of a whole support set. Raises `ProblemError` 422."""
     _check_ways(len(shots), LIMITS.ways_min, where)
-    _check_examples(sum(shots))
+    check_examples(sum(shots))
 
 
 def _check_ways(ways: int, least: int, where: str | None = "/support") -> None:
@@ -170,10 +194,13 @@ def _check_ways(ways: int, least: int, where: str | None = "/support") -> None:
         )
 
 
-def _check_examples(count: int) -> None:
+def check_examples(count: int, where: str | None = "/support", *, least: int = 0) -> None:
+    """Raises `ProblemError` 422."""
     limit = LIMITS.support_examples
+    if count < least:
+        raise fail("empty_support", "The support set is empty.", where, least)
     if count > limit:
-        raise fail("too_many_examples", f"There are more than {limit} examples.", "/support", limit)
+        raise fail("too_many_examples", f"There are more than {limit} examples.", where, limit)
 
 
 def normal_label(text: str, where: str, what: str = "The label") -> str:

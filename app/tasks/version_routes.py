@@ -18,6 +18,7 @@ from app.http.validation import validated
 from app.tasks import documents, schemas
 from app.tasks.revise import Revised
 from app.tasks.routes import Bodies, Service, json_response
+from app.tasks.wanted import feedback_from_json, relabel_from_json
 from hyperserve.types import Example, Page, Task, Version
 
 router = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[Depends(options_once)])
@@ -81,7 +82,7 @@ async def list_support(
 
 @router.patch(
     "/tasks/{task_id}/support/{example_id}",
-    summary="Give an example of the current version another label: the next version",
+    summary="Give an example of the current version another label or target: the next version",
     responses=problems(404, 409, 412, *BODY),
     openapi_extra=documents.RELABEL,
 )
@@ -96,8 +97,9 @@ async def relabel_example(
     condition: IfMatch,
     options: Promote,
 ) -> Task:
-    label = (await _document(request, bodies, schemas.Relabel)).label
-    made = await service.versions.relabel(tenant, task_id, example_id, label, options.promote, condition)
+    async with bodies.body(request, _JSON) as body:
+        wanted = relabel_from_json(strict_json.parse(body.data))
+    made = await service.versions.redirect(tenant, task_id, example_id, wanted, options.promote, condition)
     return _answer(made, response, request)
 
 
@@ -192,7 +194,7 @@ async def give_feedback(
 ) -> Task:
     keys: Idempotency = request.app.state.services.idempotency
     async with bodies.body(request, _JSON) as body, keys.claim(request, tenant, body) as claim:
-        label = validated(schemas.Feedback, strict_json.parse(body.data)).label
-        made = await service.feedback.give(tenant, prediction_id, label, claim, timing)
+        wanted = feedback_from_json(strict_json.parse(body.data))
+        made = await service.feedback.give(tenant, prediction_id, wanted, claim, timing)
     response.headers.update(made.headers())
     return timed(made.task, request)

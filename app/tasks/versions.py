@@ -20,7 +20,7 @@ from app.tasks.news import changed
 from app.tasks.restore import not_found
 from app.tasks.revise import Revised, Reviser, Terms
 from app.tasks.shared import Shared, no_version
-from app.tasks.support import normal_label
+from app.tasks.wanted import aim_of
 from hyperserve.types import Example, Page, Timing
 
 _PLACE = r"ver_[0-9a-z]{26}\.[0-9]{1,9}"
@@ -47,17 +47,23 @@ class Versions:
         shared = self._shared
         head = await shared.head(tenant, task)
         artifact = await shared.artifact(head.learner)
-        shape = head.shape
-        asked, addition = await shared.decode(timing, prepare.addition, body, options, artifact, shape)
+        asked, addition = await shared.decode(timing, prepare.addition, body, options, artifact, head)
         edit = partial(drafts.extended, addition=addition)
         terms = Terms("support", asked.promote, condition, claim)
         return await self._reviser.revise(tenant, task, edit, terms, timing), asked.promote
 
-    async def relabel(
-        self, tenant: str, task: str, example: str, label: str, promote: bool, condition: Condition
+    async def redirect(
+        self,
+        tenant: str,
+        task: str,
+        example: str,
+        wanted: schemas.Wanted,
+        promote: bool,
+        condition: Condition,
     ) -> Revised:
-        """Another label for one example of the current version."""
-        edit = partial(drafts.relabelled, example=example, label=normal_label(label, "/label"))
+        """Another label, or another target, for one example of the current version."""
+        aim = aim_of(wanted, await self._shared.head(tenant, task))
+        edit = partial(drafts.redirected, example=example, aim=aim)
         return await self._reviser.revise(tenant, task, edit, Terms("edited", promote, condition), {})
 
     async def remove(

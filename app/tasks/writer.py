@@ -31,13 +31,17 @@ class Writer:
         self,
         version: VersionRow,
         blobs: Mapping[str, bytes],
-        features: npt.NDArray[np.float32],
+        features: npt.NDArray[np.float32] | None,
         rows: Callable[[AsyncSession], Awaitable[T]],
     ) -> T:
-        """A version with its features; `rows` are written in one transaction. Raises what they raise."""
+        """A version with its features, where they are at hand; `rows` are written in one transaction.
+
+        Raises what they raise.
+        """
         pair = version.learner_digest, version.id
         try:
-            await self._restorer.keep_features(*pair, features)
+            if features is not None:
+                await self._restorer.keep_features(*pair, features)
             return await self.inputs(version.tenant, blobs, rows)
         except BaseException:
             await self._blobs.delete_features([pair])

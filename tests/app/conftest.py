@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from tests.app.learner import save_learner
 from tests.app.problems import OK
 from tests.app.server import Server
+from tests.app.tasks.regressing import save as save_values
 
 # A machine that also trains is slow by fits; time limits of single examples would fail at random.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,11 +26,14 @@ Png = Callable[..., bytes]
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained learners: `glyphs` takes images, `vectors` vectors of any length, `triples` of length 3."""
+    """Untrained learners: `glyphs` takes images, `vectors` vectors of any length, `triples` of length 3; of values
+    `sinusoid` takes numbers to numbers, and `pairs` vectors of 2 to vectors of 3."""
     folder = tmp_path_factory.mktemp("zoo")
     save_learner(folder / "glyphs", "conv4", {"width": 8}, {"kind": "image"})
     save_learner(folder / "vectors", "identity", {}, {"kind": "vector"})
     save_learner(folder / "triples", "identity", {}, {"kind": "vector", "dim": 3})
+    save_values(folder / "sinusoid")
+    save_values(folder / "pairs", method="bayes-linear", dim=2, target=3)
     return folder
 
 
