@@ -44,6 +44,8 @@ class VariationalConfig(BaseModel):
     batch: int = Field(default=250, ge=1)
     lr: float = Field(default=2e-3, gt=0)
     """Of Adam, falling to nothing along a cosine."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Of the matrix products of training where `local`; weights, KL and answers are fp32."""
     seed: int = 0
 
     @property
@@ -60,7 +62,7 @@ def train_variational(
         network = mlp(x.shape[1], classes, config.units, config.layers)
     field, generator = MeanField(network, config.deviation), torch.Generator().manual_seed(config.seed)
     batches = math.ceil(len(y) / config.batch)
-    optimiser = torch.optim.Adam(field.parameters(), lr=config.lr)
+    optimiser = torch.optim.Adam(field.parameters(), lr=config.lr, fused=True)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * batches)
     for epoch in range(1, config.epochs + 1):
         totals = torch.zeros(2)
@@ -125,7 +127,11 @@ def _parts(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean negative log likelihood under drawn outputs or weights, and the KL."""
     weights = field.draw(generator)
-    logits = drawn_outputs(field, x, generator) if config.local else field(x, weights)
+    if config.local:
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = drawn_outputs(field, x, generator).float()
+    else:
+        logits = field(x, weights)
     return F.cross_entropy(logits, y), field.divergence(config.prior, weights)
 
 

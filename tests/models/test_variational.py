@@ -19,6 +19,10 @@ from models.bayes.variational import (
     minibatch_weight,
     sampled_kl,
 )
+from models.encoders.conv4 import Conv4, Conv4Config
+from models.fewshot.cnp import Cnp, CnpConfig
+from models.fewshot.hypermaml import HyperMAML, HyperMAMLConfig
+from models.fewshot.hypershot import HyperShot, HyperShotConfig
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -41,7 +45,7 @@ MIXTURES = [
 
 
 @pytest.mark.parametrize("deviation", [0.1, 1.0, 3.0])
-def test_kl_with_the_right_variance(deviation: float) -> None:
+def test_pitfall_9_kl_with_the_right_variance(deviation: float) -> None:
     """Exp(log_variance) is σ², with no shift, and each weight counts for itself."""
     mean, log_variance = drawn(4, 5), drawn(4, 5, seed=1)
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, deviation))
@@ -49,14 +53,14 @@ def test_kl_with_the_right_variance(deviation: float) -> None:
 
 
 @pytest.mark.parametrize("prior", MIXTURES)
-def test_mixture_prior_is_of_each_weight(prior: ScaleMixture) -> None:
+def test_pitfall_10_mixture_prior_is_of_each_weight(prior: ScaleMixture) -> None:
     w = torch.cat((drawn(50), 1e-3 * drawn(50), torch.tensor([0.0, 30.0, -1e4])))
     found = prior.log_prob(w)
     assert_close(found, reference(prior).log_prob(w))
     assert found.isfinite().all()
 
 
-def test_mixture_prior_over_the_whole_vector_is_another() -> None:
+def test_pitfall_10_mixture_prior_over_the_whole_vector_is_another() -> None:
     prior, w = MIXTURES[0], 0.1 * drawn(8)
     wide, narrow = (Normal(0.0, s).log_prob(w).sum() for s in (prior.wide, prior.narrow))
     whole = torch.logaddexp(math.log(prior.share) + wide, math.log(1 - prior.share) + narrow)
@@ -71,17 +75,31 @@ def test_mixture_prior_has_a_gradient_everywhere() -> None:
 
 
 @pytest.mark.parametrize("prior", [GaussianPrior(0.7), *MIXTURES])
-def test_kl_of_a_draw_is_the_difference_of_log_densities(prior: GaussianPrior | ScaleMixture) -> None:
-    w, mean, deviation = drawn(6), drawn(6, seed=1), drawn(6, seed=2).exp()
+def test_kl_of_a_draw_is_its_log_density_under_the_prior_and_the_entropy(
+    prior: GaussianPrior | ScaleMixture,
+) -> None:
+    w, deviation = drawn(6), drawn(6, seed=2).exp()
     under = Normal(0.0, prior.deviation) if isinstance(prior, GaussianPrior) else reference(prior)
-    expected = Normal(mean, deviation).log_prob(w) - under.log_prob(w)
-    assert_close(sampled_kl(w, mean, deviation, prior), expected)
+    expected = -Normal(0.0, deviation).entropy() - under.log_prob(w)
+    assert_close(sampled_kl(w, deviation, prior), expected)
+
+
+def test_kl_of_draws_has_the_gradient_of_the_difference_of_log_densities() -> None:
+    """As in the paper, log q(w) − log p(w): w moves with its mean and deviation, so q's part has no variance."""
+    mean, rho = drawn(6, seed=1).requires_grad_(), drawn(6, seed=2).requires_grad_()
+    deviation = F.softplus(rho)
+    w = mean + deviation * drawn(6, seed=3)
+    published = (Normal(mean, deviation).log_prob(w) - reference(MIXTURES[0]).log_prob(w)).sum()
+    ours = sampled_kl(w, deviation, MIXTURES[0]).sum()
+    gradients = [torch.autograd.grad(kl, (mean, rho), retain_graph=True) for kl in (published, ours)]
+    for one, other in zip(*gradients, strict=True):
+        assert_close(one, other)
 
 
 def test_kl_of_draws_has_the_closed_form_as_its_mean() -> None:
     mean, deviation, prior = torch.tensor([0.3, -1.0]), torch.tensor([0.2, 0.6]), GaussianPrior()
     w = mean + deviation * drawn(100_000, 2)
-    found = sampled_kl(w, mean.expand_as(w), deviation.expand_as(w), prior).mean(0)
+    found = sampled_kl(w, deviation.expand_as(w), prior).mean(0)
     assert_close(found, gaussian_kl(mean, 2 * deviation.log(), prior), atol=0.02, rtol=0)
 
 
@@ -125,6 +143,28 @@ def test_any_network_may_be_variational(network: nn.Module, shape: tuple[int, ..
     assert not one.allclose(other)
 
 
+@torch.no_grad()
+def test_target_networks_of_the_few_shot_methods_may_be_variational() -> None:
+    """Classifiers, decoders, relation networks, and a whole Conv-4 once BatchNorm is folded into it."""
+    encoder = Conv4(Conv4Config(width=4)).eval()
+    hypershot = HyperShot(encoder, HyperShotConfig(ways=3, target_hidden=8))
+    relations = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
+    assert [tuple(w.shape) for w in relations.parameters()] == list(hypershot.hypernet.shapes.values())
+    targets = {
+        "hypershot": (relations, drawn(2, 3)),
+        "hypermaml": (HyperMAML(encoder, HyperMAMLConfig(ways=3)).universal, drawn(2, 4)),
+        "cnp": (Cnp(encoder, CnpConfig(hidden=8)).g, drawn(2, 8)),
+        "maml": (encoder.fold(), drawn(2, 1, 28, 28)),
+    }
+    for name, (network, x) in targets.items():
+        field = MeanField(network, deviation=0.1)
+        assert_close(field(x), network(x), msg=name)
+        one, other = (field(x, field.draw(rng(seed))) for seed in (1, 2))
+        assert one.shape == network(x).shape
+        assert not one.allclose(other), name
+        assert field.pruned(1.0).keys() == dict(network.named_parameters()).keys()
+
+
 def test_buffers_are_refused() -> None:
     with pytest.raises(ValueError, match="buffers"):
         MeanField(nn.BatchNorm1d(3))
@@ -139,8 +179,7 @@ def test_divergence_is_summed_over_all_weights(prior: GaussianPrior | ScaleMixtu
         if isinstance(prior, GaussianPrior):
             expected = expected + kl_divergence(posterior, Normal(0.0, prior.deviation)).sum()
         else:
-            difference = posterior.log_prob(weights[name]) - reference(prior).log_prob(weights[name])
-            expected = expected + difference.sum()
+            expected = expected - (posterior.entropy() + reference(prior).log_prob(weights[name])).sum()
     assert_close(field.divergence(prior, weights), expected)
 
 
