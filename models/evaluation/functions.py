@@ -6,7 +6,7 @@ Every table is over the same tasks for every learner; they are none of those of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from models.data.functions import (
 )
 from models.evaluation.scores import Estimate
 from models.fewshot.maml_regression import MamlRegression
+from models.fewshot.values import ValueConfig
 from models.predictive import Gaussian
 from models.protocol import LearnerError, MetaLearner, Support, TaskWeights
 
@@ -85,12 +86,16 @@ def answered(
     target: Float[Tensor, "tasks query target"],
     adapt: Adapt | None = None,
 ) -> Answered:
-    """Raises `LearnerError` for a learner that does not answer with values."""
+    """Raises `LearnerError` for a learner that is not of such functions."""
+    config, asked_for = learner.config, (x.shape[-1], y.shape[-1])
+    if not isinstance(config, ValueConfig) or (config.dim, config.target) != asked_for:
+        raise LearnerError(
+            f"this protocol is for learners of functions from {asked_for[0]} to {asked_for[1]} numbers"
+        )
     with torch.no_grad():
         features, asked = (learner.embed(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in (x, query))
         answer = learner.predict((adapt or learner.adapt)(Support.of(features, y)), asked)
-    if not isinstance(answer, Gaussian):
-        raise LearnerError("this protocol is for learners that answer with values; this one classifies")
+    assert isinstance(answer, Gaussian)
     return Answered(answer, target)
 
 
@@ -204,3 +209,16 @@ def completion(learner: MetaLearner, pictures: Completion, tasks: int, seed: int
             if n <= points
         ],
     }
+
+
+def beside(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Results of several learners as one, table rows with the name of their learner; those of one as they are."""
+    first, *others = found.values()
+    if not others:
+        return first
+    merged = {key: value for key, value in first.items() if not isinstance(value, list)}
+    for key in dict.fromkeys(key for result in found.values() for key in result if key not in merged):
+        merged[key] = [
+            {"learner": name} | row for name, result in found.items() for row in result.get(key, [])
+        ]
+    return merged

@@ -113,6 +113,8 @@ def ways_of(method: str, hparams: Mapping[str, object], encoder: str, settings: 
         learner = build(config)
     if sum(parameter.numel() for parameter in learner.parameters()) > MOST_PARAMETERS:
         raise RegistryError(f"the learner would have more than {MOST_PARAMETERS} parameters")
+    if learner.traits.kind != "classification":
+        raise RegistryError(f"{method} answers with values; a data set of classes cannot train it")
     return learner.traits.ways
 
 
