@@ -62,24 +62,33 @@ class AsyncClient:
         support: inputs.Support,
         queries: Iterable[inputs.Input],
         *,
+        kind: types.TaskKind | None = None,
+        targets: Iterable[inputs.Target] | None = None,
         coverage: float | None = None,
         samples: int | None = None,
         top: int | None = None,
     ) -> types.Predictions:
         """Adapt and answer in one request; the server keeps nothing. Arguments as for tasks.
 
-        `learner` None takes the server's default for the kind of input.
+        `learner` None takes the server's default for the kind of input, or for regression.
         """
-        options = {"learner": learner, "coverage": coverage, "samples": samples, "top": top}
-        body = await io.off_loop(once_body, support, queries, **options)
+        options = {"kind": kind, "learner": learner, "coverage": coverage, "samples": samples, "top": top}
+        body = await io.off_loop(once_body, support, queries, targets, **options)
         return await self._transport.fetch(types.Predictions, Request("POST", "/v1/predict", body=body))
 
-    async def feedback(self, prediction_id: str, label: str) -> AsyncTask:
+    async def feedback(self, prediction_id: str, label: str | inputs.Target) -> AsyncTask:
         """Teach a task what a stored query was; the task as it is now. `prediction.feedback` with an id only.
+
+        label: or the target, in a regression task.
 
         Raises NotFoundError, and GoneError once the prediction has lapsed.
         """
         return await feedback(self._transport, prediction_id, label)
+
+    async def methods(self) -> list[types.Method]:
+        """What learners are made by: axes, paper, ways, hyperparameters."""
+        page = await self._transport.fetch(types.Page[types.Method], Request("GET", "/v1/methods"))
+        return page.items
 
     async def limits(self) -> types.Limits:
         """What the server accepts at most."""

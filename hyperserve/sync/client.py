@@ -63,24 +63,33 @@ class Client:
         support: inputs.Support,
         queries: Iterable[inputs.Input],
         *,
+        kind: types.TaskKind | None = None,
+        targets: Iterable[inputs.Target] | None = None,
         coverage: float | None = None,
         samples: int | None = None,
         top: int | None = None,
     ) -> types.Predictions:
         """Adapt and answer in one request; the server keeps nothing. Arguments as for tasks.
 
-        `learner` None takes the server's default for the kind of input.
+        `learner` None takes the server's default for the kind of input, or for regression.
         """
-        options = {"learner": learner, "coverage": coverage, "samples": samples, "top": top}
-        body = io.off_loop(once_body, support, queries, **options)
+        options = {"kind": kind, "learner": learner, "coverage": coverage, "samples": samples, "top": top}
+        body = io.off_loop(once_body, support, queries, targets, **options)
         return self._transport.fetch(types.Predictions, Request("POST", "/v1/predict", body=body))
 
-    def feedback(self, prediction_id: str, label: str) -> Task:
+    def feedback(self, prediction_id: str, label: str | inputs.Target) -> Task:
         """Teach a task what a stored query was; the task as it is now. `prediction.feedback` with an id only.
+
+        label: or the target, in a regression task.
 
         Raises NotFoundError, and GoneError once the prediction has lapsed.
         """
         return feedback(self._transport, prediction_id, label)
+
+    def methods(self) -> list[types.Method]:
+        """What learners are made by: axes, paper, ways, hyperparameters."""
+        page = self._transport.fetch(types.Page[types.Method], Request("GET", "/v1/methods"))
+        return page.items
 
     def limits(self) -> types.Limits:
         """What the server accepts at most."""

@@ -16,6 +16,7 @@ from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.encoders.identity import Identity, IdentityConfig
 from models.evaluation.calibrate import CalibrationPlan
+from models.fewshot.maml import Maml, MamlConfig
 from models.fewshot.ppa import Ppa, PpaConfig
 from models.protocol import MetaLearner
 from models.registry import METHODS
@@ -205,3 +206,20 @@ def test_the_axis_is_that_of_the_training(named: str | None, axis: str | None) -
     assert axis_of({} if named is None else {"optimiser": named}) == (
         {} if axis is None else {"optimiser": axis}
     )
+
+
+def test_reinforce_learns_the_inner_rates_of_maml(tmp_path: Path) -> None:
+    """Rates that are too small leave the head near zero, where every answer is a guess."""
+    learner = Maml(Identity(IdentityConfig(dim=2)), MamlConfig(learned_rates=True, inner_lr=0.01, steps=2))
+    search = SearchConfig(
+        optimiser="reinforce", objective="loss", parameters=("rates",), population=8, sigma=0.2
+    )
+    config = TrainConfig(steps=12, validate_every=12, lr=0.3)
+    sampler = EpisodeSampler(blobs(40, 0), EPISODES, 0)
+    score = Fitness(learner, subset := Subset(learner, ("rates",)), search)
+    tasks = EpisodeSampler(blobs(40, 1), EPISODES, 1).episodes(0, None)
+    before = float(score(subset.read()[None], tasks))
+    run = PopulationTrainer(learner, sampler, None, config, search, tmp_path)
+    run.run(lambda candidate: {"score": float(score(subset.read()[None], tasks))}, ignore)
+    assert before < -0.95
+    assert float(score(subset.read()[None], tasks)) > before + 0.2
