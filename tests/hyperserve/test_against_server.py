@@ -84,6 +84,7 @@ def test_learners_limits_and_readiness(live: Client) -> None:
     assert {"glyphs", "vectors"} <= {learner.name for learner in live.learners.list()}
     assert live.learners.get("glyphs").card.startswith("# glyphs")
     assert live.limits().ways_min == 2
+    assert {"hyperset", "maml"} <= {method.name for method in live.methods()}
 
 
 @pytest.mark.parametrize(
