@@ -66,7 +66,8 @@ def ranks(fitness: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     _, inverse, counts = fitness.unique(return_inverse=True, return_counts=True)
     upper = counts.cumsum(0).to(torch.float32)
     middle = upper - (counts.to(torch.float32) + 1) / 2
-    return middle[inverse] / (len(fitness) - 1) - 0.5
+    found: Tensor = middle[inverse] / (len(fitness) - 1) - 0.5
+    return found
 
 
 class CmaEs(Strategy):

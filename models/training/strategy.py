@@ -49,7 +49,8 @@ class Adam:
         first.lerp_(gradient, 1 - _DECAYS[0])
         second.lerp_(gradient.square(), 1 - _DECAYS[1])
         unbiased = [m / (1 - d ** (count + 1)) for m, d in zip((first, second), _DECAYS, strict=True)]
-        return rate * self._lr * unbiased[0] / (unbiased[1].sqrt() + _EPSILON)
+        step: Tensor = rate * self._lr * unbiased[0] / (unbiased[1].sqrt() + _EPSILON)
+        return step
 
 
 def noise(seed: int, generation: int, count: int, size: int) -> Float[Tensor, "count size"]:
