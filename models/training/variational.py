@@ -31,18 +31,18 @@ class VariationalConfig(BaseModel):
     units: int = Field(default=400, ge=1, le=4096)
     layers: int = Field(default=2, ge=0, le=8)
     """Hidden ones."""
-    share: float = Field(default=0.5, gt=0, lt=1)
+    share: float = Field(default=0.25, gt=0, lt=1)
     """π of the prior: share of the wide Gaussian."""
     wide: float = Field(default=math.exp(-1), gt=0)
-    narrow: float = Field(default=math.exp(-7), gt=0)
-    deviation: float = Field(default=0.03, gt=0)
+    narrow: float = Field(default=math.exp(-6), gt=0)
+    deviation: float = Field(default=0.005, gt=0)
     """σ that every weight starts with."""
     local: bool = True
     schedule: Literal["even", "geometric"] = "even"
     """Weight of the KL in a minibatch: 1/M, or 2^(M−i)/(2^M − 1)."""
-    epochs: int = Field(default=30, ge=1)
+    epochs: int = Field(default=40, ge=1)
     batch: int = Field(default=250, ge=1)
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
     """Of Adam, falling to nothing along a cosine."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Of the matrix products of training where `local`; weights, KL and answers are fp32."""
