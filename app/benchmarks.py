@@ -3,60 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from app.asked import Asked
+from app.cli_evaluate_family import omniglot_emnist
 from app.cli_train import console
-from models.artifact import Artifact
-from models.data import emnist, files, mnist, omniglot
-from models.data.dataset import DatasetError
+from models.data import cifarfs, files, mnist, omniglot
+from models.data.dataset import DatasetError, model_input
+from models.data.functions import Completion
 from models.evaluation import bayes_by_backprop
+from models.evaluation import cifarfs as cifarfs_protocol
 from models.evaluation import compare as comparison
-from models.evaluation import emnist as emnist_protocol
+from models.evaluation import functions as functions_protocol
 from models.evaluation import omniglot as omniglot_protocol
 from models.evaluation import vectors as vectors_protocol
-from models.evaluation.tables import Plan
 from models.training.variational import VariationalConfig
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the command line says; `tasks` None is the protocol's own number."""
-
-    learners: list[Artifact]
-    data: Path | None
-    split: str | None
-    tasks: int | None
-    seed: int
-
-    @property
-    def learner(self) -> Artifact:
-        if not self.learners:
-            raise DatasetError("this protocol needs --learner: a name in the zoo or a path")
-        return self.learners[0]
-
-    def file(self, needed: str) -> Path:
-        if self.data is None:
-            raise DatasetError(f"this protocol needs --data, {needed}")
-        return self.data
-
-    def plan(self, usual: int = Plan.tasks) -> Plan:
-        return Plan(tasks=usual if self.tasks is None else self.tasks, seed=self.seed)
 
 
 def _omniglot(asked: Asked) -> dict[str, Any]:
     found, test = asked.learner, omniglot.load(asked.data, "test")
     return omniglot_protocol.evaluate(found.learner, found.config.input, test, asked.plan())
-
-
-def _omniglot_emnist(asked: Asked) -> dict[str, Any]:
-    found = asked.learner
-    test = emnist.load(asked.file("EMNIST as an npz"), "test")
-    plan = asked.plan(emnist_protocol.TASKS)
-    return emnist_protocol.evaluate(
-        found.learner, found.config.input, found.config.training_classes, test, plan
-    )
 
 
 def _vectors(asked: Asked) -> dict[str, Any]:
@@ -77,6 +43,11 @@ def _compare(asked: Asked) -> dict[str, Any]:
     }
 
 
+def _cifar_fs(asked: Asked) -> dict[str, Any]:
+    found, test = asked.learner, cifarfs.load(asked.file("the folder of its npz files"), "test")
+    return cifarfs_protocol.evaluate(found.learner, found.config, test, asked.plan(cifarfs_protocol.TASKS))
+
+
 def _bayes_by_backprop(asked: Asked) -> dict[str, Any]:
     digits = mnist.load(asked.file("MNIST as an npz"))
     if asked.split == "validation":
@@ -89,10 +60,31 @@ def _bayes_by_backprop(asked: Asked) -> dict[str, Any]:
     return bayes_by_backprop.evaluate(digits, settings, lambda row: console.print(row, highlight=False))
 
 
+def _sinusoid(asked: Asked) -> dict[str, Any]:
+    plan, first = asked.plan(), asked.learner
+    learners = {found.name: found.learner for found in (first, *asked.learners[1:])}
+    return functions_protocol.beside(
+        {
+            name: functions_protocol.sinusoid(learner, plan.tasks, plan.seed)
+            for name, learner in learners.items()
+        }
+    )
+
+
+def _completion(asked: Asked) -> dict[str, Any]:
+    """Of Omniglot's test characters."""
+    learner, plan = asked.learner.learner, asked.plan()
+    pictures = Completion(model_input(omniglot.load(asked.data, "test")))
+    return functions_protocol.completion(learner, pictures, plan.tasks, plan.seed)
+
+
 BENCHMARKS: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "omniglot": _omniglot,
-    "omniglot-emnist": _omniglot_emnist,
+    "omniglot-emnist": omniglot_emnist,
+    "cifar-fs": _cifar_fs,
     "vectors": _vectors,
+    "sinusoid": _sinusoid,
+    "completion": _completion,
     "compare": _compare,
     "bayes-by-backprop": _bayes_by_backprop,
 }

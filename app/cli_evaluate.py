@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from app.benchmarks import BENCHMARKS, Asked
+from app.asked import Asked, Mode
+from app.benchmarks import BENCHMARKS
+from app.cli_evaluate_family import family_page
 from app.cli_train import REFUSALS, console, learner_at
 from models import artifact
 from models.artifact import Artifact
@@ -30,6 +32,13 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Name in the zoo or path of a learner; compare takes pairs, ours first."),
     ] = None,
+    whole_zoo: Annotated[
+        bool, typer.Option("--all", help="omniglot-emnist: every learner of the zoo that may be measured.")
+    ] = False,
+    protocol: Annotated[
+        Mode,
+        typer.Option(help="omniglot-emnist: BatchNorm as it serves, or as the MAML family was published."),
+    ] = Mode.inductive,
     data: Annotated[
         Path | None, typer.Option(help="The data on disk; Omniglot is downloaded otherwise.")
     ] = None,
@@ -38,6 +47,7 @@ def evaluate(
     seed: int = 1000,
     out: Annotated[Path | None, typer.Option(help="Write <out>.json and <out>.md.")] = None,
     update_card: Annotated[bool, typer.Option(help="Keep the tables in the learner's card.")] = False,
+    plots: Annotated[bool, typer.Option(help="Write reliability diagrams beside <out>, PNG.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     threads: int = 0,
 ) -> None:
@@ -46,16 +56,17 @@ def evaluate(
         torch.set_num_threads(threads)
     try:
         artifacts = [learner_at(entry) for entry in learner or []]
-        result = BENCHMARKS[benchmark](Asked(artifacts, data, split, tasks, seed))
+        result = BENCHMARKS[benchmark](Asked(artifacts, data, split, tasks, seed, whole_zoo, protocol))
     except REFUSALS as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from error
     result = {"learners": [f"{a.name} {a.short_digest}" for a in artifacts], "device": "cpu", **result}
     text = json.dumps(result, indent=1) + "\n"
-    page = _page(benchmark, result)
-    typer.echo(text if as_json else page)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
+    page = family_page(result, out if plots else None) if "family" in result else _page(benchmark, result)
+    typer.echo(text if as_json else page)
+    if out is not None:
         out.with_suffix(".json").write_text(text, encoding="utf-8")
         out.with_suffix(".md").write_text(page, encoding="utf-8")
     if update_card and artifacts:

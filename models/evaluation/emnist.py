@@ -6,6 +6,7 @@ forgives upper for lower case and l for 1, of which some pairs look the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -46,7 +47,14 @@ def evaluate(
         "protocol": "Omniglot without Latin → EMNIST, 31 test classes; queries per class 15; inductive",
         "trained_on": TRAINING_CLASSES[training_classes],
         "tasks": f"{plan.tasks} for each of {SEEDS} seeds from {plan.seed}",
-        "accuracy": [_accuracies(learner, features, test, cell, plan) for cell in cells],
+        "accuracy": [
+            {
+                "way": cell.way,
+                "shot": cell.shot,
+                **accuracies(_all_seeds(learner, features, cell, plan), test),
+            }
+            for cell in cells
+        ],
         "cells": [cell_row(learner, features, cell, plan) for cell in cells],
         "unknown": [unknown_row(learner, features, cell, False, plan, "any test class") for cell in cells],
     }
@@ -55,24 +63,25 @@ def evaluate(
     return result
 
 
-def _accuracies(
-    learner: MetaLearner, features: Features, test: ClassDataset, cell: Cell, plan: Plan
-) -> dict[str, Any]:
+def accuracies(batches: Sequence[Batch], test: ClassDataset) -> dict[str, Any]:
+    """Of the tasks of `SEEDS` seeds, one seed after another, on classes of `test`."""
     groups = sorted({merged(name) for name in test.class_names})
     group = torch.tensor([groups.index(merged(name)) for name in test.class_names])
-    exact, forgiven = [], []
-    for seed in range(plan.seed, plan.seed + SEEDS):
-        for batch in answers(learner, features, cell, plan.tasks, seed):
-            exact.append(accuracy(batch))
-            forgiven.append(_forgiving(batch, group))
-    by_seed = torch.cat(exact).view(SEEDS, -1).mean(1)
+    exact = torch.cat([accuracy(batch) for batch in batches])
+    forgiven = torch.cat([_forgiving(batch, group) for batch in batches])
     return {
-        "way": cell.way,
-        "shot": cell.shot,
-        "accuracy": asdict(Estimate.over(torch.cat(exact))),
-        "std_over_seeds": float(by_seed.std()),
-        "case_merged": asdict(Estimate.over(torch.cat(forgiven))),
+        "accuracy": asdict(Estimate.over(exact)),
+        "std_over_seeds": float(exact.view(SEEDS, -1).mean(1).std()),
+        "case_merged": asdict(Estimate.over(forgiven)),
     }
+
+
+def _all_seeds(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> list[Batch]:
+    return [
+        batch.slim()
+        for seed in range(plan.seed, plan.seed + SEEDS)
+        for batch in answers(learner, features, cell, plan.tasks, seed)
+    ]
 
 
 def _forgiving(batch: Batch, group: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ embedding each task, at a small part of the cost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,18 @@ class Batch:
     @property
     def known(self) -> Bool[Tensor, "tasks query"]:
         return self.target != FOREIGN
+
+    @torch.no_grad()
+    def without_noise(self, learner: MetaLearner) -> Batch:
+        """The same queries answered by the mean weights: what papers of Bayesian methods measure accuracy with."""
+        answer = learner.predict(self.weights, self.query)
+        assert isinstance(answer, Categorical)
+        return replace(self, answer=answer)
+
+    def slim(self) -> Batch:
+        """Without weights and queries, of which those of many tasks would fill the memory."""
+        bare = replace(self.weights, task={}, rows={})
+        return replace(self, weights=bare, query=self.query[..., :0])
 
 
 @torch.no_grad()

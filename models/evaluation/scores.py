@@ -29,10 +29,15 @@ class Estimate:
 
 def calibration_error(confidence: Float[Tensor, "n"], right: Bool[Tensor, "n"]) -> float:
     """Expected calibration error over 15 bins of equal width (Naeini 2015; Guo 2017)."""
-    index = (confidence * ECE_BINS).long().clamp(0, ECE_BINS - 1)
+    index = bin_of(confidence)
     gap = torch.zeros(ECE_BINS, dtype=torch.double)
     gap.index_add_(0, index, right.double() - confidence.double())
     return float(gap.abs().sum() / len(confidence))
+
+
+def bin_of(confidence: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Which of the bins of the calibration error each confidence falls in."""
+    return (confidence * ECE_BINS).long().clamp(0, ECE_BINS - 1)
 
 
 def brier(probabilities: Float[Tensor, "n way"], target: Int[Tensor, "n"]) -> float:

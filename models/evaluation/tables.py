@@ -34,8 +34,12 @@ def accuracy_row(learner: MetaLearner, features: Features, cell: Cell, plan: Pla
 
 def cell_row(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
     batches = list(answers(learner, features, cell, plan.tasks, plan.seed))
-    sets = [_sets(batches, coverage) for coverage in COVERAGES]
-    return {"way": cell.way, "shot": cell.shot, **summary(batches), "sets": sets}
+    return {"way": cell.way, "shot": cell.shot, **summary(batches), "sets": sets_rows(batches)}
+
+
+def sets_rows(batches: list[Batch]) -> list[dict[str, Any]]:
+    """Prediction sets of tasks without foreign queries, at each coverage asked for."""
+    return [_sets(batches, coverage) for coverage in COVERAGES]
 
 
 def _sets(batches: list[Batch], coverage: float) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""Omniglot→EMNIST from the command line: one learner, several, or the whole zoo in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.asked import Asked, Mode
+from app.cli_train import console
+from app.settings import REPOSITORY
+from models import artifact
+from models.artifact import CONFIG_FILE, Artifact
+from models.data import emnist
+from models.evaluation import emnist as protocol
+from models.evaluation import family, reliability
+from models.evaluation.family_page import page
+
+_ZOO = REPOSITORY / "models" / "zoo"
+
+
+def omniglot_emnist(asked: Asked) -> dict[str, Any]:
+    """One learner by all tables, or a table of several. Learners given beside `--all` join those of the zoo."""
+    test = emnist.load(asked.file("EMNIST as an npz"), "test")
+    plan = asked.plan(protocol.TASKS)
+    if asked.mode is Mode.transductive:
+        chosen = asked.learners or [asked.learner]
+        rows = [row for found in chosen for row in family.transductive_rows(found, test, plan)]
+        return {"protocol": family.TRANSDUCTIVE, "tasks": plan.tasks, "seed": plan.seed, "accuracy": rows}
+    if asked.whole_zoo or len(asked.learners) > 1:
+        found = [*(zoo() if asked.whole_zoo else ()), *asked.learners]
+        return family.evaluate(found, test, plan, lambda name: console.print(f"measuring {name}"))
+    config = asked.learner.config
+    return protocol.evaluate(asked.learner.learner, config.input, config.training_classes, test, plan)
+
+
+def zoo() -> Iterator[Artifact]:
+    """The learners that the package ships."""
+    return (artifact.load(file.parent) for file in sorted(_ZOO.glob(f"*/{CONFIG_FILE}")))
+
+
+def family_page(result: dict[str, Any], plots: Path | None) -> str:
+    """The page of a family, with a reliability diagram of each stochastic learner beside the path `plots`."""
+    pictures = []
+    for row in () if plots is None else result["family"]:
+        if row["cells"][0]["epistemic"] is None:
+            continue
+        picture = plots.with_name(f"{plots.name}-{row['learner']}.png")
+        picture.write_bytes(reliability.diagrams(row["cells"], f"{row['learner']} {row['digest']}"))
+        pictures.append(picture.name)
+    return page(result, pictures)

@@ -1,0 +1,66 @@
+"""What is known of uncertainty from the answers to many tasks: calibration, and what refusing to answer buys.
+
+All figures are over the queries of all tasks together, which have equally many each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from models.evaluation import scores
+from models.evaluation.episodic import Batch
+
+FRACTIONS = (1.0, 0.9, 0.8, 0.5)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Answers to known queries, flat: the probability of each label given, and whether it was right."""
+
+    confidence: Float[Tensor, "n"]
+    right: Bool[Tensor, "n"]
+
+    @classmethod
+    def of(cls, batches: list[Batch]) -> Queries:
+        confidence, right = [], []
+        for batch in batches:
+            best, label = batch.answer.probabilities.max(-1)
+            confidence.append(best[batch.known])
+            right.append((label == batch.target)[batch.known])
+        return cls(torch.cat(confidence), torch.cat(right))
+
+
+def selective(queries: Queries) -> list[dict[str, float]]:
+    """Accuracy among the most confident share of the queries (El-Yaniv, Wiener 2010): refusing the others."""
+    order = queries.confidence.argsort(descending=True, stable=True)
+    right = queries.right[order].double()
+    counts = (max(1, round(fraction * len(right))) for fraction in FRACTIONS)
+    return [
+        {"answered": fraction, "accuracy": float(right[:count].mean())}
+        for fraction, count in zip(FRACTIONS, counts, strict=True)
+    ]
+
+
+def reliability(queries: Queries) -> list[dict[str, Any]]:
+    """For each bin of the calibration error: its share of the queries, mean confidence and accuracy (None if empty)."""
+    bins = scores.ECE_BINS
+    index = scores.bin_of(queries.confidence)
+    count = torch.bincount(index, minlength=bins).double()
+    sums = [
+        torch.zeros(bins, dtype=torch.double).index_add_(0, index, value.double())
+        for value in (queries.confidence, queries.right)
+    ]
+    confidence, accuracy = ((total / count.clamp_min(1)).tolist() for total in sums)
+    return [
+        {
+            "share": float(count[one] / count.sum()),
+            "confidence": confidence[one] if count[one] else None,
+            "accuracy": accuracy[one] if count[one] else None,
+        }
+        for one in range(bins)
+    ]
