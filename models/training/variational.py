@@ -40,7 +40,7 @@ class VariationalConfig(BaseModel):
     local: bool = True
     schedule: Literal["even", "geometric"] = "even"
     """Weight of the KL in a minibatch: 1/M, or 2^(M−i)/(2^M − 1)."""
-    epochs: int = Field(default=40, ge=1)
+    epochs: int = Field(default=75, ge=1)
     batch: int = Field(default=250, ge=1)
     lr: float = Field(default=3e-3, gt=0)
     """Of Adam, falling to nothing along a cosine."""
