@@ -193,7 +193,7 @@ def test_sharpness_is_where_attention_begins() -> None:
 
 
 @torch.no_grad()
-def test_class_order_is_that_of_the_keys() -> None:
+def test_pitfall_4_class_order_is_that_of_the_keys() -> None:
     learner, query = learner_of(ways=3), drawn(1, 5, DIM, seed=2)
     turned = torch.tensor([2, 0, 1])
     relabelled = Support.of(
@@ -203,7 +203,7 @@ def test_class_order_is_that_of_the_keys() -> None:
     assert_close(other[..., turned], answered(learner, query))
 
 
-def test_fixed_way_another_is_refused_with_the_ways_it_takes() -> None:
+def test_pitfall_5_another_way_is_refused_with_the_ways_it_takes() -> None:
     learner = learner_of(ways=5)
     assert learner.traits.ways == Span(5, 5)
     with pytest.raises(UnsupportedSupportError, match="5 classes"):
