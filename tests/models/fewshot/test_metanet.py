@@ -222,6 +222,17 @@ def test_any_way_without_slow_weights_of_classes(way: int) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("ways", "slots"), [(None, DIM + 1), (3, 3 * (DIM + 1))])
+def test_task_weights_are_of_the_stated_size_whatever_the_shots(ways: int | None, slots: int) -> None:
+    learner = learner_of(ways=ways)
+    for targets in (torch.arange(3), TARGETS.repeat(3)):
+        weights = learner.adapt(support_set(targets))
+        assert weights.task["fast"].numel() == WIDTH * (DIM + 1)
+        assert weights.rows["key"].numel() == 3 * WIDTH
+        assert weights.rows["memory"].numel() == 3 * slots
+
+
+@torch.no_grad()
 def test_the_large_fast_weights_may_be_left_out() -> None:
     learner = learner_of(fast="classifier")
     assert "fast" not in adapted(learner).task
