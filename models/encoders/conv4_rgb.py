@@ -4,7 +4,9 @@ The blocks are those of `conv4`. Four widths of 64 make the common backbone of C
 R2-D2. BatchNorm uses its running statistics in evaluation mode, so a feature never depends on its neighbours.
 
 With `mirrored` a feature in evaluation mode is the mean over the picture and its mirror image: what a photo shows
-does not depend on the side it is seen from. That costs twice the arithmetic and no parameter.
+does not depend on the side it is seen from. That costs twice the arithmetic and no parameter. With `radius` features
+are put on a sphere, as cosine classifiers do (Gidaris, Komodakis 2018, 1804.09458): how strongly a picture excites the
+network tells little of what it shows.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.encoders.base import Encoder, EncoderConfig
 from models.encoders.conv4 import block, folded
@@ -32,6 +35,8 @@ class Conv4RgbConfig(EncoderConfig):
     """Side of the pictures."""
     mirrored: bool = False
     """Whether features are averaged over both mirror images, once trained."""
+    radius: float | None = Field(default=None, gt=0, le=1_000)
+    """Length that features are scaled to; None leaves them as they are."""
 
 
 class Conv4Rgb(Encoder):
@@ -45,28 +50,35 @@ class Conv4Rgb(Encoder):
         self.blocks = self.blocks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
-        if self.training or not self.config.mirrored:
-            return _features(self.blocks, x)
-        return 0.5 * (_features(self.blocks, x) + _features(self.blocks, x.flip(-1)))
+        return _features(self.blocks, x, self.config, mirrored=self.config.mirrored and not self.training)
 
     def fold(self) -> nn.Module:
         """The same function with BatchNorm folded into the convolutions: what serving runs."""
-        return _Folded(folded(self.eval().blocks), mirrored=self.config.mirrored)
+        return _Folded(folded(self.eval().blocks), self.config)
 
 
 class _Folded(nn.Module):
-    def __init__(self, blocks: nn.Module, *, mirrored: bool) -> None:
+    def __init__(self, blocks: nn.Module, config: Conv4RgbConfig) -> None:
         super().__init__()
         self.blocks = blocks
-        self.mirrored = mirrored
+        self.config = config
 
     def forward(self, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
-        if not self.mirrored:
-            return _features(self.blocks, x)
-        return 0.5 * (_features(self.blocks, x) + _features(self.blocks, x.flip(-1)))
+        return _features(self.blocks, x, self.config, mirrored=self.config.mirrored)
 
 
-def _features(blocks: nn.Module, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
+def _features(
+    blocks: nn.Module, x: Float[Tensor, "n 3 size size"], config: Conv4RgbConfig, *, mirrored: bool
+) -> Float[Tensor, "n dim"]:
+    features = _flat(blocks, x)
+    if mirrored:
+        features = 0.5 * (features + _flat(blocks, x.flip(-1)))
+    if config.radius is None:
+        return features
+    return config.radius * F.normalize(features.float(), dim=1)
+
+
+def _flat(blocks: nn.Module, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
     """Of pictures in [0, 1], which are centred here: padding with zeros is then padding with grey."""
     features: Tensor = blocks((4 * x - 2).contiguous(memory_format=torch.channels_last))
     return features.flatten(1)

@@ -26,6 +26,7 @@ Code = Literal[
 
 MAX_VECTOR = 8_192
 MAX_TEXT = 8_192
+_IMAGE_AXES = 3
 
 
 class InputError(ValueError):
@@ -110,5 +111,5 @@ def raw_from(kind: str, data: bytes) -> RawInput:
 
 
 def is_blank(x: npt.NDArray[np.float32]) -> bool:
-    """Whether a decoded input says nothing: an image without ink, a vector of zeros."""
-    return not x.any()
+    """Whether a decoded input says nothing: an image without ink, a photo of one colour, a vector of zeros."""
+    return not x.any() or (x.ndim == _IMAGE_AXES and not np.ptp(x, axis=(1, 2)).any())

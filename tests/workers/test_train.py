@@ -23,7 +23,10 @@ from app.ids import new_id
 from app.learners import files, repository
 from app.settings import Settings
 from hyperserve.types import Dataset
+from models.inputs import PhotoInput
 from models.training.gradient import STATE_FILE
+from tests.models.data.archives import zipped
+from tests.models.photo_data import photos, png
 from workers.jobs import JobContext, JobFailedError, Outcome
 from workers.jobs.train import resume, run
 
@@ -138,6 +141,29 @@ def test_it_makes_a_learner_that_answers(place: Workplace) -> None:
     assert [report["phase"] for report in place.reports[:2]] == ["loading", "training"]
     assert place.reports[-1]["phase"] == "calibrating"
     assert place.reports[-1]["step"] == place.reports[-1]["steps"] == 20
+
+
+def test_pictures_make_a_learner_of_colours_where_that_is_asked(place: Workplace) -> None:
+    data = photos(classes=7, examples=6)
+    members = {
+        f"{data.class_names[int(label)]}/{index}.png": png(pixels)
+        for index, (pixels, label) in enumerate(zip(data.inputs, data.labels, strict=True))
+    }
+
+    async def work() -> None:
+        dataset = await place.upload(zipped(members).getvalue())
+        await place.begin(dataset)
+        context = place.context(dataset.id, method="protonet", hparams={}, encoder="conv4-rgb", steps=1)
+        await place.publish(await run(context))
+        async with place.database.read() as session:
+            trained = await repository.get(session, "default", "mine")
+        assert trained is not None
+        stored = await files.fetch(place.blobs, "default", trained.row.digest or "")
+        made = files.load_files(stored, "mine", place.settings.data_dir / "scratch", "cpu")
+        assert made.config.input == PhotoInput()
+        assert made.config.encoder_hparams["widths"] == [64, 64, 64, 64]
+
+    asyncio.run(work())
 
 
 def test_an_attempt_goes_on_where_the_one_before_was_killed(place: Workplace) -> None:

@@ -101,6 +101,7 @@ def test_a_key_makes_it_safe_to_ask_again(client: httpx.Client, dataset: str) ->
         ({"method": "magic"}, "unknown_method", "/method", None),
         ({"encoder": "magic"}, "unknown_encoder", "/encoder", None),
         ({"encoder": "conv4"}, "wrong_kind", "/encoder", None),
+        ({"encoder": "conv4-rgb"}, "wrong_kind", "/encoder", None),
         ({"dataset": "ds_01jd8m6k0v5v4q2c9y7t3n1x0z"}, "unknown_dataset", "/dataset", None),
         ({"dataset": "../secret"}, "unknown_dataset", "/dataset", None),
         ({"name": "My Learner"}, "bad_format", "/name", None),

@@ -12,9 +12,15 @@ from models.registry import LearnerConfig, RegistryError, build, complete
 SMALL = (4, 6, 8, 10)
 
 
-def encoder(*, mirrored: bool = False, size: int = 32, widths: tuple[int, ...] = SMALL) -> Conv4Rgb:
+def encoder(
+    *,
+    mirrored: bool = False,
+    size: int = 32,
+    widths: tuple[int, ...] = SMALL,
+    radius: float | None = None,
+) -> Conv4Rgb:
     torch.manual_seed(0)
-    made = Conv4Rgb(Conv4RgbConfig(widths=widths, size=size, mirrored=mirrored))
+    made = Conv4Rgb(Conv4RgbConfig(widths=widths, size=size, mirrored=mirrored, radius=radius))
     made.train()(torch.rand(40, 3, size, size))
     return made.eval().requires_grad_(False)
 
@@ -36,9 +42,9 @@ def test_the_wide_one_has_the_widths_of_r2d2() -> None:
     ]
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_serving_runs_the_same_function_without_batch_norm(mirrored: bool) -> None:
-    made, x = encoder(mirrored=mirrored), torch.rand(5, 3, 32, 32)
+@pytest.mark.parametrize(("mirrored", "radius"), [(False, None), (True, None), (True, 4.0)])
+def test_serving_runs_the_same_function_without_batch_norm(mirrored: bool, radius: float | None) -> None:
+    made, x = encoder(mirrored=mirrored, radius=radius), torch.rand(5, 3, 32, 32)
     served = made.fold()
     assert_close(served(x), made(x), atol=1e-5, rtol=1e-4)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in served.modules())
@@ -51,6 +57,13 @@ def test_a_picture_and_its_mirror_image_have_one_feature_where_that_is_asked() -
     plain = encoder()
     assert not torch.allclose(plain(x), plain(x.flip(-1)), atol=1e-3)
     assert_close(made(x), 0.5 * (plain(x) + plain(x.flip(-1))))
+
+
+def test_features_lie_on_a_sphere_where_that_is_asked() -> None:
+    x = torch.rand(5, 3, 32, 32)
+    on_sphere, plain = encoder(mirrored=True, radius=4.0)(x), encoder(mirrored=True)(x)
+    assert_close(on_sphere.norm(dim=1), torch.full((5,), 4.0))
+    assert_close(torch.cosine_similarity(on_sphere, plain), torch.ones(5))
 
 
 def test_in_training_each_view_counts_for_itself() -> None:
