@@ -84,7 +84,9 @@ def _run(url: str | None, learner: str) -> tuple[Task, list[Answered]]:
         answers = []
         for path in queries:
             answer = task.predict([path])
-            answers.append(Answered(path.stem, answer.predictions[0], _spent(answer.timing)))
+            (found,) = answer.predictions
+            assert isinstance(found, Prediction)
+            answers.append(Answered(path.stem, found, _spent(answer.timing)))
             steps.update(bar, advance=1)
         steps.update(bar, description="done")
     return task, answers

@@ -1,7 +1,7 @@
 """hyperserve's client: post a support set, get a task, query it with uncertainty."""
 
 from hyperserve.aio.client import AsyncClient
-from hyperserve.aio.task import AsyncPrediction, AsyncPredictions, AsyncTask
+from hyperserve.aio.task import AsyncEstimate, AsyncPrediction, AsyncPredictions, AsyncTask
 from hyperserve.errors import (
     BadRequestError,
     ConflictError,
@@ -22,11 +22,12 @@ from hyperserve.errors import (
     WaitTimeoutError,
 )
 from hyperserve.sync.client import Client
-from hyperserve.sync.task import Prediction, Predictions, Task
+from hyperserve.sync.task import Estimate, Prediction, Predictions, Task
 from hyperserve.types import Dataset, Example, Job, Learner, Version
 
 __all__ = [
     "AsyncClient",
+    "AsyncEstimate",
     "AsyncPrediction",
     "AsyncPredictions",
     "AsyncTask",
@@ -35,6 +36,7 @@ __all__ = [
     "ConflictError",
     "ConnectionFailedError",
     "Dataset",
+    "Estimate",
     "Example",
     "GoneError",
     "HyperserveError",

@@ -21,8 +21,11 @@ Wire = dict[str, Any]
 Input = Any
 """A path, bytes or an open file of an image, a PIL image, an array, numbers, or an input of the wire."""
 
-Support = Mapping[str, Iterable[Input]] | Iterable[tuple[Input, str]]
-"""Examples by class, or (input, label) pairs, which keep their order across classes."""
+Target = Any
+"""A vector of numbers that an input is answered by in a regression task: numbers, an array, or one number."""
+
+Support = Mapping[str, Iterable[Input]] | Iterable[tuple[Input, str | Target]]
+"""Examples by class, or (input, label) pairs, which keep their order across classes, or (input, target) pairs."""
 
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 _NEAREST_MODE = {"I": "I;16", "PA": "RGBA", "RGBa": "RGBA"}
@@ -36,12 +39,36 @@ def support(examples: Support) -> dict[str, list[Wire]] | list[Wire]:
             _label(label): _inputs(group, f"class {label!r}, example") for label, group in examples.items()
         }
     _refuse_single(examples, "support")
-    return [_pair(pair, number) for number, pair in enumerate(examples)]
+    pairs = [_split(pair, number) for number, pair in enumerate(examples)]
+    if pairs and isinstance(pairs[0][1], str):
+        return [_labelled(value, _label(right), number) for number, (value, right) in enumerate(pairs)]
+    return [_aimed(value, right, number) for number, (value, right) in enumerate(pairs)]
+
+
+def answer(right: str | Target, where: str = "answer") -> Wire:
+    """What an input is, for the wire: {"label": ...} of a string, {"target": [...]} of numbers.
+
+    Raises TypeError or ValueError whose message starts with `where`.
+    """
+    if isinstance(right, str):
+        return {"label": right}
+    return {"target": target(right, where)}
+
+
+def target(value: Target, where: str = "target") -> list[float]:
+    """A target for the wire; a bare number is a vector of one. Raises TypeError or ValueError."""
+    value = _plain(value)
+    if _is_number(value):
+        value = [value]
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes | bytearray | memoryview):
+        raise TypeError(f"{where}: a target is a number or a list of numbers, not {type(value).__name__}")
+    return _numbers(value, where)
 
 
 def queries(inputs: Iterable[Input]) -> list[Wire]:
-    """Queries for the wire. Raises TypeError or ValueError naming the query."""
-    return _inputs(inputs, "query")
+    """Queries for the wire, of which a number is a vector of one. Raises TypeError or ValueError naming the query."""
+    _refuse_single(inputs, "query")
+    return [encode(_vector(value), f"query {number}") for number, value in enumerate(inputs)]
 
 
 def encode(value: Input, where: str = "input") -> Wire:
@@ -59,9 +86,7 @@ def encode(value: Input, where: str = "input") -> Wire:
     if hasattr(value, "getexif") and hasattr(value, "save"):
         return _image(_pil(value))
     if hasattr(value, "detach") and hasattr(value, "numpy"):
-        value = value.detach().cpu()
-        # numpy has no bfloat16.
-        value = (value.double() if value.is_floating_point() else value).numpy()
+        value = _array_of(value)
     if hasattr(value, "dtype") and hasattr(value, "tobytes") and getattr(value, "ndim", False):
         return _array(value, where)
     if hasattr(value, "read"):
@@ -72,6 +97,28 @@ def encode(value: Input, where: str = "input") -> Wire:
         f"{where}: {type(value).__name__} is not an input; give a path, image bytes, a PIL image, "
         "an array or a list of numbers"
     )
+
+
+def _array_of(tensor: Any) -> Any:
+    """A torch tensor as a numpy array."""
+    tensor = tensor.detach().cpu()
+    # numpy has no bfloat16.
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _plain(value: Any) -> Any:
+    """An array or a tensor of numbers as a list of them, or as a number."""
+    if hasattr(value, "detach") and hasattr(value, "numpy"):
+        value = _array_of(value)
+    return value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
+
+
+def _vector(value: Input) -> Input:
+    return [value] if _is_number(value) else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _inputs(values: Iterable[Input], where: str) -> list[Wire]:
@@ -95,11 +142,22 @@ def _label(label: object) -> str:
     return label
 
 
-def _pair(pair: tuple[Input, str], number: int) -> Wire:
+def _split(pair: tuple[Input, str | Target], number: int) -> tuple[Input, str | Target]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise TypeError(f"support example {number}: an (input, label) pair is needed")
-    value, label = pair
-    return {"input": encode(value, f"support example {number} ({label!r})"), "label": _label(label)}
+        raise TypeError(
+            f"support example {number}: an (input, label) pair is needed, or an (input, target) pair"
+        )
+    value, right = pair
+    return value, right
+
+
+def _labelled(value: Input, label: str, number: int) -> Wire:
+    return {"input": encode(value, f"support example {number} ({label!r})"), "label": label}
+
+
+def _aimed(value: Input, right: Target, number: int) -> Wire:
+    where = f"support example {number}"
+    return {"input": encode(_vector(value), where), "target": target(right, where)}
 
 
 def _image(data: bytes) -> Wire:

@@ -95,14 +95,36 @@ def support_body(support: inputs.Support, **fields: Any) -> bytes:
     return encode({**given(fields), "support": inputs.support(support)})
 
 
-def query_body(queries: Iterable[inputs.Input], **fields: Any) -> bytes:
-    """A body that carries queries. Raises TypeError or ValueError naming the query."""
-    return encode({"queries": inputs.queries(queries), **given(fields)})
+def query_body(
+    queries: Iterable[inputs.Input], targets: Iterable[inputs.Target] | None = None, **fields: Any
+) -> bytes:
+    """A body that carries queries, and targets of a regression task beside them.
+
+    Raises TypeError or ValueError naming the query.
+    """
+    return encode({"queries": inputs.queries(queries), **_targets(targets), **given(fields)})
 
 
-def once_body(support: inputs.Support, queries: Iterable[inputs.Input], **fields: Any) -> bytes:
+def once_body(
+    support: inputs.Support,
+    queries: Iterable[inputs.Input],
+    targets: Iterable[inputs.Target] | None = None,
+    **fields: Any,
+) -> bytes:
     """A body that carries both."""
-    return encode({**given(fields), "support": inputs.support(support), "queries": inputs.queries(queries)})
+    sent = {"support": inputs.support(support), "queries": inputs.queries(queries)}
+    return encode({**given(fields), **sent, **_targets(targets)})
+
+
+def answer_body(right: str | inputs.Target) -> bytes:
+    """A body that says what an input is: a label, or a target. Raises TypeError or ValueError."""
+    return encode(inputs.answer(right))
+
+
+def _targets(targets: Iterable[inputs.Target] | None) -> dict[str, Any]:
+    if targets is None:
+        return {}
+    return {"targets": [inputs.target(target, f"target {number}") for number, target in enumerate(targets)]}
 
 
 def span(given: tuple[int, int] | int | None) -> dict[str, int] | None:

@@ -118,12 +118,16 @@ class Estimate(Answer):
     )
 
 
+LABEL_FIRST: Any = Field(union_mode="left_to_right")
+"""How a prediction is told from an estimate: it has a label."""
+
+
 class Predictions(Answer):
     task: str | None
     kind: TaskKind = Field(default="classification", description="Which kind all of `predictions` are of.")
     version: int | None
     learner: str
-    predictions: list[Annotated[Prediction | Estimate, Field(union_mode="left_to_right")]] = Field(
+    predictions: list[Annotated[Prediction | Estimate, LABEL_FIRST]] = Field(
         description="Estimates where `kind` is regression."
     )
     timing: Timing

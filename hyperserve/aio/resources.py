@@ -21,14 +21,20 @@ class AsyncTasks:
         self._transport = transport
 
     async def create(
-        self, support: inputs.Support, *, learner: str | None = None, name: str | None = None
+        self,
+        support: inputs.Support,
+        *,
+        kind: types.TaskKind | None = None,
+        learner: str | None = None,
+        name: str | None = None,
     ) -> AsyncTask:
         """Make a task of labelled examples: {"cat": [input, ...], ...} or (input, label) pairs.
 
-        Without `learner` the server's default for the kind of input is taken.
+        kind: "regression" for (input, target) pairs, whose targets are numbers or lists of numbers.
+        Without `learner` the server's default for the kind of input, or for regression, is taken.
         Raises TypeError or ValueError naming the class and the example, HyperserveError.
         """
-        body = await io.off_loop(support_body, support, learner=learner, name=name)
+        body = await io.off_loop(support_body, support, kind=kind, learner=learner, name=name)
         return await fetch_task(self._transport, Request.creation("/v1/tasks", body))
 
     async def get(self, task_id: str, *, version: int | None = None) -> AsyncTask:

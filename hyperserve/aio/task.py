@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 from pydantic import PrivateAttr
 
@@ -10,8 +11,9 @@ from hyperserve import inputs, types
 from hyperserve.aio import io
 from hyperserve.aio.pages import AsyncPages
 from hyperserve.aio.transport import AsyncTransport
-from hyperserve.requests import Request, encode, identity, path, query_body, support_body
+from hyperserve.requests import Request, answer_body, encode, identity, path, query_body, support_body
 from hyperserve.retries import decode
+from hyperserve.types import LABEL_FIRST
 
 
 class AsyncPrediction(types.Prediction):
@@ -30,10 +32,25 @@ class AsyncPrediction(types.Prediction):
         return await feedback(self._transport, self.id, label)
 
 
-class AsyncPredictions(types.Predictions):
-    """One prediction per query, in order."""
+class AsyncEstimate(types.Estimate):
+    """The answer to one query of a regression task: a Gaussian for each number of the target."""
 
-    predictions: list[AsyncPrediction]  # type: ignore[assignment]  # read only, so a list of kin will do
+    _transport: AsyncTransport = PrivateAttr()
+
+    async def feedback(self, target: inputs.Target) -> AsyncTask:
+        """Teach the task what this query is answered by, a number or a list of them; the task as it is now.
+
+        Again with another target corrects the first. Raises as `AsyncPrediction.feedback` does.
+        """
+        if self.id is None:
+            raise ValueError("the prediction was not stored: ask with predict(..., store=True)")
+        return await feedback(self._transport, self.id, target)
+
+
+class AsyncPredictions(types.Predictions):
+    """One prediction per query, in order: all estimates where `kind` is regression, else none."""
+
+    predictions: list[Annotated[AsyncPrediction | AsyncEstimate, LABEL_FIRST]]  # type: ignore[assignment]  # read only
 
     def bind(self, transport: AsyncTransport) -> AsyncPredictions:
         """These predictions, giving feedback through `transport`."""
@@ -67,16 +84,18 @@ class AsyncTask(types.Task):
         top: int | None = None,
         version: int | None = None,
         store: bool | None = None,
+        targets: Iterable[inputs.Target] | None = None,
     ) -> AsyncPredictions:
         """One prediction per query, in order.
 
-        coverage: what prediction sets aim at, in (0, 1); samples: of the posterior, for stochastic learners;
-        top: keep only this many probabilities; version: ask this one, not the current one; store: keep the
-        queries for a while, so that the predictions take feedback. Left out, the server's defaults hold.
+        coverage: what prediction sets aim at, in (0, 1), and intervals; samples: of the posterior, for
+        stochastic learners; top: keep only this many probabilities; version: ask this one, not the current one;
+        store: keep the queries for a while, so that the predictions take feedback; targets: of a regression
+        task, the right answers, for their `nll`. Left out, the server's defaults hold.
         Raises TypeError or ValueError naming the query, HyperserveError.
         """
         body = await io.off_loop(
-            query_body, queries, coverage=coverage, samples=samples, top=top, store=store
+            query_body, queries, targets, coverage=coverage, samples=samples, top=top, store=store
         )
         request = Request("POST", path("tasks", self.id, "predict"), {"version": version}, body)
         answer = await self._transport.fetch(AsyncPredictions, request)
@@ -85,7 +104,7 @@ class AsyncTask(types.Task):
     async def add(
         self, support: inputs.Support, *, promote: bool = True, if_unchanged: bool = False
     ) -> AsyncTask:
-        """Add examples, of old classes or new ones; the new version.
+        """Add examples, of old classes or new ones, or with targets; the new version.
 
         promote: make it the one that answers. Raises as `tasks.create` does.
         """
@@ -95,10 +114,15 @@ class AsyncTask(types.Task):
         return await fetch_task(self._transport, Request.creation(where, body, _promoted(promote), headers))
 
     async def relabel(
-        self, example: types.Example | str, label: str, *, promote: bool = True, if_unchanged: bool = False
+        self,
+        example: types.Example | str,
+        label: str | inputs.Target,
+        *,
+        promote: bool = True,
+        if_unchanged: bool = False,
     ) -> AsyncTask:
-        """Give an example another label; the new version."""
-        body = encode({"label": label})
+        """Give an example another label, or another target in a regression task; the new version."""
+        body = answer_body(label)
         return await self._edit("PATCH", identity(example), body, promote, if_unchanged)
 
     async def remove(
@@ -167,10 +191,10 @@ async def fetch_task(transport: AsyncTransport, request: Request) -> AsyncTask:
     return decode(AsyncTask, request, response.content).bind(transport, response.headers.get("etag"))
 
 
-async def feedback(transport: AsyncTransport, prediction: str, label: str) -> AsyncTask:
+async def feedback(transport: AsyncTransport, prediction: str, right: str | inputs.Target) -> AsyncTask:
     """Teach the task of a stored prediction what its query was."""
     where = path("predictions", prediction, "feedback")
-    return await fetch_task(transport, Request.creation(where, encode({"label": label})))
+    return await fetch_task(transport, Request.creation(where, answer_body(right)))
 
 
 def _promoted(promote: bool) -> dict[str, bool | None]:

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 from pydantic import PrivateAttr
 
 from hyperserve import inputs, types
-from hyperserve.requests import Request, encode, identity, path, query_body, support_body
+from hyperserve.requests import Request, answer_body, encode, identity, path, query_body, support_body
 from hyperserve.retries import decode
 from hyperserve.sync import io
 from hyperserve.sync.pages import Pages
 from hyperserve.sync.transport import Transport
+from hyperserve.types import LABEL_FIRST
 
 
 class Prediction(types.Prediction):
@@ -31,10 +33,25 @@ class Prediction(types.Prediction):
         return feedback(self._transport, self.id, label)
 
 
-class Predictions(types.Predictions):
-    """One prediction per query, in order."""
+class Estimate(types.Estimate):
+    """The answer to one query of a regression task: a Gaussian for each number of the target."""
 
-    predictions: list[Prediction]  # type: ignore[assignment]  # read only, so a list of kin will do
+    _transport: Transport = PrivateAttr()
+
+    def feedback(self, target: inputs.Target) -> Task:
+        """Teach the task what this query is answered by, a number or a list of them; the task as it is now.
+
+        Again with another target corrects the first. Raises as `Prediction.feedback` does.
+        """
+        if self.id is None:
+            raise ValueError("the prediction was not stored: ask with predict(..., store=True)")
+        return feedback(self._transport, self.id, target)
+
+
+class Predictions(types.Predictions):
+    """One prediction per query, in order: all estimates where `kind` is regression, else none."""
+
+    predictions: list[Annotated[Prediction | Estimate, LABEL_FIRST]]  # type: ignore[assignment]  # read only
 
     def bind(self, transport: Transport) -> Predictions:
         """These predictions, giving feedback through `transport`."""
@@ -68,21 +85,25 @@ class Task(types.Task):
         top: int | None = None,
         version: int | None = None,
         store: bool | None = None,
+        targets: Iterable[inputs.Target] | None = None,
     ) -> Predictions:
         """One prediction per query, in order.
 
-        coverage: what prediction sets aim at, in (0, 1); samples: of the posterior, for stochastic learners;
-        top: keep only this many probabilities; version: ask this one, not the current one; store: keep the
-        queries for a while, so that the predictions take feedback. Left out, the server's defaults hold.
+        coverage: what prediction sets aim at, in (0, 1), and intervals; samples: of the posterior, for
+        stochastic learners; top: keep only this many probabilities; version: ask this one, not the current one;
+        store: keep the queries for a while, so that the predictions take feedback; targets: of a regression
+        task, the right answers, for their `nll`. Left out, the server's defaults hold.
         Raises TypeError or ValueError naming the query, HyperserveError.
         """
-        body = io.off_loop(query_body, queries, coverage=coverage, samples=samples, top=top, store=store)
+        body = io.off_loop(
+            query_body, queries, targets, coverage=coverage, samples=samples, top=top, store=store
+        )
         request = Request("POST", path("tasks", self.id, "predict"), {"version": version}, body)
         answer = self._transport.fetch(Predictions, request)
         return answer.bind(self._transport)
 
     def add(self, support: inputs.Support, *, promote: bool = True, if_unchanged: bool = False) -> Task:
-        """Add examples, of old classes or new ones; the new version.
+        """Add examples, of old classes or new ones, or with targets; the new version.
 
         promote: make it the one that answers. Raises as `tasks.create` does.
         """
@@ -92,10 +113,15 @@ class Task(types.Task):
         return fetch_task(self._transport, Request.creation(where, body, _promoted(promote), headers))
 
     def relabel(
-        self, example: types.Example | str, label: str, *, promote: bool = True, if_unchanged: bool = False
+        self,
+        example: types.Example | str,
+        label: str | inputs.Target,
+        *,
+        promote: bool = True,
+        if_unchanged: bool = False,
     ) -> Task:
-        """Give an example another label; the new version."""
-        body = encode({"label": label})
+        """Give an example another label, or another target in a regression task; the new version."""
+        body = answer_body(label)
         return self._edit("PATCH", identity(example), body, promote, if_unchanged)
 
     def remove(
@@ -160,10 +186,10 @@ def fetch_task(transport: Transport, request: Request) -> Task:
     return decode(Task, request, response.content).bind(transport, response.headers.get("etag"))
 
 
-def feedback(transport: Transport, prediction: str, label: str) -> Task:
+def feedback(transport: Transport, prediction: str, right: str | inputs.Target) -> Task:
     """Teach the task of a stored prediction what its query was."""
     where = path("predictions", prediction, "feedback")
-    return fetch_task(transport, Request.creation(where, encode({"label": label})))
+    return fetch_task(transport, Request.creation(where, answer_body(right)))
 
 
 def _promoted(promote: bool) -> dict[str, bool | None]:
