@@ -41,7 +41,7 @@ class TrainLearner(BaseModel):
     encoder: str = Field(
         default="conv4",
         max_length=63,
-        description="conv4 takes pictures, identity takes vectors as they are.",
+        description="conv4 takes pictures of strokes, conv4-rgb pictures in colour, identity vectors.",
     )
     dataset: str = Field(max_length=40, description="Id of a dataset.")
     hparams: dict[str, Any] = Field(default={}, max_length=64, description="Of the method.")
