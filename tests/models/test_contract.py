@@ -87,7 +87,7 @@ def bitwise(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 @each_case
-def test_alone_as_in_a_ragged_batch(learner: MetaLearner, tasks: list[Task]) -> None:
+def test_pitfall_01_alone_as_in_a_ragged_batch(learner: MetaLearner, tasks: list[Task]) -> None:
     weights = adapt(learner, *tasks)
     batched = predict(learner, weights, *tasks)
     for index, task in enumerate(tasks):
@@ -96,7 +96,7 @@ def test_alone_as_in_a_ragged_batch(learner: MetaLearner, tasks: list[Task]) -> 
 
 
 @each_case
-def test_neighbours_do_not_matter(case: Case, learner: MetaLearner, tasks: list[Task]) -> None:
+def test_pitfall_01_neighbours_do_not_matter(case: Case, learner: MetaLearner, tasks: list[Task]) -> None:
     beside = [tasks[0], *case.tasks(4, seed=5)]
     first = predict(learner, adapt(learner, *tasks), *tasks)
     again = predict(learner, adapt(learner, *beside), *beside)
@@ -115,7 +115,7 @@ def test_saved_and_loaded_answers_bitwise(case: Case, tasks: list[Task], tmp_pat
 
 
 @each_case
-def test_weights_packed_and_unpacked_answer_bitwise(learner: MetaLearner, tasks: list[Task]) -> None:
+def test_pitfall_02_weights_packed_and_unpacked_answer_bitwise(learner: MetaLearner, tasks: list[Task]) -> None:
     weights = adapt(learner, tasks[0])
     again, _ = unpack(pack(weights, Header("", tasks[0].labels, tasks[0].seed)))
     bitwise(dict(tensors(weights)), dict(tensors(again)))
@@ -142,7 +142,7 @@ def test_nothing_is_changed_by_adapting_and_answering(learner: MetaLearner, task
 
 
 @cases_where("order_dependent", False)
-def test_order_of_the_support_does_not_matter(learner: MetaLearner, tasks: list[Task]) -> None:
+def test_pitfall_04_order_of_the_support_does_not_matter(learner: MetaLearner, tasks: list[Task]) -> None:
     for task in tasks:
         order = torch.randperm(len(task.support_x), generator=torch.Generator().manual_seed(3))
         near(adapt(learner, task.ordered(order)), adapt(learner, task))
@@ -157,7 +157,7 @@ def test_order_of_the_support_matters(learner: MetaLearner, tasks: list[Task]) -
 
 
 @cases_where("label_equivariant")
-def test_permuted_labels_give_permuted_answers(learner: MetaLearner, tasks: list[Task]) -> None:
+def test_pitfall_04_permuted_labels_give_permuted_answers(learner: MetaLearner, tasks: list[Task]) -> None:
     for task in (task for task in tasks if task.labels):
         permutation = torch.randperm(
             len(task.labels), generator=torch.Generator().manual_seed(len(task.labels))

@@ -189,7 +189,7 @@ def two_rings(count: int = 200) -> tuple[Tensor, Tensor]:
     return F.normalize(drawn(count, 2), dim=1) * (0.5 + y[:, None]) + 0.1 * drawn(count, 2, seed=1), y
 
 
-def test_one_shot_iterator_a_variational_network_learns_in_every_part() -> None:
+def test_pitfall_15_one_shot_iterator_a_variational_network_learns_in_every_part() -> None:
     torch.manual_seed(0)
     x, y = two_rings()
     network = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.data import emnist
-from models.data.dataset import DatasetError
+from models.data.dataset import DatasetError, model_input
 from models.data.emnist import CLASSES, merged
 
 
@@ -18,7 +18,7 @@ def write(path: Path, classes: int = 62, side: int = 28) -> Path:
     return path
 
 
-def test_even_classes_validate_and_odd_ones_test(tmp_path: Path) -> None:
+def test_pitfall_17_even_classes_validate_and_odd_ones_test(tmp_path: Path) -> None:
     file = write(tmp_path / "emnist.npz")
     validation, test = (emnist.load(file, split) for split in ("validation", "test"))
     assert "".join(validation.class_names) == CLASSES[::2]
@@ -27,6 +27,19 @@ def test_even_classes_validate_and_odd_ones_test(tmp_path: Path) -> None:
     assert {"P", "p", "1", "l"} <= {*validation.class_names, *test.class_names}
     # Each picture carries its class in a corner.
     assert test.inputs[:, 0, 0].tolist() == [CLASSES.index(test.class_names[label]) for label in test.labels]
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_pitfall_16_pictures_are_read_upright_and_of_either_polarity(tmp_path: Path, inverted: bool) -> None:
+    """torchvision's EMNIST lies on its side; an L that stands in the file stands before the encoder, as ink."""
+    letter = np.zeros((28, 28), np.uint8)
+    letter[4:24, 6:9] = letter[21:24, 6:20] = 255
+    labels = np.repeat(np.arange(62, dtype=np.uint8), 2)
+    pictures = np.repeat((255 - letter if inverted else letter)[None], len(labels), axis=0)
+    np.savez(tmp_path / "emnist.npz", image=pictures, label=labels)
+    read = model_input(emnist.load(tmp_path / "emnist.npz", "test"))[0, 0]
+    assert read[4:24, 6:9].mean() > 0.9, "the stem of the L is upright"
+    assert read[4:20, 12:20].mean() < 0.1, "and its foot is at the bottom"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
     assert "epistemic" not in found, "a deterministic learner has none to measure"
 
 
-def test_what_other_names_of_the_classes_change_is_measured() -> None:
+def test_pitfall_04_what_other_names_of_the_classes_change_is_measured() -> None:
     plan = Plan(tasks=20, gold_tasks=2)
     row = renamed_row(fixed(3), embed(fixed(3), TEST, PLAIN), Cell(3, 1), plan)
     assert row["probability_moved"]["mean"] > 0, "averages over turns still depend on the order a little"

@@ -73,7 +73,7 @@ def with_one(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("progress", "kappa"), [(0.0, 1e-24), (1 / 3, 1e-17), (2 / 3, 1e-10), (0.85, 7.08e-7), (1.0, 1e-3)]
 )
-def test_schedule_of_the_divergence_is_geometric(progress: float, kappa: float) -> None:
+def test_pitfall_08_schedule_of_the_divergence_is_geometric(progress: float, kappa: float) -> None:
     """From 1e-24 to κ_T = 1e-3; below 1e-6 for the first 85 % of a training."""
     assert learner_of().kl_weight(progress) == pytest.approx(kappa, rel=0.02, abs=0)
 
@@ -86,7 +86,7 @@ def test_schedule_is_the_published_recursion() -> None:
 
 
 @torch.no_grad()
-def test_kl_is_that_of_the_posterior_summed_over_weights() -> None:
+def test_pitfall_09_kl_is_that_of_the_posterior_summed_over_weights() -> None:
     learner = learner_of(warm_up=0, switch=0)
     mean, log_variance = posterior(learner)
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum()
@@ -186,7 +186,7 @@ def test_without_noise_the_answer_is_that_of_the_mean_alone() -> None:
 
 
 @torch.no_grad()
-def test_nan_never_leaves_however_far_the_inputs() -> None:
+def test_pitfall_25_nan_never_leaves_however_far_the_inputs() -> None:
     learner, support = learner_of(), support_set()
     for scale in (0.0, 1e4, 1e8):
         weights = learner.adapt(replace(support, features=scale * support.features))

@@ -71,7 +71,7 @@ def test_kl_shift_deviations_start_near_the_published_one() -> None:
         assert_close(deviation, torch.full_like(deviation, math.exp(-2)), atol=0.1, rtol=0)
 
 
-def test_kl_is_of_the_shifted_variance_and_summed_over_weights() -> None:
+def test_pitfall_09_kl_is_of_the_shifted_variance_and_summed_over_weights() -> None:
     learner = learner_of(orders=1, kl_weight=0.5)
     support = replace(support_set(), class_key=torch.tensor([[1, 2, 3]]))
     weights, expected = learner.adapt(support), torch.zeros(())
@@ -115,7 +115,7 @@ def test_without_noise_the_answer_is_hypershots_of_the_means() -> None:
     assert_close(sampled.probabilities, answer.probabilities, atol=1e-4, rtol=0)
 
 
-def test_weights_without_the_supports_answer_nothing() -> None:
+def test_pitfall_03_weights_without_the_supports_answer_nothing() -> None:
     learner = learner_of()
     with pytest.raises(KeyError, match="support"):
         learner.predict(replace(learner.adapt(support_set()), rows={}), queries(), Noise(2))

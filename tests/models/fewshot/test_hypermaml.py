@@ -100,13 +100,13 @@ def test_label_scalar_answers_are_the_mean_over_the_turns_of_the_canonical_order
 
 
 @torch.no_grad()
-def test_label_scalar_the_same_class_at_another_place_gets_another_row() -> None:
+def test_pitfall_06_label_scalar_the_same_class_at_another_place_gets_another_row() -> None:
     rows = learner_of().adapt(support_set()).rows["row"]
     assert not rows[:, :, 0].allclose(rows[:, :, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_multi_step_is_an_autograd_unroll_and_its_second_order_too(steps: int) -> None:
+def test_pitfall_07_multi_step_is_an_autograd_unroll_and_its_second_order_too(steps: int) -> None:
     learner, target = learner_of(inner_steps=steps, warm_up=10), torch.tensor([0, 1, 2])
     weight, bias = unrolled(learner, steps)
     expected = F.cross_entropy(queries(5)[0, :3] @ weight.T + bias, target)
@@ -116,7 +116,7 @@ def test_multi_step_is_an_autograd_unroll_and_its_second_order_too(steps: int) -
     assert_close(torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters))
 
 
-def test_multi_step_gradients_are_taken_where_the_last_step_led() -> None:
+def test_pitfall_07_multi_step_gradients_are_taken_where_the_last_step_led() -> None:
     """The authors' code takes all of them at the start: as one step of several times the rate."""
     support, start = support_set(), torch.randn(1, 3, 1, DIM + 1, generator=torch.Generator().manual_seed(3))
     once = descend(start, support, 0.5, 1)
@@ -126,7 +126,7 @@ def test_multi_step_gradients_are_taken_where_the_last_step_led() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("steps", [1, 3])
-def test_multi_step_the_hypernetwork_counts_once(steps: int) -> None:
+def test_pitfall_07_multi_step_the_hypernetwork_counts_once(steps: int) -> None:
     learner = learner_of(inner_steps=steps, epochs=100, warm_up=10, switch=4)
     share = 3 / 5
     with torch.enable_grad():
@@ -151,7 +151,7 @@ def test_multi_step_the_hypernetwork_counts_once(steps: int) -> None:
         (2048, 0),
     ],
 )
-def test_schedule_of_the_switch(epoch: int, share: float) -> None:
+def test_pitfall_08_schedule_of_the_switch(epoch: int, share: float) -> None:
     """1 for t < W, (S + W − t)/(S + 1) for W ≤ t < W + S, then 0, at the published W = 50 and S = 500."""
     assert gradient_share(epoch, 50, 500) == pytest.approx(share)
     assert learner_of().gradient_share(epoch / 2048) == pytest.approx(share)
@@ -163,7 +163,9 @@ def test_schedule_without_a_switch_is_a_step() -> None:
 
 
 @pytest.mark.parametrize(("epoch", "trained"), [(0, False), (9, False), (11, True), (60, True)])
-def test_one_shot_iterator_the_hypernetwork_learns_once_it_has_a_share(epoch: int, trained: bool) -> None:
+def test_pitfall_15_one_shot_iterator_the_hypernetwork_learns_once_it_has_a_share(
+    epoch: int, trained: bool
+) -> None:
     learner = learner_of(epochs=100, warm_up=10, switch=50)
     learner.loss(episode(), progress_at(learner, epoch)).total.sum().backward()
     assert all((p.grad is not None and bool(p.grad.any())) is trained for p in learner.hypernet.parameters())
@@ -204,7 +206,7 @@ def test_loss_options_add_the_support_set_and_the_size_of_the_update() -> None:
 
 
 @torch.no_grad()
-def test_sum_over_tasks_is_the_trainers_affair() -> None:
+def test_pitfall_24_sum_over_tasks_is_the_trainers_affair() -> None:
     """At θ = Δ = 0 each task costs log 3, however many there are."""
     learner = learner_of(warm_up=0, switch=0)
     for parameter in learner.parameters():
@@ -230,7 +232,7 @@ def test_shots_are_free_since_descriptions_are_averaged() -> None:
 
 
 @torch.no_grad()
-def test_fixed_way_another_is_refused() -> None:
+def test_pitfall_05_fixed_way_another_is_refused() -> None:
     learner = learner_of()
     assert learner.traits.ways == Span(3, 3)
     with pytest.raises(UnsupportedSupportError, match="3 classes"):

@@ -72,14 +72,14 @@ def test_shots_are_free_since_supports_are_averaged() -> None:
 
 
 @pytest.mark.parametrize("way", [2, 4])
-def test_another_way_is_refused(way: int) -> None:
+def test_pitfall_05_another_way_is_refused(way: int) -> None:
     learner, targets = learner_of(), torch.arange(way)[None]
     assert learner.traits.ways == Span(3, 3)
     with pytest.raises(UnsupportedSupportError, match="3 classes"):
         learner.adapt(Support.of(torch.randn(1, way, 6), targets))
 
 
-def test_weights_without_the_supports_answer_nothing() -> None:
+def test_pitfall_03_weights_without_the_supports_answer_nothing() -> None:
     learner = learner_of()
     with pytest.raises(KeyError, match="support"):
         learner.predict(replace(learner.adapt(support_set()), rows={}), queries())
@@ -123,7 +123,7 @@ EPISODES = Episodes(
 )
 
 
-def test_the_loss_is_the_mean_over_averaged_supports_and_known_queries() -> None:
+def test_pitfall_06_the_loss_is_the_mean_over_averaged_supports_and_known_queries() -> None:
     right = math.log(1 + math.exp(-3.0))
     between = math.log(1 + math.exp(3 * 0.2))
     losses = by_distance(3.0).loss(EPISODES, 0.0)

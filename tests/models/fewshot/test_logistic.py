@@ -100,7 +100,7 @@ def test_equal_examples_are_answered_by_their_numbers() -> None:
     assert_close(answer.probabilities, expected, atol=1e-3, rtol=0)
 
 
-def test_inner_nan_is_refused_and_never_answered() -> None:
+def test_pitfall_25_inner_nan_is_refused_and_never_answered() -> None:
     x = drawn(1, 6, 4)
     x[0, 2, 1] = torch.nan
     with pytest.raises(LearnerError, match="finite"):

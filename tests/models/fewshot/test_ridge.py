@@ -47,7 +47,7 @@ def test_gradients_pass_through_both_forms() -> None:
 
 
 @pytest.mark.parametrize("size", [1e-18, 1e-3, 1e3, 1e9])
-def test_non_pd_equal_examples_of_any_size_give_finite_answers(size: float) -> None:
+def test_pitfall_23_non_pd_equal_examples_of_any_size_give_finite_answers(size: float) -> None:
     x = size * drawn(1, 1, 3).expand(1, 6, 3)
     learner = learner_of(penalty=1e-8)
     with torch.no_grad():
