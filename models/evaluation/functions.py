@@ -87,7 +87,7 @@ def answered(
     adapt: Adapt | None = None,
 ) -> Answered:
     """Raises `LearnerError` for a learner that is not of such functions."""
-    config, asked_for = learner.config, (x.shape[-1], y.shape[-1])
+    config, asked_for = getattr(learner, "config", None), (x.shape[-1], y.shape[-1])
     if not isinstance(config, ValueConfig) or (config.dim, config.target) != asked_for:
         raise LearnerError(
             f"this protocol is for learners of functions from {asked_for[0]} to {asked_for[1]} numbers"
