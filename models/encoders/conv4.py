@@ -37,7 +37,8 @@ class Conv4(Encoder):
         self.blocks = self.blocks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n dim"]:
-        features: Tensor = self.blocks(x.contiguous(memory_format=torch.channels_last))
+        # One channel is in either order of memory; the weights' then holds throughout.
+        features: Tensor = self.blocks(x)
         return features.flatten(1)
 
     def fold(self) -> nn.Module:

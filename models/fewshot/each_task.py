@@ -65,7 +65,7 @@ def alike(support: Support, marked: Bool[Tensor, "tasks"]) -> Iterator[Alike]:
         )
 
 
-def in_order(parts: list[tuple[Int[Tensor, "alike"], Fast]]) -> Fast:
+def in_order(parts: list[tuple[Tensor, Fast]]) -> Fast:
     """Results of groups, as the tasks stood in their batch."""
     place = torch.cat([index for index, _ in parts]).argsort()
     return {name: torch.cat([made[name] for _, made in parts])[place] for name in parts[0][1]}

@@ -2,22 +2,33 @@
 
 MAML's authors let BatchNorm use the statistics of whatever batch is asked, so that an answer depends on its
 neighbours. Here the support set's are measured and travel with the task's weights: answers are inductive.
+
+Under given statistics BatchNorm is affine, and is folded into the convolution before it: queries, which are most of
+the pictures of an episode, never pay for it. Gradients reach the statistics all the same.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from itertools import pairwise
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.encoders.base import Encoder, EncoderConfig
 from models.fewshot.inner_loop import Fast
 from models.protocol import LearnerError
 
+_OWN, _MEASURED = (0,), (0, 0)
+"""Shapes of what a SupportNorm is told instead of statistics: to take the batch's, or to leave them there as well."""
+
 
 class SupportNorm(nn.Module):
-    """BatchNorm that is told its statistics. Told empty ones, it measures the batch and leaves those in place."""
+    """BatchNorm that is told its statistics, or to take those of the batch."""
 
     mean: Tensor
     var: Tensor
@@ -26,17 +37,52 @@ class SupportNorm(nn.Module):
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
         for name in ("mean", "var"):
-            self.register_buffer(name, norm.weight.detach().new_empty(0), persistent=False)
+            self.register_buffer(name, norm.weight.detach().new_empty(_OWN), persistent=False)
+
+    @property
+    def told(self) -> bool:
+        return self.mean.numel() > 0
+
+    def affine(self) -> tuple[Float[Tensor, "channels"], Float[Tensor, "channels"]]:
+        """Scale and shift under the statistics told."""
+        scale = self.weight * (self.var + self.eps).rsqrt()
+        return scale, self.bias - self.mean * scale
 
     def forward(self, x: Float[Tensor, "n channels *space"]) -> Float[Tensor, "n channels *space"]:
-        if not self.mean.numel():
-            dims = [0, *range(2, x.ndim)]
-            # Seen by the caller of `functional_call`, which hands changed buffers back; the module keeps nothing.
-            self.mean, self.var = x.mean(dims), x.var(dims, unbiased=False)
-        scale = self.weight * (self.var + self.eps).rsqrt()
-        shift = self.bias - self.mean * scale
+        if not self.told:
+            if self.mean.ndim > 1:
+                dims = [0, *range(2, x.ndim)]
+                # Seen by the caller of `functional_call`, which hands changed buffers back; the module keeps nothing.
+                wide = x.float()
+                self.mean, self.var = wide.mean(dims), wide.var(dims, unbiased=False)
+            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        scale, shift = self.affine()
         shape = (-1, *[1] * (x.ndim - 2))
         return x * scale.view(shape) + shift.view(shape)
+
+
+class _Folding(nn.Sequential):
+    """The same layers, with each SupportNorm that is told its statistics folded into the convolution before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        waiting: nn.Conv2d | None = None
+        for layer, after in pairwise([*self, nn.Identity()]):
+            if waiting is not None and isinstance(layer, SupportNorm):
+                x, waiting = _folded(waiting, layer, x), None
+            elif isinstance(layer, nn.Conv2d) and isinstance(after, SupportNorm) and after.told:
+                waiting = layer
+            else:
+                x = layer(x)
+        return x
+
+
+def _folded(
+    conv: nn.Conv2d, norm: SupportNorm, x: Float[Tensor, "n in height width"]
+) -> Float[Tensor, "n out h w"]:
+    scale, shift = norm.affine()
+    if conv.bias is not None:
+        shift = shift + conv.bias * scale
+    return conv._conv_forward(x, conv.weight * scale.view(-1, 1, 1, 1), shift)
 
 
 class InnerNetwork(Encoder):
@@ -48,11 +94,7 @@ class InnerNetwork(Encoder):
             raise LearnerError("a network that adapts needs a fixed feature length")
         self.config = EncoderConfig()
         self.dim = encoder.dim
-        for parent in list(encoder.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, _BatchNorm):
-                    setattr(parent, name, SupportNorm(child))
-        self.network = encoder
+        self.network = _support_normed(encoder)
 
     def forward(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *input"]:
         return x
@@ -65,13 +107,35 @@ class InnerNetwork(Encoder):
 
     def features(
         self, weights: Fast, x: Float[Tensor, "n *input"], statistics: Fast | None = None
-    ) -> tuple[Float[Tensor, "n dim"], Fast]:
-        """Features, and the statistics used: those of `x` itself where None are given.
+    ) -> Float[Tensor, "n dim"]:
+        """Features under given statistics, or where None are, under those of `x` itself.
 
         Raises `RuntimeError` where a tensor is missing, for the network's own would be a wrong answer.
         """
-        if statistics is None:
-            statistics = {name: value.new_empty(0) for name, value in self.network.named_buffers()}
-        called = {**statistics, **weights}
-        found: Tensor = functional_call(self.network, called, (x,), strict=True)
-        return found, {name: called[name] for name in statistics}
+        return self._called({**(statistics or self._untold(_OWN, x)), **weights}, x)
+
+    def statistics(self, weights: Fast, x: Float[Tensor, "n *input"]) -> Fast:
+        """Means and variances of `x` before every BatchNorm."""
+        untold = self._untold(_MEASURED, x)
+        called = {**untold, **weights}
+        self._called(called, x)
+        return {name: called[name] for name in untold}
+
+    def _called(self, tensors: Fast, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
+        with torch.autocast(x.device.type, self.compute_dtype, enabled=self.compute_dtype is not None):
+            found: Tensor = functional_call(self.network, tensors, (x,), strict=True)
+        return found.float()
+
+    def _untold(self, shape: tuple[int, ...], x: Tensor) -> Fast:
+        return {name: x.new_empty(shape) for name, _ in self.network.named_buffers()}
+
+
+def _support_normed(module: nn.Module) -> nn.Module:
+    """The module with a SupportNorm for each BatchNorm in it, names of tensors as they were."""
+    for name, child in list(module.named_children()):
+        setattr(module, name, _support_normed(child))
+    if isinstance(module, _BatchNorm):
+        return SupportNorm(module)
+    if type(module) is nn.Sequential:
+        return _Folding(OrderedDict(module.named_children()))
+    return module

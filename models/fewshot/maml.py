@@ -211,7 +211,7 @@ class Maml(MetaLearner):
         """Mean over the examples of each task, summed over tasks: each task's gradient is its own."""
         features = support.features
         if self.inner is not None:
-            features = self._inner_features(fast, support)[0]
+            features = self.inner.features(_of_network(fast), features[0])[None]
         log_probs = _log_probs(fast, features, support.class_mask)
         assert support.targets is not None
         return cross_entropy(log_probs, support.targets, support.mask).sum()
@@ -223,25 +223,19 @@ class Maml(MetaLearner):
             query = self._network({**self._measured(fast, support), _QUERY: query})[_QUERY]
         return _log_probs(fast, query, support.class_mask)
 
-    def _inner_features(self, fast: Fast, support: Support) -> tuple[Float[Tensor, "1 support d"], Fast]:
-        assert self.inner is not None
-        network = {name: value for name, value in fast.items() if name not in _HEAD}
-        features, statistics = self.inner.features(network, support.features[0])
-        return features[None], statistics
-
     def _measured(self, fast: Fast, support: Support) -> Fast:
         """Weights of one task with the statistics of its support set under them, as task weights name them."""
         if self.inner is None:
             return fast
-        statistics = self._inner_features(fast, support)[1]
-        named = {_NETWORK + name: value[None] for name, value in fast.items() if name not in _HEAD}
+        statistics = self.inner.statistics(_of_network(fast), support.features[0])
+        named = {_NETWORK + name: value[None] for name, value in _of_network(fast).items()}
         named |= {_STATISTICS + name: value[None] for name, value in statistics.items()}
         return named | {name: fast[name] for name in _HEAD}
 
     def _network(self, task: Fast) -> Fast:
         """Features of the queries of one task, under its weights and statistics."""
         assert self.inner is not None
-        found, _ = self.inner.features(_under(task, _NETWORK), task[_QUERY][0], _under(task, _STATISTICS))
+        found = self.inner.features(_under(task, _NETWORK), task[_QUERY][0], _under(task, _STATISTICS))
         return {_QUERY: found[None]}
 
 
@@ -254,6 +248,10 @@ def _log_probs(
 ) -> Float[Tensor, "tasks n way"]:
     logits = features @ fast[_HEAD_WEIGHT].transpose(1, 2) + fast[_HEAD_BIAS][:, None]
     return logits.masked_fill(~present[:, None], -math.inf).log_softmax(-1)
+
+
+def _of_network(fast: Fast) -> Fast:
+    return {name: value for name, value in fast.items() if name not in _HEAD}
 
 
 def _under(named: Fast, prefix: str) -> Fast:

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.encoders.identity import Identity, IdentityConfig
+from models.fewshot.each_task import at_once
 from models.fewshot.inner_network import SupportNorm
 from models.fewshot.maml import Maml, MamlConfig
 from models.protocol import Episodes, LearnerError, Span, Support, UnsupportedSupportError
@@ -150,7 +151,7 @@ def test_fixed_way_another_is_refused_and_a_zero_start_takes_any() -> None:
     assert head_learner().adapt(two).rows["weight"].shape == (1, 2, 4)
 
 
-def test_transductive_bn_answers_do_not_depend_on_other_queries() -> None:
+def test_pitfall_01_transductive_bn_answers_do_not_depend_on_other_queries() -> None:
     learner, query = network_learner(), pictures(64, seed=2)
     with torch.no_grad():
         weights = learner.adapt(support_of(pictures(6)))
@@ -209,12 +210,111 @@ def test_statistics_travel_with_the_weights_and_the_learner_keeps_none() -> None
             learner.predict(replace(weights, task=kept), pictures(1))
 
 
-def test_inner_nan_steps_are_clipped_and_what_is_not_finite_is_refused() -> None:
+def test_pitfall_25_inner_nan_steps_are_clipped_and_what_is_not_finite_is_refused() -> None:
     large = 1e4 * drawn(1, 6, 4)
     made = head_learner(clip=1.0).adapt(support_of(large))
     assert made.rows["weight"].abs().max() <= 5 * 0.3 + 1e-6
     with pytest.raises(LearnerError, match="diverge"):
         head_learner().adapt(support_of(torch.full((1, 6, 4), torch.inf)))
+
+
+def three_tasks() -> Episodes:
+    """One of fewer supports, one whose classes the network is not trained on."""
+    rng = torch.Generator().manual_seed(3)
+    real = torch.ones(3, 6, dtype=torch.bool)
+    real[1, 5] = False
+    asked = torch.tensor([[0, 2, 1]]).expand(3, 3)
+    return Episodes(
+        torch.rand(3, 6, 1, 28, 28, generator=rng),
+        TARGETS.repeat(3, 1),
+        real,
+        torch.rand(3, 3, 1, 28, 28, generator=rng),
+        asked,
+        torch.ones(3, 3, dtype=torch.bool),
+        torch.full((3,), 3),
+        torch.tensor([False, False, True]),
+    )
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_task_by_task_and_all_at_once_are_the_same(order: str) -> None:
+    episodes, found = three_tasks(), {}
+    for together in (False, True):
+        learner = network_learner(ways=3, order=order, learned_rates=True, multi_step=True)
+        learner.together = together
+        total = learner.loss(episodes, 0.0).total
+        total.mean().backward()
+        gradients = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
+        with torch.no_grad():
+            weights = learner.adapt(
+                Support.of(episodes.support_x, episodes.support_y, mask=episodes.support_mask)
+            )
+            answer = learner.predict(weights, episodes.query_x).log_probs
+        found[together] = (total.detach(), gradients, dict(weights.task), answer)
+    assert_close(found[True], found[False], atol=1e-5, rtol=1e-5)
+
+
+def test_whole_networks_run_in_turn_on_a_cpu_and_together_on_a_gpu() -> None:
+    assert network_learner().together is None
+    assert not at_once(torch.device("cpu"))
+    assert at_once(torch.device("cuda"))
+
+
+def test_first_order_for_the_first_share_of_training() -> None:
+    asked = episodes_of(drawn(1, 6, 4), drawn(1, 3, 4, seed=2), torch.tensor([[0, 2, 1]]))
+
+    def gradient(progress: float, **changes: object) -> Tensor:
+        learner = head_learner(steps=3, ways=3, **changes)
+        learner.loss(asked, progress).total.sum().backward()
+        assert learner.head is not None
+        assert learner.head.weight.grad is not None
+        return learner.head.weight.grad
+
+    annealed = [gradient(progress, first_order_until=0.3) for progress in (0.0, 0.29, 0.3, 1.0)]
+    first, second = gradient(0.0, order="first"), gradient(0.0)
+    assert not torch.allclose(first, second, atol=1e-4)
+    for found, expected in zip(annealed, (first, first, second, second), strict=True):
+        assert_close(found, expected)
+
+
+def test_multi_step_loss_and_learned_rates_are_those_of_the_unroll() -> None:
+    x, query, target = drawn(1, 6, 4), drawn(1, 3, 4, seed=2), torch.tensor([[0, 2, 1]])
+    learner = head_learner(steps=2, ways=3, learned_rates=True, multi_step=True)
+    assert learner.head is not None
+    assert learner.rates is not None
+    with torch.no_grad():
+        learner.rates.copy_(torch.tensor([[0.1, 0.2], [0.3, 0.4]]))
+    loss = learner.loss(episodes_of(x, query, target), 0.0).total
+    loss.sum().backward()
+    moved = [p.detach().clone().requires_grad_() for p in learner.head.parameters()]
+    rates = learner.rates.detach().clone().requires_grad_()
+    fast, expected = moved, torch.zeros(())
+    for step in range(2):
+        inner = F.cross_entropy(x[0] @ fast[0].T + fast[1], TARGETS[0])
+        gradients = torch.autograd.grad(inner, fast, create_graph=True)
+        fast = [value - rates[step, i] * gradients[i] for i, value in enumerate(fast)]
+        expected = expected + 0.5 * F.cross_entropy(query[0] @ fast[0].T + fast[1], target[0])
+    (expected / torch.tensor(3.0).log()).backward()
+    assert_close(loss.sum(), (expected / torch.tensor(3.0).log()).detach())
+    assert_close(learner.rates.grad, rates.grad)
+    assert_close(learner.head.weight.grad, moved[0].grad)
+
+
+def test_pitfall_24_sum_or_mean_over_tasks_the_trainer_takes_the_mean() -> None:
+    """The same task twice has the loss and the outer gradient of one; HyperMAML's authors would double both."""
+    x, query, target = drawn(1, 6, 4), drawn(1, 3, 4, seed=2), torch.tensor([[0, 2, 1]])
+    one = episodes_of(x, query, target)
+    two = Episodes(
+        **{name: None if value is None else torch.cat((value, value)) for name, value in vars(one).items()}
+    )
+    found = []
+    for episodes in (one, two):
+        learner = head_learner(ways=3)
+        loss = learner.loss(episodes, 0.0).total.mean()
+        loss.backward()
+        assert learner.head is not None
+        found.append((loss.detach(), learner.head.weight.grad))
+    assert_close(found[0], found[1])
 
 
 def test_tasks_of_unseen_classes_do_not_train_the_network() -> None:
