@@ -5,7 +5,7 @@ TORCH ?=
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 TORCH_INDEX = $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
 
-.PHONY: serve test lint bench kills docs slow clean
+.PHONY: serve test lint bench bench-family kills docs slow clean
 
 serve: $(VENV)/.server
 	$(VENV)/bin/hyperserve serve
@@ -28,6 +28,11 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.serving
 	$(VENV)/bin/python -m benchmarks.start
+
+# Beside easyfsl and learn2learn, in a folder of their own: see benchmarks/family/README.md.
+bench-family: $(VENV)/.dev
+	PYTHON=$(VENV)/bin/python benchmarks/family/install_peers.sh build/peers
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.family --peers build/peers --write docs/results
 
 kills: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.kills

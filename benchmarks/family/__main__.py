@@ -1,0 +1,102 @@
+"""What the family costs, as ratios within one run: python -m benchmarks.family [--peers FOLDER] [--write FOLDER]
+
+Protocol: one process, one torch thread, untrained Conv-4 of 64 channels on 28×28 pictures of random numbers, 5 ways.
+Contenders take turns; a ratio is the median over rounds, by processor time and by the wall clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.family import comparisons, methods
+from benchmarks.family.peers import Peers
+
+_FIRST = """# What the family costs
+
+`make bench-family`; how the libraries are installed stands in [benchmarks/family](../../benchmarks/family/README.md).
+{machine}. Load of the machine while it ran: {load}. Contenders take turns; ratios are medians over rounds.
+"""
+_METHODS = """
+## Task weights, adapting, predicting
+
+5 ways, 5 shots, Conv-4-64 at 28×28 (untrained), fp32, one thread. Times are processor time as multiples of ProtoNet's,
+encoder included: a support set to weights, and a query to its answer, alone and each of {batch} tasks at once.
+
+| method | bytes of weights | adapt | of a batch | predict | of a batch | adapt, ms | predict, ms |
+|---|---|---|---|---|---|---|---|
+"""
+_RATIOS = """
+## {title}
+
+{what} Ratios above 1 say that ours is faster.
+
+| ours | other | by processor time | by the wall clock | ours per CPU second | target | rounds |
+|---|---|---|---|---|---|---|
+"""
+_TRAINING = (
+    f"Episodes of 5 ways, {comparisons.SHOTS} shot, {comparisons.QUERIES} queries a class; the same tensors, network, "
+    f"and thread. {comparisons.TRAINED} episodes a round: MAML and ANIL in one meta-batch, {comparisons.STEPS} inner "
+    "steps, second order; easyfsl takes an optimiser step per episode, ours one for all, and once per episode."
+)
+_READY = "5 ways, 5 shots, fp32, in process; from pictures with the encoder, and from features that are there already."
+
+
+def main(
+    peers: Annotated[Path | None, typer.Option(help="Folder with easyfsl and learn2learn.")] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds at most.")] = 15,
+    seconds: Annotated[float, typer.Option(help="Processor seconds of one comparison, about.")] = 2.0,
+    write: Annotated[Path | None, typer.Option(help="Folder for cost.json and cost.md.")] = None,
+) -> None:
+    torch.set_num_threads(1)
+    before = os.getloadavg()[0]
+    found: dict[str, Any] = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, CPU"
+    }
+    costs, found["left_out"] = methods.costs(rounds, seconds)
+    found["methods"] = [asdict(cost) for cost in costs]
+    if peers is not None:
+        libraries = Peers(peers)
+        for name, compared in (("training", comparisons.training), ("readiness", comparisons.readiness)):
+            found[name] = [asdict(ratio) for ratio in compared(libraries, rounds, 4 * seconds)]
+    found["load"] = f"{before:.1f} before, {os.getloadavg()[0]:.1f} after"
+    typer.echo(_markdown(found))
+    if write is not None:
+        (write / "cost.json").write_text(json.dumps(found, indent=2) + "\n")
+        (write / "cost.md").write_text(_markdown(found))
+
+
+def _markdown(found: dict[str, Any]) -> str:
+    parts = [_FIRST.format(**found), _METHODS.format(batch=methods.BATCH)]
+    parts += [
+        f"| {row['method']} | {row['bytes_of_weights']:,} | {row['adapt']} | {row['adapt_each_of_batch']} "
+        f"| {row['predict']} | {row['predict_each_of_batch']} | {row['adapt_ms']} | {row['predict_ms']} |\n"
+        for row in found["methods"]
+    ]
+    if found["left_out"]:
+        missing = "; ".join(f"{name} ({why})" for name, why in found["left_out"].items())
+        parts.append(f"\nNot on Conv-4 with 5 classes: {missing}.\n")
+    titles = {
+        "training": ("Meta-training beside easyfsl and learn2learn", _TRAINING),
+        "readiness": ("A support set to a ready model", _READY),
+    }
+    for name, (title, what) in titles.items():
+        rows = found.get(name, [])
+        parts += [_RATIOS.format(title=title, what=what)] if rows else []
+        parts += [
+            f"| {row['ours']} | {row['other']} | {row['cpu']} | {row['wall']} | {row['ours_per_second']} "
+            f"| {row['target']} | {row['rounds']} |\n"
+            for row in rows
+        ]
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    typer.run(main)
