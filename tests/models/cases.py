@@ -20,7 +20,6 @@ from tests.models.toys.cloud import energy_distance
 TOYS = {
     "toy-memory": "tests.models.toys.memory:StreamMemory",
     "toy-maml": "tests.models.toys.maml:Maml",
-    "toy-cnp": "tests.models.toys.cnp:Cnp",
     "toy-field": "tests.models.toys.field:ImageField",
     "toy-cloud": "tests.models.toys.cloud:PointCloud",
     "toy-density": "tests.models.toys.density:AffineFlow",
@@ -166,7 +165,21 @@ CURVES = [
 ]
 VALUES = {case.method for case in CURVES}
 """Methods whose tasks are functions."""
-REGISTERED = [_registered(method) for method in METHODS if method not in VALUES]
+MEMORIES = [
+    Case(
+        "mann",
+        episodes.fixed(2, episodes.vectors),
+        advantage,
+        0.15,
+        hparams={"ways": 2, "hidden": 32, "slots": 16, "width": 12, "heads": 1},
+        encoder_hparams={"dim": 8},
+        steps=150,
+        lr=2e-2,
+    ),
+]
+STREAMS = {case.method for case in MEMORIES}
+"""Methods that learn to remember before they learn to see: tasks of vectors."""
+REGISTERED = [_registered(method) for method in METHODS if method not in VALUES | STREAMS]
 VECTORS = [
     Case("protonet", episodes.vectors, advantage, 0.6, hparams={"metric": metric}, steps=0)
     for metric in ("euclidean", "cosine", "auto")
@@ -229,10 +242,9 @@ COLOUR = [
 FAMILIES = [
     Case("toy-memory", episodes.vectors, advantage, 0.6),
     Case("toy-maml", episodes.vectors, advantage, 0.6),
-    Case("toy-cnp", episodes.curves, explained, 0.3, steps=250),
     Case("toy-field", episodes.images, explained, 0.2, steps=300, lr=3e-3),
     Case("toy-cloud", episodes.clouds, resemblance, 0.5, steps=150),
     Case("toy-density", episodes.densities, likelihood, 0.3, steps=200),
 ]
-CASES = REGISTERED + CURVES + VECTORS + RELATIONS + GRADIENTS + FAST_WEIGHTS + COLOUR + FAMILIES
+CASES = REGISTERED + MEMORIES + CURVES + VECTORS + RELATIONS + GRADIENTS + FAST_WEIGHTS + COLOUR + FAMILIES
 CLASSIFIERS = [case for case in CASES if case.score is advantage]

@@ -5,10 +5,8 @@ from torch.testing import assert_close
 
 from models.encoders.identity import Identity
 from models.noise import Noise
-from models.predictive import Gaussian
 from models.protocol import Support, TaskWeights
 from tests.models.toys.cloud import PointCloud, energy_distance
-from tests.models.toys.cnp import Cnp
 from tests.models.toys.density import AffineFlow
 from tests.models.toys.maml import Maml
 from tests.models.toys.memory import StreamMemory
@@ -61,16 +59,6 @@ def test_inner_steps_of_maml_are_gradient_descent() -> None:
     weights = maml.adapt(Support.of(x[None], y[None]))
     assert_close(weights.rows["row"][0], expected)
     assert set(weights.task) == {"0.weight", "0.bias"}
-
-
-def test_a_neural_process_answers_with_an_empty_context() -> None:
-    cnp = Cnp(ENCODER, Cnp.Config()).requires_grad_(False)
-    answer = cnp.predict(
-        cnp.adapt(Support.of(torch.zeros(2, 0, 1), torch.zeros(2, 0, 1))), torch.zeros(2, 3, 1)
-    )
-    assert isinstance(answer, Gaussian)
-    assert answer.mean.shape == (2, 3, 1)
-    assert (answer.aleatoric > 0).all()
 
 
 def test_a_cloud_may_be_asked_for_any_number_of_points() -> None:
