@@ -54,7 +54,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Contender:
-    """`lr` and `sigma` were chosen on validation characters."""
+    """`lr` and `sigma` are first guesses, not tuned."""
 
     optimiser: Literal["gradient"] | Search
     objective: Literal["accuracy", "loss"]
