@@ -15,6 +15,7 @@ from models.evaluation import bayes_by_backprop
 from models.evaluation import cifarfs as cifarfs_protocol
 from models.evaluation import compare as comparison
 from models.evaluation import functions as functions_protocol
+from models.evaluation import memory as memory_protocol
 from models.evaluation import omniglot as omniglot_protocol
 from models.evaluation import vectors as vectors_protocol
 from models.training.variational import VariationalConfig
@@ -60,6 +61,11 @@ def _bayes_by_backprop(asked: Asked) -> dict[str, Any]:
     return bayes_by_backprop.evaluate(digits, settings, lambda row: console.print(row, highlight=False))
 
 
+def _mann(asked: Asked) -> dict[str, Any]:
+    found, test = asked.learner, omniglot.load(asked.data, "test")
+    return memory_protocol.evaluate(found.learner, found.config.input, test, asked.plan())
+
+
 def _sinusoid(asked: Asked) -> dict[str, Any]:
     plan, first = asked.plan(), asked.learner
     learners = {found.name: found.learner for found in (first, *asked.learners[1:])}
@@ -85,6 +91,7 @@ BENCHMARKS: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "vectors": _vectors,
     "sinusoid": _sinusoid,
     "completion": _completion,
+    "mann": _mann,
     "compare": _compare,
     "bayes-by-backprop": _bayes_by_backprop,
 }

@@ -98,6 +98,7 @@ METHODS: Catalogue[MetaLearner] = Catalogue(
         "bayes-linear": "models.fewshot.bayes_linear:BayesLinear",
         "metanet": "models.fewshot.metanet:MetaNet",
         "cnp": "models.fewshot.cnp:Cnp",
+        "mann": "models.fewshot.mann:Mann",
     },
 )
 ENCODERS: Catalogue[Encoder] = Catalogue(
@@ -106,6 +107,7 @@ ENCODERS: Catalogue[Encoder] = Catalogue(
         "conv4": "models.encoders.conv4:Conv4",
         "conv4-rgb": "models.encoders.conv4_rgb:Conv4Rgb",
         "identity": "models.encoders.identity:Identity",
+        "pixels": "models.encoders.pixels:Pixels",
     },
 )
 

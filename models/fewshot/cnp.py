@@ -3,14 +3,15 @@
 Each example becomes a representation, those of a class are averaged, and a decoder compares a query with each class:
 
     r_c = mean of h(f(x)) over the examples of class c,    r = mean of r_c over the classes,
-    logit_c(q) = g([r_c ; r ; f(q)]).
+    logit_c(q) = g([r_c ; r ; f(q) ; |r_c − h(f(q))|]).
 
 The paper keeps one representation per class and joins all of them into the input of one decoder with as many outputs
 as classes, which fixes the way and gives each class a place. Here one g is shared by the classes: any way, any shot,
 and another order of the classes turns the answers. The joined representations still tell g what the other classes
-are; here their mean does, unless `context` is off. The paper leaves open the depths of h and g and whether the
-encoder is shared by examples and queries (here it is). The label is no input of h, as in the paper: it only says
-which mean an example goes into.
+are; here their mean does, unless `context` is off. The gap to the query's own representation is our addition, without
+which g learns to compare far more slowly; `gap` turns it off. The paper leaves open the depths of h and g and whether
+the encoder is shared by examples and queries (here it is). The label is no input of h, as in the paper: it only
+says which mean an example goes into.
 
 Task weights: r_c and the number of shots per class row, so that an example is added at O(1) and a class costs
 `dim` + 1 numbers. Deterministic: there is no epistemic part.
@@ -44,6 +45,8 @@ class CnpConfig(BaseModel):
     """Linear layers of g."""
     context: bool = True
     """Whether g sees the mean over the classes of the task."""
+    gap: bool = True
+    """Whether g sees how far the query's own representation is from that of the class."""
 
 
 class Cnp(MetaLearner):
@@ -62,6 +65,7 @@ class Cnp(MetaLearner):
         self.of_class = nn.Linear(config.dim, config.hidden, bias=False)
         self.of_task = nn.Linear(config.dim, config.hidden, bias=False) if config.context else None
         self.of_query = nn.Linear(encoder.dim, config.hidden)
+        self.of_gap = nn.Linear(config.dim, config.hidden, bias=False) if config.gap else None
         self.g = nn.Sequential(nn.ReLU(), _network(config.hidden, config.hidden, 1, config.decoder_depth - 1))
 
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
@@ -95,7 +99,10 @@ class Cnp(MetaLearner):
         classes = self.of_class(rows)
         if self.of_task is not None:
             classes = classes + self.of_task(rows.sum(1, keepdim=True) / weights.n_way[:, None, None])
-        compared: Tensor = self.g(classes[:, None] + self.of_query(features)[:, :, None])[..., 0]
+        joined = classes[:, None] + self.of_query(features)[:, :, None]
+        if self.of_gap is not None:
+            joined = joined + self.of_gap((rows[:, None] - self.h(features)[:, :, None]).abs())
+        compared: Tensor = self.g(joined)[..., 0]
         return compared.masked_fill(~weights.class_mask[:, None], -torch.inf)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:

@@ -29,21 +29,24 @@ def drawn(count: int, seed: int = 1) -> Tensor:
 
 
 def decoded(learner: Cnp, r_c: Tensor, r: Tensor, x: Tensor) -> Tensor:
-    """g([r_c ; r ; x]) with the parts of its first layer put together again."""
-    parts = [learner.of_class.weight, learner.of_query.weight]
-    joined = [r_c, x]
-    if learner.of_task is not None:
-        parts.insert(1, learner.of_task.weight)
-        joined.insert(1, r)
-    first = torch.cat(parts, 1) @ torch.cat(joined) + learner.of_query.bias
+    """g([r_c ; r ; x ; |r_c − h(x)|]) with the parts of its first layer put together again."""
+    inputs = (
+        (learner.of_class, r_c),
+        (learner.of_task, r),
+        (learner.of_query, x),
+        (learner.of_gap, (r_c - learner.h(x)).abs()),
+    )
+    read = [(layer.weight, value) for layer, value in inputs if layer is not None]
+    weight = torch.cat([part for part, _ in read], 1)
+    first = weight @ torch.cat([value for _, value in read]) + learner.of_query.bias
     logit: Tensor = learner.g(first)[0]
     return logit
 
 
-@pytest.mark.parametrize("context", [True, False])
-@pytest.mark.parametrize("depth", [2, 3])
-def test_each_logit_is_the_decoder_of_a_class_and_a_query(context: bool, depth: int) -> None:
-    learner, x, query = learner_of(context=context, decoder_depth=depth), drawn(6), drawn(3, seed=2)
+@pytest.mark.parametrize(("context", "gap", "depth"), [(True, True, 3), (True, False, 2), (False, True, 2)])
+def test_each_logit_is_the_decoder_of_a_class_and_a_query(context: bool, gap: bool, depth: int) -> None:
+    learner = learner_of(context=context, gap=gap, decoder_depth=depth)
+    x, query = drawn(6), drawn(3, seed=2)
     rows = torch.stack([learner.h(x[0, TARGETS[0] == label]).mean(0) for label in range(3)])
     expected = torch.tensor([[decoded(learner, row, rows.mean(0), q) for row in rows] for q in query[0]])
     weights = learner.adapt(Support.of(x, TARGETS))
