@@ -29,6 +29,8 @@ class Asked:
     seed: int
     whole_zoo: bool = False
     mode: Mode = Mode.inductive
+    finetune: int | None = None
+    """Steps; None is no fine-tuning."""
 
     @property
     def learner(self) -> Artifact:

@@ -11,7 +11,7 @@ from app.cli_train import console
 from models.data import cifarfs, files, mnist, omniglot
 from models.data.dataset import DatasetError, model_input
 from models.data.functions import Completion
-from models.evaluation import bayes_by_backprop
+from models.evaluation import bayes_by_backprop, lake
 from models.evaluation import cifarfs as cifarfs_protocol
 from models.evaluation import compare as comparison
 from models.evaluation import functions as functions_protocol
@@ -24,6 +24,12 @@ from models.training.variational import VariationalConfig
 def _omniglot(asked: Asked) -> dict[str, Any]:
     found, test = asked.learner, omniglot.load(asked.data, "test")
     return omniglot_protocol.evaluate(found.learner, found.config.input, test, asked.plan())
+
+
+def _omniglot_lake(asked: Asked) -> dict[str, Any]:
+    found, config = asked.learner, asked.learner.config
+    runs = omniglot.lake_runs(asked.data)
+    return lake.evaluate(found.learner, config.input, config.training_classes, runs)
 
 
 def _vectors(asked: Asked) -> dict[str, Any]:
@@ -87,6 +93,7 @@ def _completion(asked: Asked) -> dict[str, Any]:
 BENCHMARKS: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "omniglot": _omniglot,
     "omniglot-emnist": omniglot_emnist,
+    "omniglot-lake": _omniglot_lake,
     "cifar-fs": _cifar_fs,
     "vectors": _vectors,
     "sinusoid": _sinusoid,

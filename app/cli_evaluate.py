@@ -39,6 +39,12 @@ def evaluate(
         Mode,
         typer.Option(help="omniglot-emnist: BatchNorm as it serves, or as the MAML family was published."),
     ] = Mode.inductive,
+    finetune: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="omniglot-emnist: tune all parameters on each support set, steps; not served."
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The data on disk; Omniglot is downloaded otherwise.")
     ] = None,
@@ -56,7 +62,9 @@ def evaluate(
         torch.set_num_threads(threads)
     try:
         artifacts = [learner_at(entry) for entry in learner or []]
-        result = BENCHMARKS[benchmark](Asked(artifacts, data, split, tasks, seed, whole_zoo, protocol))
+        result = BENCHMARKS[benchmark](
+            Asked(artifacts, data, split, tasks, seed, whole_zoo, protocol, finetune)
+        )
     except REFUSALS as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from error

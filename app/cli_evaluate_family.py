@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,14 @@ from app.settings import REPOSITORY
 from models import artifact
 from models.artifact import CONFIG_FILE, Artifact
 from models.data import emnist
+from models.data.dataset import ClassDataset
 from models.evaluation import emnist as protocol
-from models.evaluation import family, reliability
+from models.evaluation import family, reliability, transductive
 from models.evaluation.family_page import page
+from models.evaluation.finetuned import PUBLISHED_LR, FineTuned
+from models.evaluation.tables import Plan
+from models.evaluation.transductive import Transductive
+from models.protocol import MetaLearner
 
 _ZOO = REPOSITORY / "models" / "zoo"
 
@@ -24,14 +29,28 @@ def omniglot_emnist(asked: Asked) -> dict[str, Any]:
     test = emnist.load(asked.file("EMNIST as an npz"), "test")
     plan = asked.plan(protocol.TASKS)
     if asked.mode is Mode.transductive:
-        chosen = asked.learners or [asked.learner]
-        rows = [row for found in chosen for row in family.transductive_rows(found, test, plan)]
-        return {"protocol": family.TRANSDUCTIVE, "tasks": plan.tasks, "seed": plan.seed, "accuracy": rows}
+        return _in_mode(asked, test, plan, "transductive", transductive.NAME, Transductive)
+    if (steps := asked.finetune) is not None:
+        said = f"all parameters fine-tuned on each support set: {steps} steps of Adam at {PUBLISHED_LR:g} (not served)"
+        return _in_mode(asked, test, plan, "fine_tuned", said, lambda learner: FineTuned(learner, steps))
     if asked.whole_zoo or len(asked.learners) > 1:
         found = [*(zoo() if asked.whole_zoo else ()), *asked.learners]
         return family.evaluate(found, test, plan, lambda name: console.print(f"measuring {name}"))
     config = asked.learner.config
     return protocol.evaluate(asked.learner.learner, config.input, config.training_classes, test, plan)
+
+
+def _in_mode(
+    asked: Asked,
+    test: ClassDataset,
+    plan: Plan,
+    mode: str,
+    said: str,
+    wrap: Callable[[MetaLearner], MetaLearner],
+) -> dict[str, Any]:
+    chosen = asked.learners or [asked.learner]
+    rows = [row for found in chosen for row in family.rows_in_mode(found, test, plan, mode, wrap)]
+    return {"protocol": said, "tasks": plan.tasks, "seed": plan.seed, "images": test.source, "accuracy": rows}
 
 
 def zoo() -> Iterator[Artifact]:

@@ -32,7 +32,9 @@ from models.training import recipe as training
 from models.training.gradient import TrainConfig, TrainingDivergedError
 
 console = Console(stderr=True)
-PUBLISHED = OMNIGLOT, CROSS, SYNTHETIC, CIFAR = "omniglot", "omniglot-emnist", "synthetic-vectors", "cifar-fs"
+OMNIGLOT, CROSS, BACKGROUND = "omniglot", "omniglot-emnist", "omniglot-background"
+SYNTHETIC, CIFAR = "synthetic-vectors", "cifar-fs"
+PUBLISHED = (OMNIGLOT, CROSS, BACKGROUND, SYNTHETIC, CIFAR)
 _SPACES = 12
 _LOCAL = ("--data", "--emnist", "--runs")
 _LOCAL_WITH_VALUE = tuple(f"{name}=" for name in _LOCAL)
@@ -45,8 +47,8 @@ def train(
     dataset: Annotated[
         str,
         typer.Option(
-            help="omniglot, omniglot-emnist, cifar-fs, synthetic-vectors, a path (class folders, zip, npz, CSV), or "
-            "functions with options of their own: sinusoids, gp, completion."
+            help="omniglot, omniglot-emnist, omniglot-background, cifar-fs, synthetic-vectors, a path (class folders, "
+            "zip, npz, CSV), or functions with options of their own: sinusoids, gp, completion."
         ),
     ] = OMNIGLOT,
     data: Annotated[
@@ -181,7 +183,7 @@ def _run(
 
 def _described(dataset: str, *, mirrored: bool, rotated: bool) -> str:
     """The data set with what is unusual of its classes."""
-    turned = "" if rotated or dataset not in (OMNIGLOT, CROSS) else ", not rotated"
+    turned = "" if rotated or dataset not in (OMNIGLOT, CROSS, BACKGROUND) else ", not rotated"
     return f"{dataset}{', mirrored' if mirrored else ''}{turned}"
 
 
@@ -215,6 +217,8 @@ def _published_data(
         if emnist_data is None:
             raise DatasetError("omniglot-emnist needs --emnist, EMNIST as an npz, to validate on")
         fitting, validation = omniglot.load(data, "no-latin"), emnist.load(emnist_data, "validation")
+    elif dataset == BACKGROUND:
+        fitting, validation = omniglot.load(data, "background"), omniglot.load(data, "lake-validation")
     else:
         fitting, validation = omniglot.load(data, "train"), omniglot.load(data, "validation")
     fitting = fitting.glyphs(crop=crop)

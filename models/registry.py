@@ -125,8 +125,12 @@ def complete(config: LearnerConfig) -> LearnerConfig:
     _, method_config = METHODS.configured(config.method, config.hparams)
     return config.model_copy(
         update={
-            "hparams": method_config.model_dump(mode="json"),
             # None is no setting: descriptions from before an option was there keep their digest.
+            "hparams": {
+                name: value
+                for name, value in method_config.model_dump(mode="json").items()
+                if value is not None or name in config.hparams
+            },
             "encoder_hparams": encoder_config.model_dump(mode="json", exclude_none=True),
         }
     )

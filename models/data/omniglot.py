@@ -11,6 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,49 @@ from typing import Any
 import httpx
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
 from PIL import Image
+from torch import Tensor
 
 from models.data.dataset import ClassDataset, DatasetError
 
-SPLITS = ("train", "validation", "test", "background", "evaluation", "no-latin", "all")
-"""train, validation, test: Vinyals' 1,028 / 172 / 423 characters; background, evaluation: Lake's 964 / 659."""
+SPLITS = ("train", "validation", "test", "background", "evaluation", "lake-validation", "no-latin", "all")
+"""train, validation, test: Vinyals' 1,028 / 172 / 423 characters; background, evaluation: Lake's 964 / 659;
+lake-validation: the ten evaluation alphabets of which Lake's runs have none."""
 ARCHIVES = ("images_background", "images_evaluation")
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{archive}.zip"
 _SIDE = 105
+_LAKE_ALPHABETS = {
+    *("Atlantean", "Ge_ez", "Glagolitic", "Gurmukhi", "Kannada", "Malayalam", "Manipuri"),
+    *("Old_Church_Slavonic_(Cyrillic)", "Tengwar", "Tibetan"),
+}
+_LAKE = ("lake_support_index", "lake_query_index", "lake_query_answer")
 _SPLIT_FILE = Path(__file__).with_name("omniglot_split.json")
+
+
+@dataclass(frozen=True)
+class LakeRuns:
+    """Lake's one-shot runs: pictures uint8, and which support picture each query is another drawing of."""
+
+    source: str
+    support: UInt8[Tensor, "runs way side side"]
+    query: UInt8[Tensor, "runs way side side"]
+    answers: Int[Tensor, "runs way"]
+
+
+def lake_runs(path: Path | None) -> LakeRuns:
+    """From an npz alone: the authors publish the runs in an archive of their own. Raises `DatasetError`."""
+    if path is None or path.suffix != ".npz":
+        raise DatasetError(
+            f"Lake's runs are read from an npz with {', '.join(_LAKE)} (--data); the downloaded archives have none"
+        )
+    with np.load(path, allow_pickle=False) as archive:
+        missing = set(_LAKE) - set(archive.files)
+        if missing:
+            raise DatasetError(f"{path}: needs {', '.join(sorted(missing))} for Lake's runs")
+        support, query, answers = (torch.from_numpy(archive[name].astype(np.int64)) for name in _LAKE)
+    pictures = _from_npz(path).inputs
+    return LakeRuns("omniglot", pictures[support], pictures[query], answers)
 
 
 def load(path: Path | None = None, split: str = "all") -> ClassDataset:
@@ -58,6 +92,7 @@ def _belongs(class_name: str, split: str) -> bool:
         "test": in_test,
         "background": not evaluation,
         "evaluation": evaluation,
+        "lake-validation": evaluation and alphabet not in _LAKE_ALPHABETS,
         "no-latin": alphabet != "Latin",
         "all": True,
     }[split]

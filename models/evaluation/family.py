@@ -23,7 +23,7 @@ from models.evaluation.reported import Report, report_of
 from models.evaluation.scores import Estimate
 from models.evaluation.tables import Plan, gold_row, renamed_row, sets_rows, unknown_row
 from models.evaluation.transductive import NAME as TRANSDUCTIVE
-from models.evaluation.transductive import Transductive
+from models.evaluation.transductive import Transductive, has_batchnorm
 from models.evaluation.uncertainty import Queries, reliability, selective
 from models.protocol import LearnerError, MetaLearner
 from models.registry import LearnerConfig
@@ -64,26 +64,29 @@ def evaluate(found: Sequence[Artifact], test: ClassDataset, plan: Plan, follow: 
     }
 
 
-def transductive_rows(artifact: Artifact, test: ClassDataset, plan: Plan) -> list[dict[str, Any]]:
-    """Accuracies of one learner of the MAML family in its paper's BatchNorm mode, beside the inductive ones."""
+def rows_in_mode(
+    artifact: Artifact, test: ClassDataset, plan: Plan, mode: str, wrap: Callable[[MetaLearner], MetaLearner]
+) -> list[dict[str, Any]]:
+    """Accuracies of one learner in a mode that does not serve, named `mode`, beside those that it serves.
+
+    `wrap` makes of a learner one whose features are the inputs. Raises `LearnerError` where it has no such mode.
+    """
     learner, config = artifact.learner, artifact.config
     if config.training_classes not in TRAINING_CLASSES:
         raise LearnerError(f"{artifact.name}: {_NOT_WITHOUT_LATIN}")
-    inputs, rows = model_input(test, config.input), []
+    inputs, wrapped = model_input(test, config.input), wrap(learner)
     features = embed_all(learner, inputs, test.labels, test.domains)
     raw = Features(inputs, features.members, features.domains)
-    for cell in cells_of(learner.traits, WAYS, SHOTS):
-        inductive = [accuracy(batch) for batch in answers(learner, features, cell, plan.tasks, plan.seed)]
-        rows.append(
-            {
-                "learner": f"{artifact.name} {artifact.short_digest}",
-                "way": cell.way,
-                "shot": cell.shot,
-                "transductive": _transductive(learner, raw, cell, plan)["accuracy"],
-                "inductive": asdict(Estimate.over(torch.cat(inductive))),
-            }
-        )
-    return rows
+    return [
+        {
+            "learner": f"{artifact.name} {artifact.short_digest}",
+            "way": cell.way,
+            "shot": cell.shot,
+            mode: _accuracy(wrapped, raw, cell, plan),
+            "as_served": _accuracy(learner, features, cell, plan),
+        }
+        for cell in cells_of(learner.traits, WAYS, SHOTS)
+    ]
 
 
 def track_of(config: LearnerConfig) -> str:
@@ -127,10 +130,10 @@ def _row(artifact: Artifact, test: ClassDataset, plan: Plan) -> dict[str, Any]:
     report = report_of(config.method, open_track=track == OPEN)
     cells = [Cell(_WAY, shot) for shot in SHOTS if shot in learner.traits.shots]
     rows = [_cell(learner, features, cell, test, plan) for cell in cells]
-    if track == PAPER and report is not None and report.transductive:
-        raw = Features(inputs, features.members, features.domains)
+    if track == PAPER and report is not None and report.transductive and has_batchnorm(learner):
+        raw, measured = Features(inputs, features.members, features.domains), Transductive(learner)
         for cell, row in zip(cells, rows, strict=True):
-            row["transductive"] = _transductive(learner, raw, cell, plan)
+            row["transductive"] = {"protocol": TRANSDUCTIVE, "accuracy": _accuracy(measured, raw, cell, plan)}
     for row in rows:
         row["reported"] = _held_against(row, report)
     return {
@@ -181,10 +184,9 @@ def _unknown(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -
     return unknown_row(learner, features, cell, False, plan, "any test class")
 
 
-def _transductive(learner: MetaLearner, raw: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
-    measured = Transductive(learner)
-    found = [accuracy(batch) for batch in answers(measured, raw, cell, plan.tasks, plan.seed)]
-    return {"protocol": TRANSDUCTIVE, "accuracy": asdict(Estimate.over(torch.cat(found)))}
+def _accuracy(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+    found = [accuracy(batch) for batch in answers(learner, features, cell, plan.tasks, plan.seed)]
+    return asdict(Estimate.over(torch.cat(found)))
 
 
 def _held_against(row: dict[str, Any], report: Report | None) -> dict[str, Any] | None:

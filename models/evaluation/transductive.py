@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.fewshot.hypermaml import HyperMAML
+from models.fewshot.inner_network import SupportNorm
 from models.fewshot.maml import Maml
 from models.noise import Noise
 from models.predictive import Predictive
@@ -56,12 +57,12 @@ class Transductive(MetaLearner):
         super().__init__()
         if not isinstance(learner, Maml | HyperMAML):
             raise LearnerError("the transductive protocol is that of maml, hypermaml and bayeshmaml alone")
+        if not has_batchnorm(learner):
+            raise LearnerError("an encoder without BatchNorm has no transductive mode")
         self.learner = copy.deepcopy(learner).eval()
         self.traits = replace(learner.traits, transductive=True, stochastic=False)
         self.norms = _with_batch_statistics(self.learner)
         self.whole = isinstance(learner, Maml) and learner.inner is not None
-        if not self.norms and not self.whole:
-            raise LearnerError("an encoder without BatchNorm has no transductive mode")
 
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *input"]:
         return x
@@ -95,6 +96,10 @@ class Transductive(MetaLearner):
             norm.tasks = len(x)
         found: Tensor = self.learner.embed(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return found
+
+
+def has_batchnorm(learner: MetaLearner) -> bool:
+    return any(isinstance(module, _BatchNorm | SupportNorm) for module in learner.modules())
 
 
 def _with_batch_statistics(learner: MetaLearner) -> list[BatchStatistics]:

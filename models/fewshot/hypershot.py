@@ -13,6 +13,10 @@ classes, and another order gives other answers. Here the order is that of the cl
 whatever order a client lists them in, and answers are the mean over N turns of it, in which every class stands
 once in every place. Renaming a class may still move an answer a little.
 
+"+ finetune" (`finetune_steps`): a copy of the hypernetwork moves down the support loss of a task before it writes,
+so that what is kept for the task is as small as ever; features are those of the encoder, which stays. The paper moves
+the whole model, of which `hyperserve evaluate --finetune` measures what it brings.
+
 Task weights: the target tensors, one set per order, turned so that they read and write class rows; and per class
 row the unit vector of its support mean, without which the tensors say nothing. Deterministic: there is no
 epistemic part. `unknown` is read off the distance to the nearest support, once that is calibrated.
@@ -27,11 +31,13 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
 from models.fewshot.classes import EmbeddedEpisodes, class_sums, cross_entropy, embed_episodes
+from models.fewshot.finetune import Fast, each, support_loss, together, tuned
 from models.fewshot.orders import refuse_other_ways, turns
 from models.hypernets.tensor_heads import TensorHeads
 from models.noise import Noise
@@ -49,6 +55,7 @@ from models.protocol import (
 
 _MOST_HIDDEN = 1 << 24
 """Numbers of one hidden layer [tasks, orders, query, hidden]; more queries are answered in parts."""
+_FINETUNE_LR = 1e-4
 
 
 class HyperShotConfig(BaseModel):
@@ -68,6 +75,10 @@ class HyperShotConfig(BaseModel):
     train_on_support: bool = True
     orders: int | None = Field(default=None, ge=1)
     """Orders of the classes that answers are averaged over; None is all `ways` turns."""
+    finetune_steps: int | None = Field(default=None, ge=1, le=100)
+    """Steps down the support loss, with a copy of the hypernetwork for each task, before it writes; None is none."""
+    finetune_lr: float | None = Field(default=None, gt=0)
+    """Of Adam; None is 1e-4, as published."""
 
     @model_validator(mode="after")
     def _orders_are_turns(self) -> HyperShotConfig:
@@ -102,9 +113,23 @@ class HyperShot(MetaLearner):
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)
-        return self._adapt(support, self.config.orders or self.config.ways)
+        orders, steps = self.config.orders or self.config.ways, self.config.finetune_steps
+        if steps is None:
+            return self._adapt(support, orders)
+        refuse_other_ways(support, self.config.ways)
+        start: Fast = dict(self.hypernet.named_parameters())
+        found = []
+        for one in each(support):
 
-    def _adapt(self, support: Support, orders: int) -> TaskWeights:
+            def loss(fast: Fast, one: Support = one) -> Tensor:
+                return support_loss(self.predict(self._adapt(one, orders, fast), one.features), one)
+
+            fast = tuned(start, loss, steps, self.config.finetune_lr or _FINETUNE_LR)
+            found.append(self._adapt(one, orders, fast))
+        return together(found)
+
+    def _adapt(self, support: Support, orders: int, fast: Fast | None = None) -> TaskWeights:
+        """`fast` stands in for the parameters of the hypernetwork."""
         refuse_other_ways(support, self.config.ways)
         sums, shots = class_sums(support, support.features)
         rows = F.normalize(sums / shots.clamp_min(1)[..., None], dim=-1)
@@ -112,7 +137,7 @@ class HyperShot(MetaLearner):
         kernel = 1 - rows @ rows.transpose(1, 2)
         kernel = torch.take_along_dim(kernel[:, None], order[..., None], 2)
         kernel = torch.take_along_dim(kernel, order[:, :, None], 3)
-        tensors = self.hypernet(kernel.flatten(2))
+        tensors = functional_call(self.hypernet, fast or {}, (kernel.flatten(2),))
         return TaskWeights(
             task={**self._by_row(tensors, order.argsort(-1)), "terms": task_terms(support.n_way, shots)},
             rows={"support": rows},

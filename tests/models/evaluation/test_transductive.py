@@ -25,7 +25,7 @@ WAY, SHOT, QUERIES = 2, 2, 6
 def hypermaml() -> HyperMAML:
     torch.manual_seed(0)
     learner = HyperMAML(Conv4(Conv4Config(width=4)), HyperMAMLConfig(ways=WAY, hidden=8)).eval()
-    torch.nn.init.normal_(learner.universal.weight, std=100.0)
+    torch.nn.init.normal_(learner.hypernet.tails["delta"].weight)
     return learner
 
 
@@ -79,7 +79,7 @@ def test_a_network_that_adapts_measures_the_queries_asked() -> None:
             for name, value in weights.task.items()
             if name.startswith("network.")
         }
-        features = learner.inner.features(own, query[0])[0]
+        features = learner.inner.features(own, query[0])
         logits = features @ weights.rows["weight"][0].T + weights.rows["bias"][0]
     assert_close(answer(Transductive(learner), support, query)[0], logits.log_softmax(-1))
 
