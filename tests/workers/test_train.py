@@ -56,11 +56,11 @@ class Workplace:
         self.reports: list[Mapping[str, Any]] = []
         self.learner = new_id("lrn")
 
-    async def upload(self, data: bytes) -> Dataset:
+    async def upload(self, data: bytes, media_type: str = "application/x-npz") -> Dataset:
         service = DatasetService(self.database, self.blobs, Spool(Path(), most=0, at_once=0, seconds=0))
         with tempfile.TemporaryFile() as file:
             file.write(data)
-            found = Upload(file, len(data), hashlib.sha256(data).hexdigest(), "application/x-npz")
+            found = Upload(file, len(data), hashlib.sha256(data).hexdigest(), media_type)
             return await service.create("default", found, "points")
 
     async def begin(self, dataset: Dataset) -> None:
@@ -151,7 +151,7 @@ def test_pictures_make_a_learner_of_colours_where_that_is_asked(place: Workplace
     }
 
     async def work() -> None:
-        dataset = await place.upload(zipped(members).getvalue())
+        dataset = await place.upload(zipped(members).getvalue(), "application/zip")
         await place.begin(dataset)
         context = place.context(dataset.id, method="protonet", hparams={}, encoder="conv4-rgb", steps=1)
         await place.publish(await run(context))
