@@ -52,7 +52,7 @@ _READY = "5 ways, 5 shots, fp32, in process; from pictures with the encoder, and
 def main(
     peers: Annotated[Path | None, typer.Option(help="Folder with easyfsl and learn2learn.")] = None,
     rounds: Annotated[int, typer.Option(help="Rounds at most.")] = 15,
-    seconds: Annotated[float, typer.Option(help="Processor seconds of one comparison, about.")] = 2.0,
+    seconds: Annotated[float, typer.Option(help="Processor seconds of one comparison, about.")] = 1.0,
     write: Annotated[Path | None, typer.Option(help="Folder for cost.json and cost.md.")] = None,
 ) -> None:
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def main(
     if peers is not None:
         libraries = Peers(peers)
         for name, compared in (("training", comparisons.training), ("readiness", comparisons.readiness)):
-            found[name] = [asdict(ratio) for ratio in compared(libraries, rounds, 4 * seconds)]
+            found[name] = [asdict(ratio) for ratio in compared(libraries, rounds, 8 * seconds)]
     found["load"] = f"{before:.1f} before, {os.getloadavg()[0]:.1f} after"
     typer.echo(_markdown(found))
     if write is not None:
