@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, insert, inspect, select, text
 
 from app.db.migrate import (
     DatabaseAwayError,
@@ -19,7 +20,8 @@ from app.db.migrate import (
     sync_url,
     upgrade,
 )
-from app.db.tables import REVISION, Base
+from app.db.tables import REVISION, Base, ExampleRow, TaskRow, VersionExampleRow, VersionRow
+from app.db.types import now
 from app.settings import Settings
 from tests.servers.postgres import Databases, Postgres
 
@@ -55,6 +57,44 @@ def test_up_and_down(url: str) -> None:
     assert tables(url) == {"alembic_version"}
     upgrade(url)
     assert tables(url) >= TABLES
+
+
+def test_tasks_of_values_go_with_their_revision_and_others_stay(url: str) -> None:
+    upgrade(url)
+    engine = create_engine(sync_url(url))
+    with engine.begin() as connection:
+        for name, target in (("valued", 2), ("labelled", None)):
+            common = {"tenant": "t", "task_id": name, "created_at": now()}
+            version = {"number": 1, "learner": "l", "learner_digest": "d", "seed": 1, "shape": [1]}
+            rows: list[tuple[type[Base], dict[str, Any]]] = [
+                (TaskRow, {"id": name, "tenant": "t", "current": 1}),
+                (
+                    VersionRow,
+                    {"id": f"v-{name}", "classes": [], "shots": [1], "target": target} | version | common,
+                ),
+                (
+                    ExampleRow,
+                    {"id": f"e-{name}", "label": "", "kind": "vector", "blob": "0" * 64}
+                    | {"target": target and [0.1, 2.0]}
+                    | common,
+                ),
+                (
+                    VersionExampleRow,
+                    {"version_id": f"v-{name}", "position": 0, "example_id": f"e-{name}", "tenant": "t"},
+                ),
+            ]
+            for table, row in rows:
+                connection.execute(insert(table), row)
+        kept = connection.execute(select(ExampleRow.target).order_by(ExampleRow.id)).scalars().all()
+        assert kept == [None, [0.1, 2.0]]
+    engine.dispose()
+    command.downgrade(alembic_config(url), "0002")
+    with create_engine(sync_url(url)).begin() as connection:
+        for table in ("tasks", "versions", "examples", "version_examples"):
+            column = "version_id" if table == "version_examples" else "id"
+            (left,) = connection.execute(text(f"SELECT {column} FROM {table}")).scalars()
+            assert left.endswith("labelled")
+    command.downgrade(alembic_config(url), "base")
 
 
 def test_every_table_has_a_tenant() -> None:

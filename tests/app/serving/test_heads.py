@@ -46,6 +46,11 @@ def test_a_huge_task_runs_apart_from_many_small_ones() -> None:
     assert sorted(len(batch) for batch in batches) == [1, 100]
 
 
+def test_tasks_without_classes_are_cut_by_their_examples() -> None:
+    batches = cut([job(0, 20_000), *(job(0, 1) for _ in range(100))])
+    assert sorted(len(batch) for batch in batches) == [1, 100]
+
+
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1, max_size=40))
 def test_padding_at_most_doubles_the_work(sizes: list[tuple[int, int]]) -> None:
     jobs = [job(*size) for size in sizes]

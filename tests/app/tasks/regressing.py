@@ -21,7 +21,7 @@ def save(
 ) -> None:
     """An untrained learner of values."""
     spec: dict[str, object] = {"kind": "vector", "dim": dim}
-    hparams: dict[str, object] = {"dim": dim, "target": target, "width": 16}
+    hparams: dict[str, object] = {"dim": dim, "target": target}
     save_learner(folder, "identity", {}, spec, seed=seed, method=method, method_hparams=hparams)
 
 
