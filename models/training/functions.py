@@ -67,9 +67,11 @@ def train(
         input=VectorInput(dim=family.dim),
     )
     learner = build(config)
-    if learner.traits.kind != "regression":
+    described = learner.config
+    assert isinstance(described, ValueConfig)
+    if (described.dim, described.target) != (family.dim, family.target):
         raise RecipeError(
-            f"{recipe.method} tells classes apart; {recipe.dataset} needs a method of regression"
+            f"functions of {recipe.dataset} are from {family.dim} to {family.target} numbers (dim, target)"
         )
     sampler = FunctionSampler(family, recipe.functions, recipe.train.seed)
     trainer = GradientTrainer(learner, sampler, None, recipe.train, folder)
