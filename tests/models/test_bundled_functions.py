@@ -15,7 +15,7 @@ ZOO = Path(__file__).parents[2] / "models" / "zoo"
 MAX_BYTES = 1 << 20
 BUNDLED = {"sinusoid": "bayes-linear", "sinusoid-maml": "maml-regression", "sinusoid-cnp": "cnp-regression"}
 STRETCH = 0.53
-"""Mean squared error after 10 shots and one inner step that is remembered of Meta-SGD (1707.09835); of MAML it is 0.77."""
+"""Error after 10 shots and one inner step, as Meta-SGD (1707.09835) is remembered; MAML has 0.77 there."""
 
 
 def error(name: str, shot: int) -> float:
