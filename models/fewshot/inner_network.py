@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.encoders.base import Encoder, EncoderConfig
@@ -43,20 +42,24 @@ class SupportNorm(nn.Module):
     def told(self) -> bool:
         return self.mean.numel() > 0
 
-    def affine(self) -> tuple[Float[Tensor, "channels"], Float[Tensor, "channels"]]:
-        """Scale and shift under the statistics told."""
-        scale = self.weight * (self.var + self.eps).rsqrt()
-        return scale, self.bias - self.mean * scale
+    def affine(
+        self, mean: Float[Tensor, "channels"], var: Float[Tensor, "channels"]
+    ) -> tuple[Float[Tensor, "channels"], Float[Tensor, "channels"]]:
+        """Scale and shift under these statistics."""
+        scale = self.weight * (var + self.eps).rsqrt()
+        return scale, self.bias - mean * scale
 
     def forward(self, x: Float[Tensor, "n channels *space"]) -> Float[Tensor, "n channels *space"]:
+        mean, var = self.mean, self.var
         if not self.told:
+            # In plain arithmetic: under vmap, second derivatives of torch's own batch_norm are wrong (2.13).
+            dims = [0, *range(2, x.ndim)]
+            wide = x.to(self.weight.dtype)
+            mean, var = wide.mean(dims), wide.var(dims, unbiased=False)
             if self.mean.ndim > 1:
-                dims = [0, *range(2, x.ndim)]
                 # Seen by the caller of `functional_call`, which hands changed buffers back; the module keeps nothing.
-                wide = x.float()
-                self.mean, self.var = wide.mean(dims), wide.var(dims, unbiased=False)
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
-        scale, shift = self.affine()
+                self.mean, self.var = mean, var
+        scale, shift = self.affine(mean, var)
         shape = (-1, *[1] * (x.ndim - 2))
         return x * scale.view(shape) + shift.view(shape)
 
@@ -79,10 +82,11 @@ class _Folding(nn.Sequential):
 def _folded(
     conv: nn.Conv2d, norm: SupportNorm, x: Float[Tensor, "n in height width"]
 ) -> Float[Tensor, "n out h w"]:
-    scale, shift = norm.affine()
+    scale, shift = norm.affine(norm.mean, norm.var)
     if conv.bias is not None:
         shift = shift + conv.bias * scale
-    return conv._conv_forward(x, conv.weight * scale.view(-1, 1, 1, 1), shift)
+    found: Tensor = conv._conv_forward(x, conv.weight * scale.view(-1, 1, 1, 1), shift)
+    return found
 
 
 class InnerNetwork(Encoder):
@@ -124,7 +128,7 @@ class InnerNetwork(Encoder):
     def _called(self, tensors: Fast, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
         with torch.autocast(x.device.type, self.compute_dtype, enabled=self.compute_dtype is not None):
             found: Tensor = functional_call(self.network, tensors, (x,), strict=True)
-        return found.float()
+        return found.to(x.dtype)
 
     def _untold(self, shape: tuple[int, ...], x: Tensor) -> Fast:
         return {name: x.new_empty(shape) for name, _ in self.network.named_buffers()}

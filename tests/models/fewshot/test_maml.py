@@ -251,7 +251,7 @@ def test_task_by_task_and_all_at_once_are_the_same(order: str) -> None:
             )
             answer = learner.predict(weights, episodes.query_x).log_probs
         found[together] = (total.detach(), gradients, dict(weights.task), answer)
-    assert_close(found[True], found[False], atol=1e-5, rtol=1e-5)
+    assert_close(found[True], found[False], atol=1e-5, rtol=1e-4)
 
 
 def test_whole_networks_run_in_turn_on_a_cpu_and_together_on_a_gpu() -> None:
