@@ -35,7 +35,7 @@ def training(peers: Peers, rounds: int, most_seconds: float) -> list[Ratio]:
     """Episodes in training: 5 ways, 1 shot, 15 queries; the same tensors to both."""
     batch = episodes(TRAINED, SHOTS, QUERIES)
     inner: dict[str, object] = {"ways": WAY, "steps": STEPS, "inner_lr": INNER_LR}
-    lines = {
+    lines: dict[str, tuple[str, Contender, dict[str, object]]] = {
         "protonet": ("easyfsl ProtoNet", peers.protonet(batch), {}),
         "maml": ("learn2learn MAML", peers.maml(batch, STEPS), {**inner, "adapts": "all"}),
         "anil": ("learn2learn ANIL", peers.anil(batch, STEPS), inner),
@@ -45,11 +45,11 @@ def training(peers: Peers, rounds: int, most_seconds: float) -> list[Ratio]:
         method = "protonet" if name == "protonet" else "maml"
         contenders: dict[str, Contender] = {
             other: peer,
-            f"{name} fp32": ours(batch, method, at_once=TRAINED, **hparams),
-            f"{name} bf16": ours(batch, method, at_once=TRAINED, bf16=True, **hparams),
+            f"{name} fp32": ours(batch, method, hparams, at_once=TRAINED),
+            f"{name} bf16": ours(batch, method, hparams, at_once=TRAINED, bf16=True),
         }
         if name == "protonet":
-            contenders[f"{name} fp32, a step per episode"] = ours(batch, method, at_once=1, **hparams)
+            contenders[f"{name} fp32, a step per episode"] = ours(batch, method, hparams, at_once=1)
         turns = take_turns(contenders, rounds, most_seconds)
         found += [_ratio(turns, own, other, TRAINED, 2.0) for own in list(contenders)[1:]]
     return found

@@ -107,7 +107,7 @@ class Peers:
 
 
 def ours(
-    episodes: Episodes, method: str, *, at_once: int, bf16: bool = False, **hparams: object
+    episodes: Episodes, method: str, hparams: dict[str, object], *, at_once: int, bf16: bool = False
 ) -> Contender:
     """Our training step on `at_once` episodes at a time, as `models.training.gradient` takes it."""
     learner = learner_of(method, **hparams).train()
