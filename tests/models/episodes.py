@@ -139,6 +139,16 @@ def vectors(rng: torch.Generator, ways: tuple[int, int] = (2, 5)) -> Task:
     return _classes(rng, means, examples, shots)
 
 
+def axes(rng: torch.Generator, ways: tuple[int, int] = (2, 5)) -> Task:
+    """2 to 5 classes on axes of their own in 8 dimensions, hardly noisy, 1 to 4 shots: only recall is hard."""
+    means = 2.0 * torch.eye(8)[torch.randperm(8, generator=rng)[: _way_and_stranger(rng, ways)]]
+    shots = [_whole(rng, 1, 4) for _ in means]
+    examples = [
+        mean + 0.1 * torch.randn(shot + 3, 8, generator=rng) for mean, shot in zip(means, shots, strict=True)
+    ]
+    return _classes(rng, means, examples, shots)
+
+
 def glyphs(rng: torch.Generator, ways: tuple[int, int] = (2, 4)) -> Task:
     """2 to 4 classes of blots on 28×28, each example shifted and noisy, 1 to 3 shots."""
     coarse = torch.rand(_way_and_stranger(rng, ways), 1, 5, 5, generator=rng)
