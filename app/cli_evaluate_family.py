@@ -60,8 +60,10 @@ def zoo() -> Iterator[Artifact]:
 
 def family_page(result: dict[str, Any], plots: Path | None) -> str:
     """The page of a family, with a reliability diagram of each stochastic learner beside the path `plots`."""
+    if plots is None:
+        return page(result, [])
     pictures = []
-    for row in () if plots is None else result["family"]:
+    for row in result["family"]:
         if row["cells"][0]["epistemic"] is None:
             continue
         picture = plots.with_name(f"{plots.name}-{row['learner']}.png")

@@ -115,7 +115,9 @@ def test_saved_and_loaded_answers_bitwise(case: Case, tasks: list[Task], tmp_pat
 
 
 @each_case
-def test_pitfall_02_weights_packed_and_unpacked_answer_bitwise(learner: MetaLearner, tasks: list[Task]) -> None:
+def test_pitfall_02_weights_packed_and_unpacked_answer_bitwise(
+    learner: MetaLearner, tasks: list[Task]
+) -> None:
     weights = adapt(learner, tasks[0])
     again, _ = unpack(pack(weights, Header("", tasks[0].labels, tasks[0].seed)))
     bitwise(dict(tensors(weights)), dict(tensors(again)))

@@ -53,7 +53,9 @@ def ask(client: httpx.Client, examples: dict[str, Any], queries: list[list[float
 
 @pytest.mark.parametrize("way", [2, 3, 5, 6])
 @pytest.mark.parametrize("path", ["/v1/tasks", "/v1/predict"])
-def test_pitfall_05_another_way_is_refused_and_told_who_takes_it(fixed: httpx.Client, way: int, path: str) -> None:
+def test_pitfall_05_another_way_is_refused_and_told_who_takes_it(
+    fixed: httpx.Client, way: int, path: str
+) -> None:
     body = {"learner": "fours", "support": support(*CLASSES[:way])}
     if path == "/v1/predict":
         body["queries"] = [[0.0, 0.0, 1.0]]
