@@ -27,12 +27,12 @@ class Head:
     seed: int
     classes: tuple[str, ...]
     shape: tuple[int, ...]
-    target: int | None = None
-    """Length of a target; None where examples have labels."""
     revision: int = 1
     """Counts the changes of the task."""
     instead_of: int | None = None
     """Number of the version that it stands for, whose learner was replaced."""
+    target: int | None = None
+    """Length of a target; None where examples have labels."""
 
     @property
     def kind(self) -> TaskKind:

@@ -21,12 +21,14 @@ def test_list(client: httpx.Client) -> None:
     page = client.get("/v1/learners").json()
     assert page["next_cursor"] is None
     learners = {learner["name"]: learner for learner in page["items"]}
-    assert list(learners) == ["glyphs", "triples", "vectors"]
     assert {name: learner["default"] for name, learner in learners.items()} == {
         "glyphs": True,
+        "pairs": False,
+        "sinusoid": True,
         "triples": False,
         "vectors": True,
     }
+    assert list(learners) == sorted(learners)
     glyphs = learners["glyphs"]
     assert (glyphs["method"], glyphs["status"], len(glyphs["digest"])) == ("protonet", "ready", 16)
     assert glyphs["input"]["kind"] == "image"
@@ -37,9 +39,9 @@ def test_list(client: httpx.Client) -> None:
 
 def test_pages(client: httpx.Client) -> None:
     first = client.get("/v1/learners?limit=2").json()
-    assert [learner["name"] for learner in first["items"]] == ["glyphs", "triples"]
-    second = client.get("/v1/learners", params={"limit": 2, "cursor": first["next_cursor"]}).json()
-    assert [learner["name"] for learner in second["items"]] == ["vectors"]
+    assert [learner["name"] for learner in first["items"]] == ["glyphs", "pairs"]
+    second = client.get("/v1/learners", params={"limit": 3, "cursor": first["next_cursor"]}).json()
+    assert [learner["name"] for learner in second["items"]] == ["sinusoid", "triples", "vectors"]
     assert second["next_cursor"] is None
     error(client.get("/v1/learners?cursor=Z"), 422, "bad_cursor", "/cursor")
     error(client.get("/v1/learners?limit=0"), 422, "out_of_range", "/limit", 1)
@@ -68,7 +70,7 @@ def test_those_of_a_folder_are_not_the_apis_to_delete(client: httpx.Client) -> N
 def test_learners_in_the_data_folder_stand_beside_the_others(zoo: Path, tmp_path: Path) -> None:
     save_learner(tmp_path / "mine", "identity", {}, {"kind": "vector"})
     learners = Learners.load((zoo, tmp_path), {}, "cpu")
-    assert list(learners.artifacts) == ["glyphs", "mine", "triples", "vectors"]
+    assert list(learners.artifacts) == ["glyphs", "mine", "pairs", "sinusoid", "triples", "vectors"]
 
 
 async def start(settings: Settings) -> None:

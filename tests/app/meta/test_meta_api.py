@@ -24,6 +24,7 @@ def test_limits(client: httpx.Client) -> None:
         "samples": 256,
         "label_characters": 200,
         "vector_length": 8_192,
+        "target_length": 256,
         "text_characters": 8_192,
         "image_bytes": 20_971_520,
         "image_pixels": 40_000_000,

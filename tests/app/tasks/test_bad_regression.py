@@ -42,13 +42,12 @@ def test_not_json(client: httpx.Client, number: str) -> None:
     problem(post(client, text), 400, "not_json_number")
 
 
-@pytest.mark.parametrize("number", ["1e999", "1" * 40])
-def test_numbers_that_no_document_holds(client: httpx.Client, number: str) -> None:
-    text = f'{{"kind": "regression", "support": [{{"input": [0], "target": [{number}]}}]}}'
+def test_a_number_that_no_document_holds(client: httpx.Client) -> None:
+    text = '{"kind": "regression", "support": [{"input": [0], "target": [1e999]}]}'
     problem(post(client, text), 400, "number_out_of_range")
 
 
-@pytest.mark.parametrize("number", [1e39, -1e300])
+@pytest.mark.parametrize("number", [1e39, -1e300, 10**40])
 def test_huge_targets(client: httpx.Client, number: float) -> None:
     support = [PAIR, {**PAIR, "target": [0.0, number]}]
     error(refused(client, support), 422, "not_finite", "/support/1/target", LARGEST)
