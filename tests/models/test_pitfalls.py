@@ -2,7 +2,7 @@
 
 | number | pitfall | where |
 |---|---|---|
-| 1 | answers depend on other queries | `test_contract`, `fewshot/test_maml`, `evaluation/test_transductive` |
+| 1 | answers depend on other queries | `test_contract`, `fewshot/test_maml_network`, `evaluation/test_transductive` |
 | 2 | cached weights answer otherwise than fresh ones | `test_contract` |
 | 3 | HyperShot's tensors without its supports | `fewshot/test_hypershot`, `test_bayeshypershot` |
 | 4 | order and names of classes | `test_contract`, `evaluation/test_cells`, each method |
