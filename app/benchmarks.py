@@ -8,8 +8,8 @@ from typing import Any
 from app.asked import Asked
 from app.cli_evaluate_family import omniglot_emnist
 from app.cli_train import console
-from models.data import cifarfs, files, mnist, omniglot
-from models.data.dataset import DatasetError, model_input
+from models.data import cifarfs, emnist, files, mnist, omniglot
+from models.data.dataset import ClassDataset, DatasetError, model_input
 from models.data.functions import Completion
 from models.evaluation import bayes_by_backprop, lake
 from models.evaluation import cifarfs as cifarfs_protocol
@@ -38,15 +38,25 @@ def _vectors(asked: Asked) -> dict[str, Any]:
 
 
 def _compare(asked: Asked) -> dict[str, Any]:
+    return _compared(asked, "Omniglot test characters", omniglot.load(asked.data, "test"))
+
+
+def _compare_emnist(asked: Asked) -> dict[str, Any]:
+    return _compared(asked, "EMNIST test characters", emnist.load(asked.file("EMNIST as an npz"), "test"))
+
+
+def _compared(asked: Asked, characters: str, test: ClassDataset) -> dict[str, Any]:
     found, plan = asked.learners, asked.plan()
     if not found or len(found) % 2:
         raise DatasetError("compare takes learners in pairs, ours first, then the baseline")
+    if any(one.config.input != found[0].config.input for one in found):
+        raise DatasetError("compare takes learners of one input")
     pairs = [(a.learner, b.learner) for a, b in zip(found[::2], found[1::2], strict=True)]
     return {
-        "protocol": "Omniglot test characters, the same tasks for both; differences are ours − baseline",
+        "protocol": f"{characters}, the same tasks for both; differences are ours − baseline",
         "tasks": plan.tasks,
         "training_seeds": len(pairs),
-        "cells": comparison.compare(pairs, omniglot.load(asked.data, "test"), plan.tasks, plan.seed),
+        "cells": comparison.compare(pairs, test, plan.tasks, plan.seed, found[0].config.input),
     }
 
 
@@ -100,5 +110,6 @@ BENCHMARKS: dict[str, Callable[[Asked], dict[str, Any]]] = {
     "completion": _completion,
     "mann": _mann,
     "compare": _compare,
+    "compare-emnist": _compare_emnist,
     "bayes-by-backprop": _bayes_by_backprop,
 }

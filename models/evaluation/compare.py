@@ -10,16 +10,22 @@ import torch
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, accuracy, answers, embed_all, nll
 from models.evaluation.scores import Estimate
+from models.inputs import InputSpec
 from models.protocol import LearnerError, MetaLearner
 
 WAYS, SHOTS = (2, 5, 10, 20), (1, 2, 5)
 
 
 def compare(
-    pairs: list[tuple[MetaLearner, MetaLearner]], test: ClassDataset, tasks: int, seed: int
+    pairs: list[tuple[MetaLearner, MetaLearner]],
+    test: ClassDataset,
+    tasks: int,
+    seed: int,
+    spec: InputSpec | None = None,
 ) -> list[dict[str, Any]]:
-    """`pairs` are (ours, baseline), one per training seed. Differences are ours − baseline, over all tasks."""
-    inputs = model_input(test)
+    """`pairs` are (ours, baseline), one per training seed, all of one input. Differences are ours − baseline,
+    over all tasks."""
+    inputs = model_input(test, spec)
     features = [
         tuple(embed_all(learner, inputs, test.labels, test.domains) for learner in pair) for pair in pairs
     ]
