@@ -114,7 +114,9 @@ def _plain(value: Any) -> Any:
 
 
 def _vector(value: Input) -> Input:
-    return [value] if _is_number(value) else value
+    # What a loop over a tensor gives: an array of no axes.
+    number = _plain(value) if getattr(value, "ndim", None) == 0 else value
+    return [number] if _is_number(number) else value
 
 
 def _is_number(value: object) -> bool:

@@ -36,6 +36,14 @@ def test_what_targets_may_be(target: object, sent: list[float]) -> None:
     assert json.loads(query_body([0.0], [target])) == {"queries": [{"vector": [0.0]}], "targets": [sent]}
 
 
+@pytest.mark.parametrize("numbers", [np.linspace(0, 1, 3), torch.linspace(0, 1, 3), [0, np.array(0.5), 1.0]])
+def test_a_loop_over_an_array_or_a_tensor_gives_numbers(numbers: Any) -> None:
+    vectors = [{"vector": [0.0]}, {"vector": [0.5]}, {"vector": [1.0]}]
+    assert inputs.queries(numbers) == vectors
+    pairs = inputs.support(list(zip(numbers, numbers, strict=True)))
+    assert pairs == [{"input": x, "target": x["vector"]} for x in vectors]
+
+
 @pytest.mark.parametrize(
     ("pairs", "error", "message"),
     [
