@@ -81,7 +81,10 @@ def test_terminated_it_takes_its_server_along(
     zoo: Path, tmp_path: Path, ending: signal.Signals, status: int
 ) -> None:
     given = {**os.environ, "HYPERSERVE_LEARNERS_DIR": str(zoo), "TMPDIR": str(tmp_path)}
+    # A shell's background job ignores SIGINT, and so would all that it starts.
+    listening = signal.signal(signal.SIGINT, signal.default_int_handler)
     demo = subprocess.Popen(COMMAND, env=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    signal.signal(signal.SIGINT, listening)
     deadline = time.monotonic() + 20
     while not list(tmp_path.glob("*/server.log")):
         assert time.monotonic() < deadline
