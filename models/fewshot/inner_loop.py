@@ -85,6 +85,25 @@ def descend(
         yield fast
 
 
+def plain_gradient(loss: Callable[[Fast], Float[Tensor, ""]]) -> Callable[[Fast], Fast]:
+    """∇loss as `torch.func.grad` has it, by plain autograd, where nothing is under vmap.
+
+    The first call of the functional one imports torch's compiler, which costs a server a second of its start.
+    """
+
+    def gradient_of(fast: Fast) -> Fast:
+        through = torch.is_grad_enabled()
+        with torch.enable_grad():
+            free = {
+                name: value if through and value.requires_grad else value.detach().requires_grad_()
+                for name, value in fast.items()
+            }
+            found = torch.autograd.grad(loss(free), list(free.values()), create_graph=through)
+        return dict(zip(free, found, strict=True))
+
+    return gradient_of
+
+
 def outer_loss(
     steps: Iterator[Fast], importance: list[float], loss: Callable[[Fast], Float[Tensor, "tasks"]]
 ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:

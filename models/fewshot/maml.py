@@ -42,7 +42,7 @@ from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
 from models.fewshot.classes import cross_entropy, embed_episodes, per_log_way
 from models.fewshot.each_task import alike, at_once, each_task, in_order
-from models.fewshot.inner_loop import Fast, InnerLoopConfig, descend, outer_loss
+from models.fewshot.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
 from models.fewshot.inner_network import InnerNetwork
 from models.fewshot.linear import answer, linear_logits, linear_weights
 from models.fewshot.orders import refuse_other_ways
@@ -183,7 +183,8 @@ class Maml(MetaLearner):
 
     def _descend(self, support: Support, steps: int, frozen: bool, first_order: bool) -> Iterator[Fast]:
         """`frozen`: the network's start takes no outer gradient."""
-        gradient_of = grad(lambda fast: self._support_loss(fast, support))
+        differentiated = plain_gradient if self.inner is None else grad
+        gradient_of = differentiated(lambda fast: self._support_loss(fast, support))
         start = self._start(support, frozen)
         return descend(start, gradient_of, self._rate, steps, self.config.clip, first_order=first_order)
 

@@ -26,11 +26,10 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
-from torch.func import grad
 
 from models.bayes.shot_noise import ShotNoise
 from models.encoders.base import Encoder
-from models.fewshot.inner_loop import Fast, InnerLoopConfig, descend, outer_loss
+from models.fewshot.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
 from models.fewshot.values import (
     NO_WAYS,
     ValueConfig,
@@ -119,7 +118,7 @@ class MamlRegression(MetaLearner):
             return squared_error(self._values(fast, support.features), support.targets, support.mask).sum()
 
         start, clip = self._start(len(support.mask)), self.config.clip
-        return descend(start, grad(support_loss), self._rate, steps, clip, first_order=first_order)
+        return descend(start, plain_gradient(support_loss), self._rate, steps, clip, first_order=first_order)
 
     def _rate(self, step: int, name: str) -> Tensor | float:
         if not self.rates:
