@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.encoders.base import Encoder
 from models.inputs import InputSpec
-from models.protocol import LearnerError, MetaLearner
+from models.protocol import LearnerError, MetaLearner, StreamLearner
 
-Module = TypeVar("Module", Encoder, MetaLearner)
+Module = TypeVar("Module", Encoder, MetaLearner, StreamLearner)
 
 
 class RegistryError(LearnerError):
@@ -108,6 +108,13 @@ ENCODERS: Catalogue[Encoder] = Catalogue(
         "conv4-rgb": "models.encoders.conv4_rgb:Conv4Rgb",
         "identity": "models.encoders.identity:Identity",
         "pixels": "models.encoders.pixels:Pixels",
+    },
+)
+STREAMS: Catalogue[StreamLearner] = Catalogue(
+    "stream method",
+    {
+        "hypernetwork": "models.continual.hypernetwork:HyperStream",
+        "analytic": "models.continual.analytic:AnalyticStream",
     },
 )
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 from torch.testing import assert_close
 
+from models.continual.storage import assemble, to_bytes
 from models.predictive import Categorical
 from models.protocol import LearnerError, StreamLearner, StreamVersion
 from models.weights import Header, pack, tensors, unpack
@@ -30,10 +30,14 @@ def data(task: str, seed: int = 0, shots: int = 40) -> tuple[Tensor, Tensor]:
     return MEANS[task][y] + torch.randn(len(y), DIM, generator=torch.Generator().manual_seed(seed)), y
 
 
+def labels(task: str) -> tuple[str, ...]:
+    return tuple(f"{task}/{index}" for index in range(WAYS[task]))
+
+
 def registered(learner: StreamLearner, *tasks: str) -> StreamVersion:
     version = None
     for task in tasks:
-        version = learner.register(version, task, *data(task))
+        version = learner.register(version, task, labels(task), *data(task))
     assert version is not None
     return version
 
@@ -47,17 +51,18 @@ def answer(learner: StreamLearner, version: StreamVersion, task: str) -> Tensor:
 
 def test_a_version_is_a_value(learner: StreamLearner) -> None:
     first = registered(learner, "first")
-    before = {name: value.clone() for name, value in first.tensors.items()}
-    second = learner.register(first, "second", *data("second"))
+    before = {name: value.clone() for name, value in first.own["first"].items()}
+    second = learner.register(first, "second", labels("second"), *data("second"))
     assert (first.number, first.tasks) == (1, ("first",))
     assert (second.number, second.tasks) == (2, ("first", "second"))
-    assert all(before[name].equal(value) for name, value in first.tensors.items())
+    assert all(before[name].equal(value) for name, value in second.own["first"].items())
     assert answer(learner, first, "first").equal(answer(learner, registered(learner, "first"), "first"))
 
 
 def test_a_version_survives_the_disk_bitwise(learner: StreamLearner) -> None:
     version = registered(learner, *WAYS)
-    again = StreamVersion(version.number, version.tasks, load(save(dict(version.tensors))))
+    own = {task: to_bytes(version.own[task]) for task in version.tasks}
+    again = assemble(version.number, version.labels, to_bytes(version.shared), own)
     assert answer(learner, version, "second").equal(answer(learner, again, "second"))
 
 
@@ -86,16 +91,24 @@ def test_order_of_registration_does_not_matter(learner: StreamLearner) -> None:
 
 def test_weights_are_cached_like_any_others(learner: StreamLearner) -> None:
     weights = learner.weights(registered(learner, "first", "second"), "second")
-    labels = tuple(f"second/{index}" for index in range(WAYS["second"]))
-    again, _ = unpack(pack(weights, Header("", labels, seed=0)))
+    again, _ = unpack(pack(weights, Header("", labels("second"), seed=0)))
     assert all(value.equal(dict(tensors(again))[name]) for name, value in tensors(weights))
 
 
 def test_a_stream_task_is_registered_once(learner: StreamLearner) -> None:
     with pytest.raises(LearnerError, match="'first'"):
-        learner.register(registered(learner, "first"), "first", *data("first"))
+        learner.register(registered(learner, "first"), "first", labels("first"), *data("first"))
 
 
 def test_an_unregistered_stream_task_is_refused(learner: StreamLearner) -> None:
     with pytest.raises(LearnerError, match="'third'"):
         learner.weights(registered(learner, "first"), "third")
+
+
+def test_a_forgotten_task_is_dropped_and_the_others_stay(learner: StreamLearner) -> None:
+    version = learner.forget(registered(learner, *WAYS), "second")
+    assert version.tasks == ("first", "third") == tuple(version.own)
+    _, y = data("first", seed=9)
+    assert (answer(learner, version, "first").argmax(1) == y).float().mean() > 0.9
+    with pytest.raises(LearnerError, match="'second'"):
+        learner.forget(version, "second")

@@ -7,6 +7,8 @@ belongs to from all columns.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 
 from models.noise import Noise, label_key
 from models.predictive import Categorical
-from models.protocol import LearnerError, StreamLearner, StreamVersion, TaskPosterior, TaskWeights, Traits
+from models.protocol import LearnerError, Report, StreamLearner, StreamVersion, TaskWeights, Traits
 
 _RIDGE = 1.0
 _SHARPNESS = 8.0
@@ -31,34 +33,56 @@ class RidgeStream(StreamLearner):
         return F.relu(self.lift(x))
 
     def register(
-        self, version: StreamVersion | None, task: str, x: Float[Tensor, "n d"], y: Int[Tensor, "n"]
+        self,
+        version: StreamVersion | None,
+        task: str,
+        labels: tuple[str, ...],
+        x: Float[Tensor, "n d"],
+        y: Int[Tensor, "n"],
+        report: Report | None = None,
     ) -> StreamVersion:
         features = self.embed(x)
-        hot = F.one_hot(y).to(features)
-        gram, cross = features.T @ features, features.T @ hot
-        ways = torch.tensor([hot.shape[1]])
+        hot = F.one_hot(y, len(labels)).to(features)
+        own = {"gram": features.T @ features, "cross": features.T @ hot}
         if version is None:
-            return StreamVersion(1, (task,), {"gram": gram, "cross": cross, "ways": ways})
+            return StreamVersion(1, {task: labels}, {}, {task: own})
         if task in version.tasks:
             raise LearnerError(f"stream task {task!r} is registered already")
-        old = version.tensors
-        tensors = {
-            "gram": old["gram"] + gram,
-            "cross": torch.cat((old["cross"], cross), 1),
-            "ways": torch.cat((old["ways"], ways)),
-        }
-        return StreamVersion(version.number + 1, (*version.tasks, task), tensors)
+        number = version.number + 1
+        return StreamVersion(number, {**version.labels, task: labels}, {}, {**version.own, task: own})
+
+    def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
+        if task not in version.tasks:
+            raise LearnerError(f"stream task {task!r} is not registered")
+        if len(version.tasks) == 1:
+            raise LearnerError(f"stream task {task!r} is the only one")
+        labels = {name: found for name, found in version.labels.items() if name != task}
+        own = {name: found for name, found in version.own.items() if name != task}
+        return StreamVersion(version.number + 1, labels, {}, own)
 
     def weights(self, version: StreamVersion, task: str) -> TaskWeights:
         if task not in version.tasks:
             raise LearnerError(f"stream task {task!r} is not registered")
         rows = self._heads(version)[version.tasks.index(task)]
-        keys = torch.tensor([[label_key(f"{task}/{label}") for label in range(len(rows))]])
+        keys = torch.tensor([[label_key(label) for label in version.labels[task]]])
         return TaskWeights({}, {"row": rows[None]}, torch.tensor([len(rows)]), keys, torch.zeros(1).long())
 
-    def infer(self, version: StreamVersion, features: Float[Tensor, "query width"]) -> TaskPosterior:
-        best = torch.stack([(features @ rows.T).amax(1) for rows in self._heads(version)], 1)
-        return TaskPosterior(version.tasks, (_SHARPNESS * best).softmax(-1))
+    def gate(self, version: StreamVersion) -> TaskWeights:
+        heads = self._heads(version)
+        of = torch.cat([torch.full((len(rows),), index) for index, rows in enumerate(heads)])
+        keys = torch.tensor([[label_key(task) for task in version.tasks]])
+        ways = torch.tensor([len(version.tasks)])
+        return TaskWeights(
+            {"row": torch.cat(heads)[None], "of": of[None]}, {}, ways, keys, torch.zeros(1).long()
+        )
+
+    def posterior(self, gate: TaskWeights, features: Float[Tensor, "batch query width"]) -> Categorical:
+        scores, of = features @ gate.task["row"].transpose(1, 2), gate.task["of"][0]
+        best = [scores[..., of == index].amax(-1) for index in range(int(gate.n_way[0]))]
+        return Categorical((_SHARPNESS * torch.stack(best, -1)).log_softmax(-1))
+
+    def drift(self, version: StreamVersion) -> Mapping[str, float]:
+        return dict.fromkeys(version.tasks, 0.0)
 
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query width"], noise: Noise | None = None
@@ -68,6 +92,7 @@ class RidgeStream(StreamLearner):
 
     def _heads(self, version: StreamVersion) -> tuple[Tensor, ...]:
         """Of each stream task, [way, width]."""
-        gram = version.tensors["gram"]
-        columns = torch.linalg.solve(gram + _RIDGE * torch.eye(len(gram)), version.tensors["cross"])
-        return torch.split(columns.T, version.tensors["ways"].tolist())
+        gram = sum((own["gram"] for own in version.own.values()), torch.zeros(()))
+        cross = torch.cat([own["cross"] for own in version.own.values()], 1)
+        columns = torch.linalg.solve(gram + _RIDGE * torch.eye(len(gram)), cross)
+        return torch.split(columns.T, [len(labels) for labels in version.labels.values()])
