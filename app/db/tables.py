@@ -13,35 +13,21 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
+from app.db.base import DIGEST, ID, LABEL, SLUG, TENANT, VALUES
+from app.db.base import Base as Base
+from app.db.stream_tables import StreamPartRow as StreamPartRow
+from app.db.stream_tables import StreamRow as StreamRow
+from app.db.stream_tables import StreamTaskRow as StreamTaskRow
+from app.db.stream_tables import StreamVersionRow as StreamVersionRow
 from app.db.types import UtcDateTime, now
 
-REVISION = "0003"
+REVISION = "0004"
 """Of `migrations`: where these tables stand."""
-
-ID = String(40)
-TENANT = String(64)
-LABEL = String(200)
-SLUG = String(63)
-DIGEST = String(64)
-VALUES = JSON(none_as_null=True)
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
 
 
 class TaskRow(Base):
@@ -192,7 +178,11 @@ class JobRow(Base):
     """Work for a worker. Who holds the lease publishes, and nobody else: see `app.jobs.repository`."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "tenant", "id"), Index(None, "state", "priority", "run_at"))
+    __table_args__ = (
+        Index(None, "tenant", "id"),
+        Index(None, "state", "priority", "run_at"),
+        Index(None, "lane", "state"),
+    )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     tenant: Mapped[str] = mapped_column(TENANT)
@@ -200,6 +190,8 @@ class JobRow(Base):
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
     subject: Mapped[str | None] = mapped_column(String(128))
     """What the job works on, such as learners/<name>."""
+    lane: Mapped[str | None] = mapped_column(ID)
+    """Jobs of one lane run one at a time and in their order: the id of what they change."""
     state: Mapped[str] = mapped_column(String(16), default="queued")
     """queued, running, succeeded, failed, cancelled or dead."""
     priority: Mapped[int] = mapped_column(Integer, default=0)
@@ -261,7 +253,7 @@ class ChangeRow(Base):
     at: Mapped[int] = mapped_column(BigInteger)
     """Milliseconds of the database's clock."""
     kind: Mapped[str] = mapped_column(String(16))
-    """task, purge, learner or job."""
+    """task, purge, learner, stream or job."""
     subject: Mapped[str] = mapped_column(String(128))
     detail: Mapped[list[str]] = mapped_column(JSON)
     """Of a purge, the ids of the versions that are gone."""

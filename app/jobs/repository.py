@@ -34,14 +34,15 @@ from app.db.clock import now_ms
 from app.db.tables import JobRow
 from app.db.types import now
 from app.ids import new_id
+from app.jobs.lanes import ACTIVE as ACTIVE
+from app.jobs.lanes import State as State
+from app.jobs.lanes import behind, last_in
 
 if TYPE_CHECKING:
     from hyperserve.types import Job
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"]
 Document = dict[str, Any]
 Effect = Callable[[AsyncSession], Awaitable[None]]
-ACTIVE: tuple[State, ...] = ("queued", "running")
 MAX_ATTEMPTS = 3
 LOST = {"code": "worker_lost", "detail": "The process that ran the job was lost at every attempt."}
 _SPENT = JobRow.attempt >= JobRow.max_attempts
@@ -77,10 +78,15 @@ async def enqueue(
     subject: str | None = None,
     max_attempts: int = MAX_ATTEMPTS,
     priority: int = 0,
+    lane: str | None = None,
 ) -> JobRow:
-    """A new job, visible to workers when the caller's transaction commits."""
+    """A new job, visible to workers when the caller's transaction commits.
+
+    Jobs of one lane run one at a time, in the order of their transactions, if those hold a lock that they share.
+    """
     values = {"id": new_id("job"), "tenant": tenant, "kind": kind, "payload": payload, "subject": subject}
-    settings = {"max_attempts": max_attempts, "priority": priority, "run_at": now_ms()}
+    run_at = now_ms() if lane is None else last_in(lane)
+    settings = {"max_attempts": max_attempts, "priority": priority, "run_at": run_at, "lane": lane}
     statement = insert(JobRow).values(**values, **settings).returning(JobRow)
     job = (await session.scalars(statement)).one()
     await record(session, Change(tenant, "job", job.id))
@@ -238,7 +244,7 @@ def job_answer(row: JobRow) -> Job:
 
 
 def _waiting(kinds: Collection[str] | None) -> ColumnElement[bool]:
-    due = (JobRow.state == "queued") & (JobRow.run_at <= now_ms())
+    due = (JobRow.state == "queued") & (JobRow.run_at <= now_ms()) & (JobRow.lane.is_(None) | ~behind())
     return due if kinds is None else due & JobRow.kind.in_(kinds)
 
 
