@@ -3,10 +3,11 @@
 The block is cut into slabs; a slab belongs to one line width at a time and is carved into lines of exactly
 that width, so a 5-way task costs five rows beside a 150-way one and learners of any shape share the memory.
 Least recently used tasks make room; a task in use (pinned) never does. Freed lines are zeroed.
-Slab 0 stays zero: padding is gathered from it.
+Slab 0 stays zero: padding is gathered from it. What belongs to a task as a whole and is wider than a slab (1/64 of
+the arena), such as a generated network, lies in several lines, its pages.
 
-A task that does not fit even an empty arena, or whose widest line exceeds a slab (1/64 of the arena), is
-declined: the caller serves it without keeping it.
+A task that does not fit even an empty arena, or whose class row exceeds a slab, is declined: the caller serves
+it without keeping it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.serving.packing import WORD, Layout, Packed
 from app.serving.slabs import Slabs
 from models.protocol import TaskWeights
 
 _SLABS = 64
+_PAGES = 8
+"""Pages to a slab at least, so that little of it is left over."""
 
 
 @dataclass(eq=False, slots=True)
@@ -36,7 +39,8 @@ class Entry:
     layout: Layout
     seed: int
     rows: Int64[np.ndarray, "way"]
-    task: Int64[np.ndarray, "one"]
+    task: Int64[np.ndarray, "pages"]
+    page_words: int
     pins: int = 0
     gone: bool = False
 
@@ -46,7 +50,7 @@ class Entry:
 
     @property
     def nbytes(self) -> int:
-        return WORD * (self.rows.size * self.layout.row_words + self.task.size * self.layout.task_words)
+        return WORD * (self.rows.size * self.layout.row_words + self.task.size * self.page_words)
 
 
 class Arena:
@@ -125,7 +129,8 @@ class Arena:
         layout = sources[0].layout
         ways = [source.way for source in sources]
         starts = np.zeros((len(sources), max(ways)), dtype=np.int64)
-        task_starts = np.zeros((len(sources), 1 if layout.task_words else 0), dtype=np.int64)
+        page_words, pages = self._pages(layout)
+        task_starts = np.zeros((len(sources), pages), dtype=np.int64)
         loose = []
         for index, (source, way) in enumerate(zip(sources, ways, strict=True)):
             if isinstance(source, Packed):
@@ -134,13 +139,21 @@ class Arena:
                 starts[index, :way] = source.rows
                 task_starts[index] = source.task
         rows = self._lines(layout.row_words, starts)
-        task = self._lines(layout.task_words, task_starts)
+        task = self._lines(page_words, task_starts).view(len(sources), -1)[:, : layout.task_words]
         for index, packed in loose:
             rows[index, : packed.way] = packed.rows
             task[index] = packed.task
         n_way = torch.from_numpy(np.array(ways)).to(self.device)
         seed = torch.from_numpy(np.array([source.seed for source in sources])).to(self.device)
-        return layout.unpack(rows, task.view(len(sources), layout.task_words), n_way, seed)
+        return layout.unpack(rows, task, n_way, seed)
+
+    def _pages(self, layout: Layout) -> tuple[int, int]:
+        """Words of a line of the task as a whole, and how many such lines it takes."""
+        words, most = layout.task_words, self._slabs.words
+        if words <= most:
+            return words, 1 if words else 0
+        pages = -(-words // max(1, most // _PAGES))
+        return -(-words // pages), pages
 
     def _table(self, width: int) -> Int64[Tensor, "start width"]:
         """Any `width` words by their start: an overlapping view, in which one index finds any line."""
@@ -154,8 +167,9 @@ class Arena:
         return self._table(width).index_select(0, index).view(*starts.shape, width)
 
     def _place(self, key: str, weights: Packed) -> Entry | None:
-        layout, way = weights.layout, weights.way
-        needs = [(layout.row_words, way), (layout.task_words, 1 if layout.task_words else 0)]
+        layout = weights.layout
+        page_words, pages = self._pages(layout)
+        needs = [(layout.row_words, weights.way), (page_words, pages)]
         if not self._slabs.could_hold(needs):
             return None
         starts: list[Int64[np.ndarray, "lines"]] = []
@@ -165,11 +179,14 @@ class Arena:
                     self._slabs.give_back(taken, freed)
                 return None
             starts.append(self._slabs.take(width, lines))
-        for (width, _), at, words in zip(needs, starts, (weights.rows, weights.task[None]), strict=True):
+        padded = nn.functional.pad(weights.task, (0, page_words * pages - layout.task_words))
+        for (width, _), at, words in zip(
+            needs, starts, (weights.rows, padded.view(pages, page_words)), strict=True
+        ):
             if at.size:
                 self._table(width).index_copy_(0, torch.from_numpy(at).to(self.device), words.to(self.device))
         rows, task = starts
-        return Entry(key, layout, weights.seed, rows, task)
+        return Entry(key, layout, weights.seed, rows, task, page_words)
 
     def _make_room(self, width: int, lines: int) -> bool:
         """Evicts until `lines` lines of `width` are free. False when all that remains is in use."""
@@ -184,7 +201,7 @@ class Arena:
 
     def _casualties(self, victim: Entry, width: int) -> list[Entry]:
         """Lines of another width help only as a whole slab, so the victim takes its slab's tasks along."""
-        if width in (victim.layout.row_words, victim.layout.task_words):
+        if width in (victim.layout.row_words, victim.page_words):
             return [victim]
         slabs = self._slabs_of(victim)
         neighbours = self._residents[min(slabs)] if slabs else {victim}
@@ -194,7 +211,7 @@ class Arena:
         self.bytes_used -= entry.nbytes
         for slab in self._slabs_of(entry):
             self._residents[slab].discard(entry)
-        for width, starts in ((entry.layout.row_words, entry.rows), (entry.layout.task_words, entry.task)):
+        for width, starts in ((entry.layout.row_words, entry.rows), (entry.page_words, entry.task)):
             if starts.size:
                 self._table(width).index_fill_(0, torch.from_numpy(starts).to(self.device), 0)
                 self._slabs.give_back(width, starts)

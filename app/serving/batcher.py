@@ -186,7 +186,7 @@ class Batcher:
             elif isinstance(value, TaskWeights):
                 outcomes.append(Adapted(value, job.features.cpu().numpy(), job.timing | {"adapt": spent}))
             else:
-                outcomes.append(Answers(value, job.timing | {"predict": spent}))
+                outcomes.append(Answers(value, job.timing | {"predict": spent}, job.features))
         return outcomes
 
     def _drop(self, jobs: Sequence[Job]) -> None:

@@ -7,7 +7,7 @@ owner, once for all who wait, and kept if there is room.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from app.serving.batcher import Batcher
 from app.serving.errors import UnknownLearner
 from app.serving.jobs import AdaptJob, Job, PredictJob
 from app.serving.packing import Packed
-from app.serving.served import Served
+from app.serving.served import Asked, Served
 from app.serving.tiers import Tiers
 from app.serving.types import Adapted, Answers, Load, SupportSet
 from app.telemetry.spans import span
@@ -115,19 +115,23 @@ class Engine:
     async def predict(
         self,
         key: str,
-        learner: str,
+        learner: str | Asked,
         x: Float32[np.ndarray, "q *input"],
         *,
         samples: int,
         regenerate: Regenerate,
     ) -> Answers:
         """Answers by the weights under `key`. At a miss `regenerate` runs once for all who wait."""
-        served = self._find(learner)
-        queries = _tensor(x)
-        source: Entry | Packed | None = self._arena.pin(key)
-        self._tiers.count("l1", "miss" if source is None else "hit")
-        source = source or await self._fetch(key, regenerate)
-        return await self._predict(served, key, source, queries, samples)
+        served = learner if isinstance(learner, Asked) else self._find(learner)
+        source = await self._source(key, regenerate)
+        return await self._predict(served, key, source, _tensor(x), samples)
+
+    async def predict_embedded(
+        self, key: str, served: Asked, features: Float[Tensor, "q *feature"], *, regenerate: Regenerate
+    ) -> Answers:
+        """The same by features, which lie on the device."""
+        source = await self._source(key, regenerate)
+        return await self._predict(served, key, source, features[:0], 0, [features])
 
     async def predict_once(
         self, learner: str, weights: TaskWeights, x: Float32[np.ndarray, "q *input"], *, samples: int
@@ -151,6 +155,12 @@ class Engine:
         for key in {*self._flights, *self._arena.keys()}:
             self.evict(key)
 
+    def evict_all(self, prefix: str) -> None:
+        """Forgets the keys that begin so."""
+        for key in {*self._flights, *self._arena.keys()}:
+            if key.startswith(prefix):
+                self.evict(key)
+
     def holds(self, key: str) -> bool:
         return self._arena.holds(key)
 
@@ -166,18 +176,25 @@ class Engine:
             seed=support.seed,
         )
 
+    async def _source(self, key: str, regenerate: Regenerate) -> Entry | Packed:
+        source = self._arena.pin(key)
+        self._tiers.count("l1", "miss" if source is None else "hit")
+        return source or await self._fetch(key, regenerate)
+
     async def _predict(
         self,
-        served: Served,
+        served: Asked,
         lane: object,
         source: Entry | Packed,
         x: Float[Tensor, "q *input"],
         samples: int,
+        embedded: Sequence[Float[Tensor, "q *feature"]] = (),
     ) -> Answers:
         job = PredictJob(
             served=served,
             lane=lane,
             x=x,
+            embedded=list(embedded),
             future=asyncio.get_running_loop().create_future(),
             source=source,
             samples=samples if served.learner.traits.stochastic else 0,

@@ -27,18 +27,24 @@ _FREE_PADDING = 1 << 14
 """Padded cells that cost less than another call would."""
 _MOST = 1 << 22
 """Padded cells, times samples, of one call: what it holds in memory at once."""
+_WORDS = 1 << 23
+"""Of generated networks that are gathered for one call, 64 MB: a stream has many."""
 
 
 def cut(group: Sequence[Job]) -> list[list[Job]]:
     """Batches in which padding at most doubles the work, and whose memory is bounded."""
     first = group[0]
-    most = _MOST // max(1, first.samples if isinstance(first, PredictJob) else 1)
+    most, together = _MOST, len(group)
+    if isinstance(first, PredictJob):
+        most //= max(1, first.samples)
+        together = max(1, _WORDS // max(1, first.source.layout.task_words))
     batches: list[list[Job]] = []
     needed, high = 0, (0, 0)
     for (way, examples), job in sorted(((job.cells, job) for job in group), key=itemgetter(0)):
         needed, high = needed + way * examples, (max(high[0], way), max(high[1], examples))
         padded = (len(batches[-1]) + 1 if batches else 1) * high[0] * high[1]
-        if batches and padded <= min(most, max(_FREE_PADDING, 2 * needed)):
+        room = batches and len(batches[-1]) < together
+        if room and padded <= min(most, max(_FREE_PADDING, 2 * needed)):
             batches[-1].append(job)
         else:
             batches.append([job])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app.serving.arena import Arena, Entry
 from app.serving.packing import Packed
-from app.serving.served import Served
+from app.serving.served import Asked, Served
 from app.serving.types import Targets, Timing
 
 
@@ -23,7 +23,7 @@ from app.serving.types import Targets, Timing
 class Job(ABC):
     """`lane` is whom the work is for. Once submitted, only the compute thread touches a job."""
 
-    served: Served
+    served: Asked
     lane: Hashable
     x: Float[Tensor, "n *input"]
     future: asyncio.Future[Any]
@@ -82,6 +82,7 @@ class AdaptJob(Job):
     With a `prior`, which is pinned in the arena, its examples are added to those that the prior has seen.
     """
 
+    served: Served
     y: Targets | None
     class_keys: list[int]
     seed: int
@@ -105,7 +106,10 @@ class AdaptJob(Job):
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class PredictJob(Job):
-    """Queries to one task. `source` is pinned in the arena, or weights that are not kept."""
+    """Queries to one task. `source` is pinned in the arena, or weights that are not kept.
+
+    With `embedded` given beforehand nothing is embedded.
+    """
 
     source: Entry | Packed
     samples: int

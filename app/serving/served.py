@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,9 @@ from torch import Tensor
 from models.artifact import Artifact
 from models.inputs import InputSpec
 from models.noise import Noise
-from models.protocol import MetaLearner, Support
+from models.protocol import MetaLearner, Servable, StreamLearner, Support
+
+Learner = TypeVar("Learner", MetaLearner, StreamLearner)
 
 _CHUNK = 16
 """Examples per call of an encoder on a CPU: the activations of more no longer fit its caches."""
@@ -30,10 +33,21 @@ def target_length(artifact: Artifact) -> int | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Served:
-    """A learner as the compute thread runs it. Compared by identity."""
+class Asked:
+    """What answers by weights, as the compute thread runs it. Compared by identity."""
 
-    name: str
+    learner: Servable
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
+        if x.shape[0] <= _CHUNK or x.device.type != "cpu":
+            return self.learner.embed(x)
+        return torch.cat([self.learner.embed(part) for part in x.split(_CHUNK)])
+
+
+@dataclass(frozen=True, eq=False)
+class Served(Asked):
+    """A learner that makes weights of support sets as well."""
+
     learner: MetaLearner
     input: InputSpec
     target: int = 1
@@ -43,12 +57,7 @@ class Served:
     def of(cls, artifact: Artifact, device: torch.device) -> Served:
         """Leaves the artifact's own learner as it is, but for the device."""
         learner = artifact.learner.to(device).eval()
-        return cls(artifact.name, _folded(learner), artifact.config.input, target_length(artifact) or 1)
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
-        if x.shape[0] <= _CHUNK or x.device.type != "cpu":
-            return self.learner.embed(x)
-        return torch.cat([self.learner.embed(part) for part in x.split(_CHUNK)])
+        return cls(folded(learner), artifact.config.input, target_length(artifact) or 1)
 
     def warm(self, device: torch.device) -> None:
         """Answers made-up requests: the first call of each kind is many times slower than the next."""
@@ -65,7 +74,7 @@ class Served:
             self.learner.predict(self.learner.adapt(Support.of(features, targets)), features, noise)
 
 
-def _folded(learner: MetaLearner) -> MetaLearner:
+def folded(learner: Learner) -> Learner:
     """A shallow copy whose encoder runs without BatchNorm, where the encoder offers that."""
     fold = getattr(getattr(learner, "encoder", None), "fold", None)
     if fold is None:

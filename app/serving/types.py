@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
 
 from models.predictive import Predictive
 from models.protocol import TaskWeights
@@ -50,3 +51,5 @@ class Answers:
 
     predictive: Predictive
     timing: Timing
+    features: Float[Tensor, "q *feature"]
+    """Of the queries, on the device: another of the same learner may be asked by them."""

@@ -122,7 +122,7 @@ def test_putting_twice_and_evicting_the_unknown_change_nothing() -> None:
     assert found.rows["prototype"].eq(5).all()
 
 
-@pytest.mark.parametrize("too_big", [packed(64 * 4, 1.0), packed(1, dim=1000), packed(1, task_dim=1000)])
+@pytest.mark.parametrize("too_big", [packed(64 * 4, 1.0), packed(1, dim=1000), packed(1, task_dim=2100)])
 def test_what_can_never_fit_is_declined_and_evicts_nobody(too_big: Packed) -> None:
     arena = arena_of_rows(4)
     arena.put("k", packed(4))
@@ -130,6 +130,20 @@ def test_what_can_never_fit_is_declined_and_evicts_nobody(too_big: Packed) -> No
     assert arena.holds("k")
     gathered = arena.gather([too_big])
     assert gathered.rows["prototype"].eq(1).all()
+
+
+def test_a_network_wider_than_a_slab_lies_in_pages_of_its_own_size() -> None:
+    arena = Arena(64 * 40 * WORD)
+    wide = packed(2, 3.0, task_dim=1001)
+    assert arena.put("wide", wide)
+    assert arena.put("other", packed(2, 4.0, task_dim=1001))
+    found = read(arena, "wide")
+    assert found is not None
+    assert found.task["bias"].equal(torch.full((1, 1001), 3.0))
+    assert arena.bytes_used <= 1.1 * 2 * wide.nbytes
+    entry = arena.pin("other")
+    assert entry is not None
+    assert arena.gather([wide, entry]).task["bias"][:, ::500].tolist() == [[3.0] * 3, [4.0] * 3]
 
 
 def test_learners_of_other_shapes_take_over_whole_slabs() -> None:

@@ -111,7 +111,7 @@ class MixedWidths(RuleBasedStateMachine):
     @rule(
         way=st.integers(0, 40),
         dim=st.sampled_from([1, 6, 7, 30, 100]),
-        task_dim=st.sampled_from([0, 1, 9, 80]),
+        task_dim=st.sampled_from([0, 1, 9, 80, 333]),
     )
     def put(self, way: int, dim: int, task_dim: int) -> None:
         key = f"k{len(self.values)}"

@@ -9,9 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.serving.arena import Arena
 from app.serving.heads import cut
-from app.serving.jobs import AdaptJob, Job
+from app.serving.jobs import AdaptJob, Job, PredictJob
+from app.serving.packing import Packed
 from app.serving.served import Served
+from models.protocol import TaskWeights
 from tests.app.serving.learners import Noisy, artifact
 
 SERVED = Served.of(artifact("noisy", Noisy()), torch.device("cpu"))
@@ -59,3 +62,29 @@ def test_padding_at_most_doubles_the_work(sizes: list[tuple[int, int]]) -> None:
     for batch in batches:
         needed = sum(one.way * len(one.features) for one in batch)
         assert cells(batch) == pytest.approx(min(cells(batch), max(1 << 14, 2 * needed)))
+
+
+def test_networks_that_are_gathered_together_are_bounded() -> None:
+    network = TaskWeights(
+        {"flat": torch.zeros(1, 1 << 20)},
+        {},
+        torch.tensor([1]),
+        torch.zeros(1, 1, dtype=torch.long),
+        torch.tensor([0]),
+    )
+    source = Packed.of(network, torch.device("cpu"))
+
+    def asked() -> PredictJob:
+        return PredictJob(
+            served=SERVED,
+            lane=0,
+            x=torch.zeros(0, 1),
+            future=LOOP.create_future(),
+            loop=LOOP,
+            source=source,
+            samples=0,
+            arena=Arena(1 << 12),
+            embedded=[torch.zeros(1, 1)],
+        )
+
+    assert [len(batch) for batch in cut([asked() for _ in range(40)])] == [16, 16, 8]
