@@ -40,14 +40,14 @@ log = logging.getLogger("hyperserve")
 
 @dataclass(frozen=True)
 class Change:
-    """`kind` is task (promoted, renamed), purge (a task is gone), learner, job, or everything."""
+    """`kind` is task (promoted, renamed), purge (a task is gone), learner, stream, job, or everything."""
 
     tenant: str
     kind: str
     subject: str
-    """Id of the task or job, name of the learner."""
+    """Id of the task or job, name of the learner or stream."""
     detail: tuple[str, ...] = ()
-    """Of a purge, the ids of the versions that are gone."""
+    """Of a purge, the ids of the versions that are gone; of a stream, see `app.streams.news`."""
 
 
 async def record(session: AsyncSession, *changes: Change) -> None:
