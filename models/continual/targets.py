@@ -1,0 +1,115 @@
+"""Target networks: a flat vector of generated weights becomes a batch of networks, run in one pass.
+
+A target has a body, of which this module knows the shapes, and a linear head with one row [weights, bias] for
+each class: heads can then differ in size, or grow, while the body stays.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from models.protocol import LearnerError
+
+
+class Target(ABC):
+    """`hidden` is the length of what the head reads."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    hidden: int
+
+    @property
+    def body(self) -> int:
+        """Numbers in the body."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def size(self, rows: int) -> int:
+        """Numbers in a network with a head of so many rows."""
+        return self.body + rows * (self.hidden + 1)
+
+    def named(self, flat: Float[Tensor, "t body"]) -> dict[str, Tensor]:
+        parts = flat.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        return {
+            name: part.view(len(flat), *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def variance(self, rows: int) -> Float[Tensor, "size"]:
+        """What each number should have at the start (He et al. 2015): 2 / fan in; biases 0."""
+        parts = [torch.full((math.prod(shape),), _fan_in(shape)) for shape in self.shapes.values()]
+        row = torch.full((self.hidden + 1,), 1 / self.hidden)
+        row[-1] = 0
+        return torch.cat([*parts, row.repeat(rows)])
+
+    @abstractmethod
+    def features(
+        self, flat: Float[Tensor, "t body"], x: Float[Tensor, "t q *feature"]
+    ) -> Float[Tensor, "t q hidden"]:
+        """What the head of each network reads of its own queries."""
+
+
+def head(rows: Float[Tensor, "t way row"], features: Float[Tensor, "t q hidden"]) -> Float[Tensor, "t q way"]:
+    """Logits of each network's linear head."""
+    if len(rows) == 1:
+        return F.linear(features[0], rows[0, :, :-1], rows[0, :, -1])[None]
+    return torch.baddbmm(rows[:, None, :, -1], features, rows[:, :, :-1].transpose(1, 2))
+
+
+class MLPTarget(Target):
+    """ReLU layers on the flattened feature."""
+
+    def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
+        dims = (math.prod(shape), *widths)
+        self.hidden = dims[-1]
+        self.shapes = {
+            f"{index}.{name}": found
+            for index, (before, after) in enumerate(pairwise(dims))
+            for name, found in (("weight", (after, before)), ("bias", (after,)))
+        }
+
+    def features(
+        self, flat: Float[Tensor, "t body"], x: Float[Tensor, "t q *feature"]
+    ) -> Float[Tensor, "t q hidden"]:
+        hidden, layers = x.flatten(2), list(self.named(flat).values())
+        for weight, bias in zip(layers[::2], layers[1::2], strict=True):
+            if len(flat) == 1:
+                hidden = F.relu(F.linear(hidden[0], weight[0], bias[0]))[None]
+            else:
+                hidden = F.relu(torch.baddbmm(bias[:, None], hidden, weight.transpose(1, 2)))
+        return hidden
+
+
+class ModuleTarget(Target):
+    """Any module that maps [n, *feature] to [n, hidden], through `functional_call` and `vmap`."""
+
+    def __init__(self, module: nn.Module, hidden: int) -> None:
+        if next(module.buffers(), None) is not None:
+            # Running statistics would be shared by all tasks, and change while others answer.
+            raise LearnerError("a target network may hold no buffers: normalise by group or by layer")
+        self.module, self.hidden = module, hidden
+        self.shapes = {name: tuple(value.shape) for name, value in module.named_parameters()}
+
+    def features(
+        self, flat: Float[Tensor, "t body"], x: Float[Tensor, "t q *feature"]
+    ) -> Float[Tensor, "t q hidden"]:
+        if len(flat) == 1:
+            one = {name: value[0] for name, value in self.named(flat).items()}
+            return self._run(one, x[0])[None]
+        answers: Tensor = vmap(self._run)(self.named(flat), x)
+        return answers
+
+    def _run(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        answer: Tensor = functional_call(self.module, params, (x,))
+        return answer
+
+
+def _fan_in(shape: tuple[int, ...]) -> float:
+    return 2 / math.prod(shape[1:]) if len(shape) > 1 else 0.0
