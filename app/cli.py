@@ -121,10 +121,15 @@ def _on_functions(words: list[str]) -> str | None:
     return "app.cli_train_functions" if {"sinusoids", "gp", "completion"} & set(named) else None
 
 
+def _on_streams(words: list[str]) -> str | None:
+    """Continual learning is measured by a module of its own, with its own options."""
+    return "app.cli_continual" if "continual" in words else None
+
+
 _add_lazily("demo", "app.cli_demo", "Make a task of the shipped drawings, query it, show the answers.")
 _add_lazily("train", "app.cli_train", "Meta-train a learner.", _on_functions)
 _add_lazily("methods", "app.cli_methods", "What a learner can be made by.")
 _add_lazily("gc", "app.cli_admin", "Delete what has lapsed or finished, and blobs that nothing needs.")
 _add_lazily("backup", "app.cli_admin", "Write all that the service holds to a file.")
 _add_lazily("restore", "app.cli_admin", "Read a backup into an empty service.")
-_add_lazily("evaluate", "app.cli_evaluate", "Measure a learner on tasks of classes it has not seen.")
+_add_lazily("evaluate", "app.cli_evaluate", "Measure a learner on tasks of classes it has not seen.", _on_streams)

@@ -1,0 +1,141 @@
+"""`hyperserve evaluate continual`: methods that learn a stream of tasks, side by side.
+
+Each training of a method is written down when it ends. Run again, the command does what is left.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import torch
+import typer
+
+from app.cli_train import REFUSALS, command_of, console, key_value
+from models.continual.config import Scenario
+from models.data import mnist
+from models.data.dataset import DatasetError
+from models.evaluation import continual, continual_methods, continual_page, continual_plots
+from models.evaluation.continual import BUDGETS, HELD_OUT, Plan
+from models.evaluation.continual_file import RecordFile
+from models.evaluation.continual_methods import METHODS
+from models.evaluation.continual_records import Record
+from models.protocol import LearnerError
+
+_SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+
+
+def evaluate(
+    protocol: Annotated[str, typer.Argument(help="continual.")],
+    data: Annotated[Path, typer.Option(help="MNIST as an npz.")],
+    benchmark: Annotated[str, typer.Option(help=f"{', '.join(BUDGETS)}.")] = "split-mnist",
+    scenario: Annotated[str, typer.Option(help=f"{', '.join(_SCENARIOS)}; several with commas.")] = ",".join(
+        _SCENARIOS
+    ),
+    method: Annotated[str, typer.Option(help=f"Several with commas: {', '.join(METHODS)}.")] = ",".join(
+        METHODS
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each method.")] = 3,
+    first_seed: int = 0,
+    tasks: Annotated[
+        int | None, typer.Option(help="Stream tasks; 5 of split-mnist, 10 of permuted-mnist.")
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Steps a stream task, as published.")] = None,
+    lr: float | None = None,
+    hidden: Annotated[str | None, typer.Option(help="Layers of the main network, such as 400-400.")] = None,
+    precision: Annotated[str, typer.Option(help="bf16 or fp32, of matrix products in training.")] = "bf16",
+    hparam: Annotated[list[str] | None, typer.Option(help="method.key=value.")] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help=f"Measure on {HELD_OUT:,} training digits: for choices.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Writes <out>.json, .md and PNGs.")] = Path("continual"),
+    threads: int = 1,
+) -> None:
+    """Train methods on a stream of tasks and measure what they forget. Run again, it goes on where it was."""
+    torch.set_num_threads(threads)
+    budget = {
+        "iterations": iterations,
+        "lr": lr,
+        "hidden": tuple(map(int, hidden.split("-"))) if hidden else None,
+        "precision": precision,
+    }
+    given = {name: value for name, value in budget.items() if value is not None}
+    try:
+        scenarios, methods = _names(scenario, _SCENARIOS), _names(method, METHODS)
+        _names(benchmark, BUDGETS)
+        own = _hparams(hparam or [])
+        digits = mnist.load(data)
+        digits = digits.held_out(HELD_OUT) if held_out else digits
+        for seed, found, name in product(range(first_seed, first_seed + seeds), scenarios, methods):
+            plan = Plan(benchmark, found, tasks, held_out, given)  # type: ignore[arg-type]
+            _one(plan, digits, name, seed, own.get(name, {}), out)
+    except REFUSALS as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(2) from error
+    typer.echo(out.with_suffix(".md").read_text(encoding="utf-8"))
+
+
+def _one(
+    plan: Plan, digits: mnist.Digits, method: str, seed: int, given: Mapping[str, Any], out: Path
+) -> None:
+    """Skipped where its record is there already."""
+    file = RecordFile(out.with_suffix(".json"))
+    config = continual_methods.hparams(method, plan.benchmark, given)
+    run = plan.run(plan.stream(digits, seed), method, seed, config.model_dump(mode="json"))
+    if file.has(run):
+        _say(f"{run.benchmark} {run.scenario} {method} seed {seed}: measured already")
+        return
+    record = continual.measure(plan, digits, method, seed, given, command_of(sys.argv[1:], None), _say)
+    file.add(record, lambda records: write(records, out))
+
+
+def _say(line: str) -> None:
+    console.print(line, highlight=False)
+
+
+def _names(given: str, known: Collection[str]) -> list[str]:
+    found = given.split(",")
+    for name in found:
+        if name not in known:
+            raise DatasetError(f"{name!r} is not one of {', '.join(known)}")
+    return found
+
+
+def _hparams(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each method, from method.key=value."""
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        name, value = key_value(pair)
+        method, _, key = name.partition(".")
+        if method not in METHODS or not key:
+            raise LearnerError(f"{pair!r} is not method.key=value of {', '.join(METHODS)}")
+        found.setdefault(method, {})[key] = value
+    return found
+
+
+def write(records: Sequence[Record], out: Path) -> None:
+    """The page of all records, and its pictures."""
+    pictures: dict[str, list[str]] = {}
+    protocols = {continual_page.title(*record.run.protocol): record.run.protocol for record in records}
+    for title, protocol in protocols.items():
+        here = [record for record in records if record.run.protocol == protocol]
+        by_setting = {_label(found, here): found for found in continual_page.settings(here)}
+        stem = "-".join(
+            (out.name, protocol[0], str(protocol[2]), protocol[1], *(["held-out"] if protocol[3] else []))
+        )
+        for kind, draw in (("matrix", continual_plots.matrices), ("curve", continual_plots.curves)):
+            file = out.with_name(f"{stem}-{kind}.png")
+            file.write_bytes(draw(by_setting, title))
+            pictures.setdefault(title, []).append(file.name)
+    out.with_suffix(".md").write_text(continual_page.page(records, pictures), encoding="utf-8")
+
+
+def _label(found: Sequence[Record], here: Sequence[Record]) -> str:
+    """The method's name, with its settings where it stands there with several."""
+    run = found[0].run
+    if sum(other[0].run.method == run.method for other in continual_page.settings(here)) == 1:
+        return run.method
+    return f"{run.method} {run.iterations} {' '.join(map(str, run.hparams.values()))}"

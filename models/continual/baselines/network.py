@@ -1,0 +1,89 @@
+"""A network of ReLU layers whose parameters, and their gradients, are views of one vector.
+
+Penalties over all parameters are then a few operations on vectors, and Adam steps one tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_CHUNK = 2000
+
+
+class Network:
+    """`flat` holds weight and bias of each layer in order; `grad` the gradient in the same order."""
+
+    def __init__(self, widths: Sequence[int], generator: torch.Generator) -> None:
+        self.widths = tuple(widths)
+        pairs = list(zip(self.widths[:-1], self.widths[1:], strict=True))
+        self.flat = nn.Parameter(torch.zeros(sum(enter * leave + leave for enter, leave in pairs)))
+        self.grad = torch.zeros_like(self.flat)
+        self.flat.grad = self.grad
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        start = 0
+        for enter, leave in pairs:
+            weight, start = self._view(start, (leave, enter))
+            bias, start = self._view(start, (leave,))
+            bound = enter**-0.5
+            with torch.no_grad():
+                weight.uniform_(-bound, bound, generator=generator)
+                bias.uniform_(-bound, bound, generator=generator)
+            self.layers.append((weight, bias))
+
+    def __call__(self, x: Float[Tensor, "n enter"]) -> Float[Tensor, "n leave"]:
+        for index, (weight, bias) in enumerate(self.layers):
+            x = F.linear(x if index == 0 else F.relu(x), weight, bias)
+        return x
+
+    @torch.no_grad()
+    def answers(self, x: Float[Tensor, "n enter"]) -> Float[Tensor, "n leave"]:
+        return torch.cat([self(part) for part in x.split(_CHUNK)])
+
+    def adam(self, lr: float) -> torch.optim.Adam:
+        return torch.optim.Adam([self.flat], lr=lr, fused=True)
+
+    def copy(self) -> Network:
+        """The same function, apart from this one."""
+        found = Network(self.widths, torch.Generator())
+        with torch.no_grad():
+            found.flat.copy_(self.flat)
+        for layer in found.layers:
+            for part in layer:
+                part.requires_grad_(False)
+        return found
+
+    def fisher(
+        self, x: Float[Tensor, "n enter"], y: Int[Tensor, "n"], active: slice
+    ) -> Float[Tensor, "parameters"]:
+        """Diagonal of the empirical Fisher matrix: mean over examples of the squared gradient of log p(y | x).
+
+        `y` indexes the outputs `active`. The gradient of one example in a layer is an outer product, so the sum of its
+        squares is a product of matrices: no example is taken by itself.
+        """
+        total = torch.zeros_like(self.flat)
+        for part_x, part_y in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
+            entered, left = [], []
+            value = part_x
+            for index, (weight, bias) in enumerate(self.layers):
+                entered.append(value if index == 0 else F.relu(value))
+                value = F.linear(entered[-1], weight, bias)
+                left.append(value)
+            loss = F.cross_entropy(value[:, active], part_y, reduction="sum")
+            found = torch.autograd.grad(loss, left)
+            squares = []
+            for before, behind in zip(entered, found, strict=True):
+                square = behind.square()
+                squares += [(square.T @ before.detach().square()).flatten(), square.sum(0)]
+            total += torch.cat(squares)
+        return total / len(y)
+
+    def _view(self, start: int, shape: tuple[int, ...]) -> tuple[Tensor, int]:
+        stop = start + torch.Size(shape).numel()
+        view = self.flat.data[start:stop].view(shape).requires_grad_()
+        view.grad = self.grad[start:stop].view(shape)
+        return view, stop

@@ -1,0 +1,134 @@
+"""Continual learning under one harness: every method learns the same stream tasks with the same budget.
+
+After each stream task all those so far are asked again, with the stream task told (CL1) or not (CL2, CL3).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.continual.baselines.base import Answer, ContinualMethod, Setting
+from models.continual.config import Scenario
+from models.data.mnist import Digits
+from models.evaluation import continual_methods
+from models.evaluation.continual_records import Record, Run
+from models.evaluation.continual_tasks import STREAMS_OF_TASKS, TaskStream
+from models.protocol import LearnerError
+
+HELD_OUT = 10_000
+BUDGETS: dict[str, dict[str, Any]] = {
+    "split-mnist": {"hidden": (400, 400), "iterations": 2000, "lr": 1e-3, "batch": 128},
+    "permuted-mnist": {"hidden": (1000, 1000), "iterations": 5000, "lr": 1e-4, "batch": 128},
+}
+"""As published (1906.00695)."""
+
+Follow = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One table: which stream tasks, and the budget where it is not the published one."""
+
+    benchmark: str
+    scenario: Scenario
+    tasks: int | None = None
+    held_out: bool = False
+    budget: Mapping[str, Any] = field(default_factory=dict)
+
+    def stream(self, digits: Digits, seed: int) -> TaskStream:
+        """Raises `DatasetError`. `digits` have been held out already where that is asked."""
+        return STREAMS_OF_TASKS[self.benchmark](digits, self.tasks, seed)
+
+    def setting(self, stream: TaskStream, seed: int) -> Setting:
+        return Setting(
+            scenario=self.scenario,
+            tasks=stream.tasks,
+            way=stream.way,
+            shape=stream.shape,
+            pictures=stream.pictures,
+            seed=seed,
+            **{**BUDGETS[self.benchmark], **self.budget},
+        )
+
+    def run(self, stream: TaskStream, method: str, seed: int, hparams: Mapping[str, Any]) -> Run:
+        setting = self.setting(stream, seed)
+        return Run(
+            benchmark=self.benchmark,
+            scenario=self.scenario,
+            method=method,
+            seed=seed,
+            tasks=stream.tasks,
+            held_out=HELD_OUT if self.held_out else 0,
+            iterations=setting.iterations,
+            batch=setting.batch,
+            lr=setting.lr,
+            hidden=setting.hidden,
+            precision=setting.precision,
+            hparams=dict(hparams),
+        )
+
+
+def measure(
+    plan: Plan, digits: Digits, method: str, seed: int, given: Mapping[str, Any], command: str, follow: Follow
+) -> Record:
+    """Trains and measures one method once. `given` are hyperparameters that are not the method's own.
+
+    Raises `LearnerError`, `DatasetError`.
+    """
+    stream = plan.stream(digits, seed)
+    config = continual_methods.hparams(method, plan.benchmark, given)
+    learner = continual_methods.build(method, plan.setting(stream, seed), config)
+    tests = [stream.test(task) for task in range(stream.tasks)]
+    accuracy: list[tuple[float, ...]] = []
+    inferred: list[tuple[float, ...]] = []
+    seconds, cpu_seconds, kept = [], [], []
+    for task in range(stream.tasks):
+        x, y = stream.train(task)
+        start, computed = time.perf_counter(), time.process_time()
+        learner.learn(task, x, y)
+        seconds.append(round(time.perf_counter() - start, 2))
+        cpu_seconds.append(round(time.process_time() - computed, 2))
+        kept.append(learner.kept_bytes)
+        scores = [_scores(learner, plan.scenario, index, *tests[index]) for index in range(task + 1)]
+        accuracy.append(tuple(right for right, _ in scores))
+        inferred.append(tuple(found for _, found in scores if found is not None))
+        mean = 100 * sum(accuracy[-1]) / len(accuracy[-1])
+        follow(
+            f"{plan.benchmark} {plan.scenario} {method} seed {seed}: stream task {task + 1} of {stream.tasks}, "
+            f"{mean:.2f} % so far, {seconds[-1]:.0f} s"
+        )
+    return Record(
+        run=plan.run(stream, method, seed, config.model_dump(mode="json")),
+        accuracy=tuple(accuracy),
+        task_inference=tuple(inferred) if inferred[-1] else None,
+        test_examples=tuple(len(y) for _, y in tests),
+        seconds=tuple(seconds),
+        cpu_seconds=tuple(cpu_seconds),
+        kept_bytes=tuple(kept),
+        threads=torch.get_num_threads(),
+        command=command,
+        versions={"torch": str(torch.__version__), "numpy": np.__version__},
+    )
+
+
+@torch.no_grad()
+def _scores(
+    learner: ContinualMethod, scenario: Scenario, task: int, x: torch.Tensor, y: torch.Tensor
+) -> tuple[float, float | None]:
+    """Share of right answers, and of stream tasks that were found. In CL3 a label is right with its stream task."""
+    answer: Answer = learner.predict(x, task if scenario == "cl1" else None)
+    right = answer.label == y
+    if answer.task is None:
+        if scenario == "cl3":
+            raise LearnerError("in CL3 a label says a stream task")
+        return float(right.double().mean()), None
+    found = answer.task == task
+    if scenario == "cl3":
+        right = right & found
+    return float(right.double().mean()), float(found.double().mean())

@@ -1,0 +1,81 @@
+"""What one training of one method left behind.
+
+A record says the scenario, always: between being told the task and having to infer it lie 30 to 80 points.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from models.continual.config import Scenario
+
+
+class Run(BaseModel):
+    """What a training is known by: the same run is not measured twice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    benchmark: str
+    scenario: Scenario
+    method: str
+    seed: int
+    tasks: int
+    held_out: int = 0
+    """Training digits in the place of the test digits; 0 is the test digits."""
+    iterations: int
+    batch: int
+    lr: float
+    hidden: tuple[int, ...]
+    precision: Literal["fp32", "bf16"]
+    hparams: dict[str, Any]
+    """Of the method, defaults written out."""
+
+    @property
+    def protocol(self) -> tuple[str, Scenario, int, int]:
+        """Runs of one protocol stand in one table."""
+        return self.benchmark, self.scenario, self.tasks, self.held_out
+
+
+class Record(BaseModel):
+    """Accuracies from 0 to 1: row t holds those of stream tasks 0 … t after t was learned."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: Run
+    accuracy: tuple[tuple[float, ...], ...]
+    task_inference: tuple[tuple[float, ...], ...] | None
+    """Share of queries whose stream task was found; None where it is told, or not asked for."""
+    test_examples: tuple[int, ...]
+    seconds: tuple[float, ...]
+    """Of each registration, by the clock."""
+    cpu_seconds: tuple[float, ...]
+    kept_bytes: tuple[int, ...]
+    """All that must stay after each stream task."""
+    threads: int
+    command: str
+    versions: dict[str, str]
+
+    @property
+    def final(self) -> float:
+        """Mean over stream tasks after the last."""
+        return sum(self.accuracy[-1]) / len(self.accuracy[-1])
+
+    @property
+    def just_learned(self) -> float:
+        """Mean over stream tasks, each measured right after it was learned."""
+        return sum(row[-1] for row in self.accuracy) / len(self.accuracy)
+
+    def forgetting(self, upto: int | None = None) -> float:
+        """Mean over all stream tasks but the last of the best accuracy before, minus the one now (1801.10112)."""
+        rows = self.accuracy[:upto]
+        last = rows[-1]
+        lost = [max(row[task] for row in rows[task:-1]) - last[task] for task in range(len(rows) - 1)]
+        return sum(lost) / len(lost) if lost else 0.0
+
+    @property
+    def inferred(self) -> float | None:
+        if self.task_inference is None:
+            return None
+        return sum(self.task_inference[-1]) / len(self.task_inference[-1])
