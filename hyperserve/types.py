@@ -262,6 +262,8 @@ class Limits(Answer):
     dataset_members: int
     dataset_unpacked_bytes: int
     training_steps: int
+    stream_tasks: int
+    held_out: int = Field(description="Examples of a stream task that are kept to tell how well it is answered.")
 
 
 class Page(Answer, Generic[Item]):

@@ -61,13 +61,6 @@ class StreamTaskRow(Base):
     held_out_blob: Mapped[str | None] = mapped_column(DIGEST)
     accuracy_registered: Mapped[float | None] = mapped_column(Float)
     """On them, with the stream task told, by the version that its registration made."""
-    accuracy_now: Mapped[float | None] = mapped_column(Float)
-    """By the newest version that holds it."""
-    inferred_now: Mapped[float | None] = mapped_column(Float)
-    """Share of them whose stream task is inferred rightly."""
-    drift: Mapped[float | None] = mapped_column(Float)
-    """How far its network has moved since its registration, relative to its size."""
-    alarm: Mapped[bool] = mapped_column(Boolean, default=False)
     job_id: Mapped[str | None] = mapped_column(ID)
     """The newest job that works on it: registers it, or forgets it."""
     dataset_id: Mapped[str | None] = mapped_column(ID, ForeignKey("datasets.id"))
@@ -99,7 +92,7 @@ class StreamVersionRow(Base):
 
 
 class StreamPartRow(Base):
-    """Which stream tasks a version holds, in the order of registration, and what each owns in it."""
+    """Which stream tasks a version holds, in the order of registration, what each owns in it, and how it does."""
 
     __tablename__ = "stream_parts"
     __table_args__ = (Index(None, "tenant", "blob"), Index(None, "task_id"))
@@ -111,3 +104,11 @@ class StreamPartRow(Base):
     tenant: Mapped[str] = mapped_column(TENANT)
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("stream_tasks.id", ondelete="CASCADE"))
     blob: Mapped[str] = mapped_column(DIGEST)
+    accuracy: Mapped[float | None] = mapped_column(Float)
+    """On its held-out examples, with the stream task told."""
+    inferred: Mapped[float | None] = mapped_column(Float)
+    """Share of them whose stream task is inferred rightly."""
+    drift: Mapped[float | None] = mapped_column(Float)
+    """How far its network has moved since its registration, relative to its size."""
+    alarm: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Whether drift, or the fall of its accuracy, is beyond the stream's bounds."""

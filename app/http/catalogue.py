@@ -66,7 +66,7 @@ CATALOGUE: dict[str, Entry] = {
         "What the request with this Idempotency-Key made is gone; make up a new key to make it again.",
     ),
     "precondition_failed": Entry(
-        412, "Changed meanwhile", "The task is not as If-Match says; read it again, then decide again."
+        412, "Changed meanwhile", "It is not as If-Match says; read it again, then decide again."
     ),
     "task_contended": Entry(
         409, "Too many changes at once", "Others changed the task all the time; try again."
@@ -75,7 +75,7 @@ CATALOGUE: dict[str, Entry] = {
         404, "No such dataset", "It never was, has been deleted, or is someone else's."
     ),
     "dataset_in_use": Entry(
-        409, "Dataset in use", "A learner is being trained on it; wait for its job, or cancel it."
+        409, "Dataset in use", "A job learns from it, or waits to; let the job end, or cancel it."
     ),
     "learner_exists": Entry(
         409, "Name taken", "A learner has this name; choose another, or delete that one first."
@@ -85,6 +85,28 @@ CATALOGUE: dict[str, Entry] = {
         409, "Learner in use", "Tasks are adapted by it; delete them, or delete it with force=true."
     ),
     "learner_not_found": Entry(404, "No such learner", "GET /v1/learners lists those that are served."),
+    "stream_not_found": Entry(404, "No such stream", "GET /v1/streams lists yours, and those of the server."),
+    "stream_exists": Entry(
+        409, "Name taken", "A stream has this name; choose another, or delete that one first."
+    ),
+    "stream_bundled": Entry(
+        409, "Stream of a folder", "It came with the server and is not to change; make one of your own."
+    ),
+    "stream_busy": Entry(
+        409, "Stream busy", "A job works on the stream, or waits to; let it end, or cancel it."
+    ),
+    "stream_version_not_found": Entry(
+        404, "No such version", "GET /v1/streams/{name}/versions lists those of a stream."
+    ),
+    "stream_task_not_found": Entry(
+        404, "No such stream task", "GET /v1/streams/{name}/tasks lists those of a stream."
+    ),
+    "stream_task_exists": Entry(
+        409, "Registered already", "A stream task is registered once; give this one another name."
+    ),
+    "stream_task_forgotten": Entry(
+        410, "Forgotten", "The stream task was forgotten, and cannot be brought back."
+    ),
     "job_not_found": Entry(404, "No such job", "The job never was, has been dropped, or is someone else's."),
     "job_finished": Entry(409, "Job finished", "It has ended already; GET /v1/jobs/{id} says how."),
     "method_not_allowed": Entry(
@@ -205,6 +227,23 @@ CATALOGUE: dict[str, Entry] = {
     "unknown_method": Entry(422, "Unknown method", "The detail lists the methods that are known."),
     "unknown_encoder": Entry(422, "Unknown encoder", "The detail lists the encoders that are known."),
     "invalid_hparams": Entry(422, "Invalid hyperparameters", "The detail names the one at fault."),
+    "unusable_encoder": Entry(
+        422, "No encoder for a stream", "A learner of images, photos or vectors of one length has one."
+    ),
+    # A registration has no meaning.
+    "dataset_mismatch": Entry(
+        422, "Another kind of input", "A dataset holds what the stream takes: its kind, and its length."
+    ),
+    "dataset_too_large": Entry(
+        413, "Dataset too large", "Register fewer examples, or fewer classes, at once."
+    ),
+    "unknown_class": Entry(422, "Unknown class", "The dataset has no class of this name."),
+    "single_class": Entry(422, "A single class", "A stream task needs at least two classes."),
+    "label_clash": Entry(
+        422,
+        "Labels clash",
+        "In cl2 all stream tasks have the same labels; in cl3 no two have one in common.",
+    ),
     "dataset_too_small": Entry(
         422, "Dataset too small", "The detail says what is short for tasks of the ways and shots asked."
     ),

@@ -1,4 +1,4 @@
-"""Entity tags (RFC 9110, 8.8.3 and 13.1): a task's is its revision."""
+"""Entity tags (RFC 9110, 8.8.3 and 13.1): a task's or a stream's is its revision."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Condition:
         """Raises `ProblemError` 412."""
         # Compared strongly: a weak tag is never equal to ours.
         if self.header is not None and not _names(self.header, revision, weak=False):
-            raise fail("precondition_failed", "The task is not as If-Match says.", "/If-Match")
+            raise fail("precondition_failed", "It is not as If-Match says.", "/If-Match")
 
 
 UNCONDITIONAL = Condition()
@@ -37,7 +37,7 @@ async def _condition(
     request: Request,
     _header: Annotated[
         str | None,
-        Header(alias="If-Match", description="ETag of the task; where it has changed since, 412."),
+        Header(alias="If-Match", description="ETag of the task or stream; where it has changed since, 412."),
     ] = None,
 ) -> Condition:
     headers = request.headers.getlist("if-match")
@@ -51,7 +51,9 @@ async def _known(
     request: Request,
     _header: Annotated[
         str | None,
-        Header(alias="If-None-Match", description="ETag of the task as it is known; unchanged, 304."),
+        Header(
+            alias="If-None-Match", description="ETag of the task or stream as it is known; unchanged, 304."
+        ),
     ] = None,
 ) -> str | None:
     headers = request.headers.getlist("if-none-match")

@@ -29,6 +29,8 @@ LIMITS = Limits(
     dataset_members=MAX_MEMBERS,
     dataset_unpacked_bytes=MAX_UNPACKED,
     training_steps=200_000,
+    stream_tasks=1_000,
+    held_out=2_000,
 )
 SAMPLES_MIN, SAMPLES_DEFAULT = 2, 32
 TOP_MAX = 1_000

@@ -13,6 +13,7 @@ from app.db.tables import JobRow, StreamPartRow, StreamRow, StreamTaskRow, Strea
 from app.jobs.lanes import ACTIVE
 
 PREFIX = "streams/"
+_CHUNK = 500
 TaskState = Literal["registering", "ready", "failed", "forgetting", "forgotten", "rolled_back"]
 _LOST = {"code": "job_failed", "detail": "The job that registered it has ended without a version."}
 _CANCELLED = {"code": "cancelled", "detail": "The job that registered it was cancelled."}
@@ -26,8 +27,12 @@ class TaskFound:
     job_state: str | None
     """None when the job is forgotten."""
     failure: dict[str, Any] | None
-    current: bool
-    """Whether the version that answers holds it."""
+    part: StreamPartRow | None
+    """In the version that answers; None where that does not hold it."""
+
+    @property
+    def current(self) -> bool:
+        return self.part is not None
 
     @property
     def state(self) -> TaskState:
@@ -118,13 +123,13 @@ async def listed(session: AsyncSession, tenant: str, after: str | None, limit: i
 async def sizes(session: AsyncSession, streams: Collection[str]) -> dict[str, int]:
     """Of streams by id, how many stream tasks the current version holds."""
     query = (
-        select(StreamRow.id, func.count().label("count"))
+        select(StreamRow.id, func.count().label("size"))
         .join(StreamVersionRow, _current())
         .join(StreamPartRow, StreamPartRow.version_id == StreamVersionRow.id)
         .where(StreamRow.id.in_(streams))
         .group_by(StreamRow.id)
     )
-    return {row.id: row.count for row in await session.execute(query)}
+    return {row.id: row.size for row in await session.execute(query)}
 
 
 async def version(session: AsyncSession, stream: StreamRow, number: int | None = None) -> Stored | None:
@@ -197,16 +202,23 @@ async def all_blobs(session: AsyncSession, stream: str) -> set[str]:
     return {blob for blob in found if blob is not None}
 
 
+async def unreferenced(session: AsyncSession, tenant: str, digests: Collection[str]) -> set[str]:
+    """Those of the blobs that no version and no stream task has. Meant to be asked under `app.db.locks.FILES`."""
+    listed, left = sorted(digests), set(digests)
+    for start in range(0, len(listed), _CHUNK):
+        chunk = listed[start : start + _CHUNK]
+        for row, column in (
+            (StreamVersionRow, StreamVersionRow.blob),
+            (StreamPartRow, StreamPartRow.blob),
+            (StreamTaskRow, StreamTaskRow.held_out_blob),
+        ):
+            named = select(column).where(row.tenant == tenant, column.in_(chunk)).distinct()
+            left -= set(await session.scalars(named))
+    return left
+
+
 async def refers(session: AsyncSession, tenant: str, digest: str) -> bool:
-    """Whether a version or a stream task has this blob. Meant to be asked under `app.db.locks.FILES`."""
-    for row, column in (
-        (StreamVersionRow, StreamVersionRow.blob),
-        (StreamPartRow, StreamPartRow.blob),
-        (StreamTaskRow, StreamTaskRow.held_out_blob),
-    ):
-        if await session.scalar(select(exists().where(row.tenant == tenant, column == digest))):
-            return True
-    return False
+    return not await unreferenced(session, tenant, [digest])
 
 
 async def uses_learner(session: AsyncSession, tenant: str, name: str) -> bool:
@@ -219,13 +231,12 @@ def _current() -> ColumnElement[bool]:
     return (StreamVersionRow.stream_id == StreamRow.id) & (StreamVersionRow.number == StreamRow.current)
 
 
-def _tasks() -> Select[StreamTaskRow, str | None, dict[str, Any] | None, bool]:
-    held = (
-        select(StreamPartRow.task_id)
-        .join(StreamVersionRow, StreamVersionRow.id == StreamPartRow.version_id)
-        .join(StreamRow, _current())
-        .where(StreamPartRow.task_id == StreamTaskRow.id)
-    )
-    return select(StreamTaskRow, JobRow.state, JobRow.error, exists(held)).outerjoin(
-        JobRow, JobRow.id == StreamTaskRow.job_id
+def _tasks() -> Select[StreamTaskRow, str | None, dict[str, Any] | None, StreamPartRow | None]:
+    held = (StreamPartRow.version_id == StreamVersionRow.id) & (StreamPartRow.task_id == StreamTaskRow.id)
+    return (
+        select(StreamTaskRow, JobRow.state, JobRow.error, StreamPartRow)
+        .join(StreamRow, StreamRow.id == StreamTaskRow.stream_id)
+        .outerjoin(StreamVersionRow, _current())
+        .outerjoin(StreamPartRow, held)
+        .outerjoin(JobRow, JobRow.id == StreamTaskRow.job_id)
     )

@@ -34,6 +34,8 @@ def test_limits(client: httpx.Client) -> None:
         "dataset_examples": 2_000_000,
         "dataset_classes": 20_000,
         "training_steps": 200_000,
+        "stream_tasks": 1_000,
+        "held_out": 2_000,
     }
 
 
