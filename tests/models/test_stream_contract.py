@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from models.continual.analytic import AnalyticConfig, AnalyticStream
+from models.continual.features import FeatureConfig
 from models.continual.storage import assemble, to_bytes
 from models.predictive import Categorical
 from models.protocol import LearnerError, StreamLearner, StreamVersion
@@ -18,11 +20,20 @@ MEANS = {
 }
 
 
-@pytest.fixture
-def learner() -> StreamLearner:
+def ridge() -> StreamLearner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return RidgeStream(DIM, width=64)
+
+
+def analytic() -> StreamLearner:
+    return AnalyticStream((DIM,), "cl3", AnalyticConfig(features=FeatureConfig(count=64)), None, seed=0)
+
+
+@pytest.fixture(params=[ridge, analytic])
+def learner(request: pytest.FixtureRequest) -> StreamLearner:
+    made: StreamLearner = request.param()
+    return made
 
 
 def data(task: str, seed: int = 0, shots: int = 40) -> tuple[Tensor, Tensor]:
