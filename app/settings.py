@@ -40,6 +40,10 @@ class Settings(BaseSettings):
         default=REPOSITORY / "models" / "zoo",
         description="One folder per learner to serve; the name is the folder's.",
     )
+    streams_dir: Path = Field(
+        default=REPOSITORY / "models" / "streams",
+        description="One folder per stream that everybody may ask; the name is the folder's.",
+    )
     default_image_learner: str = Field(
         default="glyphs", description="Answers images when no learner is named."
     )

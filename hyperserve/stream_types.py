@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hyperserve.types import Answer, Job
+from hyperserve.types import Answer, Job, Timing
 
 Scenario = Literal["cl1", "cl2", "cl3"]
 
@@ -33,7 +33,7 @@ class Stream(Answer):
     seed: int
     version: int | None = Field(description="The one that answers; null until a stream task is registered.")
     tasks: int = Field(description="Stream tasks of that version.")
-    alarm: Alarm
+    alarm: Alarm | None = Field(description="Null where it came with the server.")
     bundled: bool = Field(default=False, description="Whether it came with the server, and is not to change.")
     created_at: datetime | None
 
@@ -87,3 +87,37 @@ class StreamWork(Answer):
     job: Job
     ahead: int = Field(description="Jobs of the stream that run before this one.")
     detail: str = Field(description="In words, such as: registered after 1 other job of the stream.")
+
+
+class StreamPrediction(Answer):
+    """The answer to one query. `label` is the most probable class whatever `unknown` says."""
+
+    label: str
+    confidence: float = Field(description="Probability of `label`.")
+    probabilities: dict[str, float] = Field(
+        description="Over the labels of the stream task; where none was named, of the two most probable ones (cl3). "
+        "Sums to 1 unless cut by `top`."
+    )
+    task: str = Field(description="The stream task that was named, or the one that the query belongs to.")
+    task_probability: float | None = Field(
+        description="Of that stream task among all of the version; null where it was named."
+    )
+    unknown: float | None = Field(
+        description="Probability that no stream task fits, at even odds; null where a stream task was named, or the "
+        "stream cannot tell."
+    )
+    entropy: float = Field(description="Predictive entropy in nats.")
+    epistemic: float | None = Field(description="Null: a stream's networks are deterministic.")
+    prediction_set: list[str] = Field(
+        description="The most probable classes that together have the asked coverage."
+    )
+
+
+class StreamPredictions(Answer):
+    """One prediction per query, in order."""
+
+    stream: str
+    version: int
+    task: str | None = Field(description="The stream task that was named.")
+    predictions: list[StreamPrediction]
+    timing: Timing = Field(description="Milliseconds, `gate` being those of task inference.")

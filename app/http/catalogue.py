@@ -95,6 +95,12 @@ CATALOGUE: dict[str, Entry] = {
     "stream_busy": Entry(
         409, "Stream busy", "A job works on the stream, or waits to; let it end, or cancel it."
     ),
+    "stream_empty": Entry(
+        409, "No version yet", "Nothing has been registered; GET /v1/streams/{name}/tasks says what is under way."
+    ),
+    "stream_task_not_ready": Entry(
+        409, "Not registered yet", "Its job is still to end; GET /v1/streams/{name}/tasks names it."
+    ),
     "stream_version_not_found": Entry(
         404, "No such version", "GET /v1/streams/{name}/versions lists those of a stream."
     ),
@@ -237,6 +243,7 @@ CATALOGUE: dict[str, Entry] = {
     "dataset_too_large": Entry(
         413, "Dataset too large", "Register fewer examples, or fewer classes, at once."
     ),
+    "too_many_stream_tasks": Entry(413, "Too many stream tasks", "See stream_tasks of /v1/limits."),
     "unknown_class": Entry(422, "Unknown class", "The dataset has no class of this name."),
     "single_class": Entry(422, "A single class", "A stream task needs at least two classes."),
     "label_clash": Entry(

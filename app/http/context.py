@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 
 from app.http.problems import Fault, ProblemError, fail, pointer
+from hyperserve.stream_types import StreamPredictions
 from hyperserve.types import Predictions, Task, Timing
 
 DEFAULT_TENANT = "default"
@@ -18,7 +19,7 @@ PATIENCE_SECONDS = 0.05
 """How long an answer may take before it is worth watching whether somebody still waits for it."""
 
 T = TypeVar("T")
-Timed = TypeVar("Timed", Task, Predictions)
+Timed = TypeVar("Timed", Task, Predictions, StreamPredictions)
 
 
 # Dependencies are coroutines though none awaits: FastAPI sends plain functions through its thread pool.

@@ -27,6 +27,8 @@ FILLS = 64
 """That wait at a time; beyond it a task is not filled, and regenerated where it is needed."""
 DOOMED = 100_000
 """Keys that could not be deleted and are remembered; the rest lapses."""
+SCANNED = 1_000
+"""Keys that are looked at in one round trip."""
 T = TypeVar("T")
 _MAC = hashlib.sha256().digest_size
 
@@ -52,6 +54,7 @@ class Cache:
         self._tiers = tiers
         self._fills: set[asyncio.Task[None]] = set()
         self._doomed: dict[str, None] = {}
+        self._doomed_patterns: dict[str, None] = {}
         self._burying: asyncio.Task[None] | None = None
         link.on_return(self._bury_later)
 
@@ -87,6 +90,10 @@ class Cache:
     async def delete(self, keys: Collection[Key]) -> None:
         """Now, or as soon as Redis is back."""
         await self._delete([str(key) for key in keys])
+
+    async def delete_all(self, tenant: str, prefix: str) -> None:
+        """All keys of a tenant whose version begins so, now or as soon as Redis is back. `prefix` is an id."""
+        await self._delete_matching(str(Key(tenant, "*", f"{prefix}*")))
 
     async def close(self) -> None:
         tasks = [*self._fills, *([self._burying] if self._burying else [])]
@@ -124,6 +131,17 @@ class Cache:
                 if len(self._doomed) < DOOMED:
                     self._doomed[key] = None
 
+    async def _delete_matching(self, pattern: str) -> None:
+        cursor = b"0"
+        try:
+            while True:
+                cursor, keys = await self._link.send("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)
+                await self._delete([key.decode() for key in keys])
+                if int(cursor) == 0:
+                    return
+        except RedisAwayError:
+            self._doomed_patterns[pattern] = None
+
     def _bury_later(self) -> None:
         self._burying = asyncio.create_task(self._bury())
 
@@ -133,6 +151,10 @@ class Cache:
             for key in some:
                 del self._doomed[key]
             await self._delete(some)
+        patterns = list(self._doomed_patterns)
+        self._doomed_patterns.clear()
+        for pattern in patterns:
+            await self._delete_matching(pattern)
 
     def _mac(self, key: Key, payload: bytes) -> bytes:
         name = str(key).encode()

@@ -90,7 +90,7 @@ class Bundle:
 
     def version(self) -> StreamVersion:
         labels = self.description.labels
-        return assemble(len(labels), labels, self.shared(), {task: self.own(task) for task in labels})
+        return assemble(1, labels, self.shared(), {task: self.own(task) for task in labels})
 
     def _part(self, file: Path, expected: str) -> bytes:
         data = _read(file)

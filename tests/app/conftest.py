@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from tests.app.learner import save_learner
 from tests.app.problems import OK
 from tests.app.server import Server
+from tests.app.streams.bundles import bundled, pictured
 from tests.app.tasks.regressing import save as save_values
 
 # A machine that also trains is slow by fits; time limits of single examples would fail at random.
@@ -38,9 +39,19 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundled streams: `digits` takes images, and `blobs` vectors of 8 numbers."""
+    folder = tmp_path_factory.mktemp("streams")
+    bundled(folder / "blobs")
+    pictured(folder / "digits")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(zoo: Path, streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One for the whole session: tests leave it as they found it, or do not care what else it holds."""
-    running = Server(tmp_path_factory.mktemp("server") / "data", zoo)
+    environment = {"HYPERSERVE_STREAMS_DIR": str(streams)}
+    running = Server(tmp_path_factory.mktemp("server") / "data", zoo, environment)
     running.start()
     yield running
     running.stop()

@@ -56,6 +56,7 @@ def world(client: httpx.Client) -> Iterator[dict[str, str]]:
         "{example_id}": examples[0]["id"],
         "{prediction_id}": asked["predictions"][0]["id"],
         "dataset": dataset,
+        "{stream}/predict": "digits/predict",
     }
     for path in (f"tasks/{task}", "learners/signs", f"datasets/{dataset}"):
         client.delete(f"/v1/{path}")

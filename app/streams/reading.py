@@ -1,0 +1,68 @@
+"""Versions of streams as the database has them, and what to say of a stream task that a version lacks."""
+
+from __future__ import annotations
+
+from sqlalchemy import exists, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.tables import StreamRow, StreamVersionRow
+from app.http.problems import ProblemError, fail
+from app.streams import repository
+from app.streams.heads import StreamHead, config_digest
+from models.continual.config import StreamConfig
+
+
+async def head(session: AsyncSession, tenant: str, name: str, number: int | None) -> StreamHead:
+    """A version, the current one without a number. Raises `ProblemError`: 404, 409 where there is none yet."""
+    stream = await repository.get(session, tenant, name)
+    if stream is None:
+        raise not_found()
+    stored = await repository.version(session, stream, number)
+    if stored is None and number is None:
+        raise empty()
+    if stored is None:
+        raise no_version()
+    config = StreamConfig.model_validate(stream.config)
+    return StreamHead(tenant, name, stored, config, config_digest(config), stream.revision)
+
+
+async def is_stored(session: AsyncSession, version: str) -> bool:
+    """Whether a version is there, by its id."""
+    return bool(await session.scalar(select(exists().where(StreamVersionRow.id == version))))
+
+
+async def why_not(session: AsyncSession, head: StreamHead, task: str) -> ProblemError:
+    """The problem of a stream task that the version does not hold."""
+    stream: StreamRow | None = await repository.get(session, head.tenant, head.name)
+    found = [] if stream is None else await repository.named(session, stream.id, task)
+    states = [one.state for one in found]
+    if not found:
+        return no_task(head)
+    if "registering" in states:
+        return fail("stream_task_not_ready", f"The stream task {task} is still being registered.", "/task")
+    if states[0] in ("forgotten", "forgetting"):
+        return fail("stream_task_forgotten", f"The stream task {task} was forgotten.", "/task")
+    return fail(
+        "stream_task_not_found", f"Version {head.number} does not hold the stream task {task}.", "/task"
+    )
+
+
+def no_task(head: StreamHead) -> ProblemError:
+    known = ", ".join(list(head.labels)[:20])
+    return fail(
+        "stream_task_not_found",
+        f"There is no such stream task; version {head.number} holds {known}.",
+        "/task",
+    )
+
+
+def not_found() -> ProblemError:
+    return fail("stream_not_found", "There is no such stream.")
+
+
+def no_version() -> ProblemError:
+    return fail("stream_version_not_found", "The stream has no such version.", "/version")
+
+
+def empty() -> ProblemError:
+    return fail("stream_empty", "The stream has no version yet: no stream task has been registered.")
