@@ -16,7 +16,7 @@ _JSON: Schema = {
     "schema": {"$ref": REF.format(model="StreamPredict")},
     "examples": {
         "inferred": {"value": {"queries": [CROSS]}},
-        "told": {"value": {"queries": [CROSS], "task": "zero-one", "top": 1}},
+        "told": {"value": {"queries": [CROSS], "task": "0-1", "top": 1}},
     },
 }
 PREDICT: Schema = {"requestBody": {"required": True, "content": {**_CONTENT, "application/json": _JSON}}}

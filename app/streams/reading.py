@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import StreamRow, StreamVersionRow
+from app.http.fields import SLUG
 from app.http.problems import ProblemError, fail
 from app.streams import repository
 from app.streams.heads import StreamHead, config_digest
@@ -14,7 +17,7 @@ from models.continual.config import StreamConfig
 
 async def head(session: AsyncSession, tenant: str, name: str, number: int | None) -> StreamHead:
     """A version, the current one without a number. Raises `ProblemError`: 404, 409 where there is none yet."""
-    stream = await repository.get(session, tenant, name)
+    stream = await repository.get(session, tenant, name) if re.fullmatch(SLUG, name) else None
     if stream is None:
         raise not_found()
     stored = await repository.version(session, stream, number)

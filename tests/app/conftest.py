@@ -40,9 +40,11 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundled streams: `digits` takes images, and `blobs` vectors of 8 numbers."""
+    """Bundled streams: `digits` takes images; `blobs` (cl3), `choices` (cl2) and `heads` (cl1) vectors of 8 numbers."""
     folder = tmp_path_factory.mktemp("streams")
     bundled(folder / "blobs")
+    bundled(folder / "choices", scenario="cl2")
+    bundled(folder / "heads", scenario="cl1")
     pictured(folder / "digits")
     return folder
 

@@ -71,7 +71,7 @@ def pictured(folder: Path) -> Bundle:
     hparams = {"features": {"count": 16}}
     config = StreamConfig(method="analytic", input=ImageInput(), shape=(1, size, size), hparams=hparams)
     learner, version = build(config), None
-    for index, task in enumerate(("zero-one", "two-three")):
+    for index, task in enumerate(("0-1", "2-3")):
         x, y = torch.zeros(20, 1, size, size), torch.arange(2).repeat(10)
         x[::2, :, 4:24, 10 + 4 * index : 13 + 4 * index] = 1
         x[1::2, :, 10 + 4 * index : 13 + 4 * index, 4:24] = 1
