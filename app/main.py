@@ -45,6 +45,14 @@ from app.methods import routes as method_routes
 from app.serving.engine import Engine
 from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
 from app.settings import Settings
+from app.streams import documents as stream_documents
+from app.streams import predict_documents as stream_predict_documents
+from app.streams import predict_routes as stream_predict_routes
+from app.streams import routes as stream_routes
+from app.streams.asking import StreamAsking
+from app.streams.registrations import Registrations
+from app.streams.service import StreamService
+from app.streams.wiring import wire
 from app.tasks import documents, version_routes
 from app.tasks import routes as task_routes
 from app.tasks.garbage import Collector
@@ -61,6 +69,8 @@ from models.protocol import LearnerError
 
 DECODERS = 2
 """Threads that parse and decode; Pillow and base64 leave the interpreter lock for part of the time."""
+MAKERS = 2
+"""Threads that make networks of streams."""
 UPLOADS = 4
 """Datasets that are received at a time; each lies on the disk until it is in the blob store."""
 VERSION = "0.1.0"
@@ -79,6 +89,9 @@ class Services:
     jobs: JobService
     datasets: DatasetService
     trainings: TrainingService
+    streams: StreamService
+    registrations: Registrations
+    stream_asking: StreamAsking
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -107,11 +120,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         method_routes,
         dataset_routes,
         job_routes,
+        stream_routes,
+        stream_predict_routes,
         meta_routes,
         telemetry_routes,
     ):
         app.include_router(resource.router)
-    openapi.install(app, [*documents.MODELS, *learner_documents.MODELS], documents.SCHEMAS)
+    bodies = (documents, learner_documents, stream_documents, stream_predict_documents)
+    openapi.install(app, [model for one in bodies for model in one.MODELS], documents.SCHEMAS)
     return app
 
 
@@ -131,11 +147,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         blobs = Blobs.at(settings.blob_url, settings.data_dir)
         garbage = Collector(database, blobs)
         pool = ties.enter_context(ThreadPoolExecutor(DECODERS, thread_name_prefix="decode"))
+        makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="streams")
+        # Not waited for: they may wait for this loop.
+        ties.callback(makers.shutdown, wait=False, cancel_futures=True)
         engine = _engine(settings, learners, others)
         ties.callback(engine.close)
         heads, followers = Heads(), Followers(database)
+        datasets = DatasetService(database, blobs, _spool(settings))
+        streams = await wire(settings, database, blobs, learners, datasets, engine, others, pool, makers)
         library = Library(database, blobs, learners, engine, _scratch(settings), settings.device)
-        for listener in (Invalidation(heads, engine), followers, library.heard):
+        for listener in (Invalidation(heads, engine), streams.asking.invalidation, followers, library.heard):
             others.watcher.listen(listener)
         learners.check_defaults(settings.chosen_defaults, await library.names())
         restorer = Restorer(database, blobs, engine, pool, others.cache, others.tiers)
@@ -159,8 +180,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             _intake(settings),
             Idempotency(database),
             JobService(database, followers),
-            DatasetService(database, blobs, _spool(settings)),
+            datasets,
             TrainingService(database, blobs, learners, library),
+            streams.service,
+            streams.registrations,
+            streams.asking,
         )
         running = (
             _warm(app, engine, library),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.tables import DatasetRow, JobRow, LearnerRow
+from app.db.tables import DatasetRow, JobRow, LearnerRow, StreamTaskRow
 from app.jobs.repository import ACTIVE
 
 PREFIX = "datasets/"
+_MAKING = ("training", "registering")
 
 
 def path(tenant: str, sha256: str) -> str:
@@ -34,16 +35,20 @@ async def listed(session: AsyncSession, tenant: str, before: str | None, limit: 
 
 
 async def in_use(session: AsyncSession, tenant: str, id: str) -> bool:
-    """Whether a learner is being trained on it, or waits to be."""
-    job = select(JobRow.id).where(JobRow.id == LearnerRow.job_id, JobRow.state.in_(ACTIVE))
-    training = (LearnerRow.tenant == tenant, LearnerRow.dataset_id == id, exists(job))
-    return bool(await session.scalar(select(exists().where(*training))))
+    """Whether a learner is being trained on it, or it is being registered into a stream, or waits for either."""
+    for row, state in ((LearnerRow, LearnerRow.status), (StreamTaskRow, StreamTaskRow.state)):
+        job = select(JobRow.id).where(JobRow.id == row.job_id, JobRow.state.in_(ACTIVE))
+        needed = (row.tenant == tenant, row.dataset_id == id, state.in_(_MAKING), exists(job))
+        if await session.scalar(select(exists().where(*needed))):
+            return True
+    return False
 
 
 async def remove(session: AsyncSession, tenant: str, id: str) -> None:
-    """Learners that were trained on it stay, without naming it."""
-    mine = (LearnerRow.tenant == tenant, LearnerRow.dataset_id == id)
-    await session.execute(update(LearnerRow).where(*mine).values(dataset_id=None))
+    """Learners and stream tasks that were made of it stay, without naming it."""
+    for row in (LearnerRow, StreamTaskRow):
+        mine = (row.tenant == tenant, row.dataset_id == id)
+        await session.execute(update(row).where(*mine).values(dataset_id=None))
     await session.execute(delete(DatasetRow).where(DatasetRow.tenant == tenant, DatasetRow.id == id))
 
 

@@ -88,15 +88,13 @@ class DatasetService:
         return _page(items[:kept], more=more or kept < len(items))
 
     async def delete(self, tenant: str, id: str) -> None:
-        """Refused while a learner is being trained on it; learners that are trained need it no more."""
+        """Refused while something is being made of it; what is made needs it no more."""
         async with self._database.write() as session:
             row = await repository.get(session, tenant, id, lock=True) if is_id(id, "ds") else None
             if row is None:
                 raise _not_found()
             if await repository.in_use(session, tenant, id):
-                raise fail(
-                    "dataset_in_use", "A learner is being trained on the dataset; cancel its job first."
-                )
+                raise fail("dataset_in_use", "A job learns from the dataset, or waits to; cancel it first.")
             await repository.remove(session, tenant, id)
             await forget(session, tenant, id)
         await self._collect(tenant, row.blob)

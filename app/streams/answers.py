@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from app.db.tables import StreamRow, StreamVersionRow
 from app.streams.repository import Part, TaskFound
 from hyperserve.stream_types import Alarm, Stream, StreamTask, StreamVersion
+from models.continual.bundle import Bundle, TaskFigures
 
 _CONFIG = ("method", "scenario", "hparams", "input", "encoder", "encoder_digest", "shape", "seed")
 
@@ -55,4 +56,53 @@ def version_answer(row: StreamVersionRow, held: Sequence[Part], current: int | N
         tasks=[part.name for part in held],
         job=row.job_id,
         created_at=row.created_at,
+    )
+
+
+def bundle_answer(bundle: Bundle) -> Stream:
+    """Of a stream that came with the server."""
+    config = bundle.config.model_dump(mode="json")
+    return Stream(
+        name=bundle.name,
+        version=len(bundle.description.labels),
+        tasks=len(bundle.description.labels),
+        alarm=None,
+        bundled=True,
+        created_at=None,
+        **{name: config[name] for name in _CONFIG},
+    )
+
+
+def bundle_tasks(bundle: Bundle) -> list[StreamTask]:
+    return [
+        _bundle_task(name, labels, bundle.description.tasks.get(name, TaskFigures(examples=0)))
+        for name, labels in bundle.description.labels.items()
+    ]
+
+
+def _bundle_task(name: str, labels: tuple[str, ...], figures: TaskFigures) -> StreamTask:
+    return StreamTask(
+        name=name,
+        labels=list(labels),
+        state="ready",
+        alarm=False,
+        job=None,
+        dataset=None,
+        created_at=None,
+        registered_at=None,
+        forgotten_at=None,
+        **figures.model_dump(),
+    )
+
+
+def bundle_version(bundle: Bundle) -> StreamVersion:
+    return StreamVersion(
+        number=len(bundle.description.labels),
+        parent=None,
+        origin="registered",
+        task=None,
+        current=True,
+        tasks=list(bundle.description.labels),
+        job=None,
+        created_at=None,
     )

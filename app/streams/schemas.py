@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from app.http.fields import Options, PageOptions, Slug
+from app.http.fields import Options, Slug
 from app.http.limits import LIMITS
 from hyperserve.stream_types import Scenario
 
@@ -51,6 +51,11 @@ class CreateStream(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: Slug
+    source: Slug | None = Field(
+        default=None,
+        alias="from",
+        description="A stream that came with the server, to begin as a copy of; then only `alarm` may be given.",
+    )
     scenario: Scenario = Field(
         default="cl3",
         description="cl1: queries name their stream task; cl2: all stream tasks have the same labels; cl3: labels "
@@ -93,6 +98,3 @@ class Rollback(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: int = Field(ge=1, le=_NUMBER_MAX, description="Number of the version that shall answer.")
-
-
-StreamsOptions = PageOptions

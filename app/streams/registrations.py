@@ -1,0 +1,191 @@
+"""Stream tasks asked to be registered or forgotten: checked here, done by jobs, one at a time for each stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.datasets import repository as datasets
+from app.datasets.service import DatasetService
+from app.db.engine import Database
+from app.db.tables import DatasetRow, JobRow, StreamRow, StreamTaskRow
+from app.http.idempotency import UNCLAIMED, Claim
+from app.http.limits import LIMITS
+from app.http.problems import ProblemError, fail
+from app.http.upload import Upload
+from app.ids import is_id, new_id
+from app.jobs import lanes
+from app.jobs import repository as jobs
+from app.streams import answers, checks, repository
+from app.streams.bundled import BundledStreams
+from app.streams.repository import TaskFound
+from app.streams.schemas import RegisterTask
+from app.streams.service import found, no_task
+from hyperserve.stream_types import StreamWork
+from models.continual.config import StreamConfig
+from models.continual.holdout import held_out_counts
+
+REGISTER, FORGET = "stream_register", "stream_forget"
+LOCATION = "/v1/jobs/{id}"
+
+
+class Registrations:
+    """Raises `ProblemError`."""
+
+    def __init__(self, database: Database, datasets: DatasetService, bundled: BundledStreams) -> None:
+        self._database = database
+        self.datasets = datasets
+        self._bundled = bundled
+
+    async def register(
+        self, tenant: str, stream: str, wanted: RegisterTask, claim: Claim = UNCLAIMED
+    ) -> StreamWork:
+        """The stream task's row and its job, in one transaction. One of the name that failed is replaced."""
+        self._bundled.refuse(stream)
+        async with self._database.write() as session:
+            row = await found(session, tenant, stream, lock=True)
+            before = await repository.tasks(session, row.id)
+            _check_name(before, wanted.name)
+            dataset = await _dataset(session, tenant, wanted.dataset)
+            counts = _counts(StreamConfig.model_validate(row.config), dataset, wanted, before)
+            held = sum(held_out_counts(list(counts.values()), wanted.held_out))
+            failed = [task.row.id for task in before if task.row.name == wanted.name and _failed(task)]
+            await session.execute(delete(StreamTaskRow).where(StreamTaskRow.id.in_(failed)))
+            task = StreamTaskRow(
+                id=new_id("stask"),
+                tenant=tenant,
+                stream_id=row.id,
+                name=wanted.name,
+                labels=list(counts),
+                state="registering",
+                examples=sum(counts.values()) - held,
+                held_out=held,
+                dataset_id=dataset.id,
+            )
+            payload = {
+                "stream": row.id,
+                "task": task.id,
+                "dataset": dataset.id,
+                "labels": list(counts),
+                "held_out": wanted.held_out,
+            }
+            job = await _enqueue(session, row, REGISTER, payload)
+            task.job_id = job.id
+            await repository.add(session, task)
+            return await _answered(session, row, TaskFound(task, job.state, None, None), job, claim)
+
+    async def upload(
+        self,
+        tenant: str,
+        stream: str,
+        name: str,
+        held_out: int | None,
+        upload: Upload,
+        claim: Claim = UNCLAIMED,
+    ) -> StreamWork:
+        """The file becomes a dataset, which is gone again where the registration is refused."""
+        self._bundled.refuse(stream)
+        async with self._database.read() as session:
+            row = await found(session, tenant, stream)
+            _check_name(await repository.tasks(session, row.id), name)
+        dataset = await self.datasets.create(tenant, upload, f"{stream}/{name}")
+        wanted = RegisterTask(name=name, dataset=dataset.id, held_out=held_out)
+        try:
+            return await self.register(tenant, stream, wanted, claim)
+        except ProblemError:
+            await self.datasets.delete(tenant, dataset.id)
+            raise
+
+    async def forget(self, tenant: str, stream: str, task: str, claim: Claim = UNCLAIMED) -> StreamWork:
+        """The job that takes a stream task out, and every version that holds it."""
+        self._bundled.refuse(stream)
+        async with self._database.write() as session:
+            row = await found(session, tenant, stream, lock=True)
+            named = await repository.named(session, row.id, task)
+            kept = _to_forget(named)
+            payload = {"stream": row.id, "name": task, "tasks": [one.row.id for one in kept]}
+            job = await _enqueue(session, row, FORGET, payload)
+            for one in kept:
+                one.row.job_id = job.id
+            await session.flush()
+            first = kept[0]
+            state = TaskFound(first.row, job.state, None, first.part)
+            return await _answered(session, row, state, job, claim)
+
+
+def _check_name(before: Sequence[TaskFound], name: str) -> None:
+    for task in before:
+        if task.row.name != name or not task.keeps_name:
+            continue
+        words = {
+            "forgotten": "A stream task of this name was forgotten; its name is not used again.",
+            "registering": "A stream task of this name is being registered, or waits to be.",
+        }
+        detail = words.get(task.state, "A stream task of this name is registered already.")
+        raise fail("stream_task_exists", detail, "/name")
+    if sum(task.state != "failed" for task in before) >= LIMITS.stream_tasks:
+        detail = f"A stream holds at most {LIMITS.stream_tasks} stream tasks."
+        raise fail("too_many_stream_tasks", detail, "/name", LIMITS.stream_tasks)
+
+
+def _counts(
+    config: StreamConfig, dataset: DatasetRow, wanted: RegisterTask, before: Sequence[TaskFound]
+) -> dict[str, int]:
+    """Examples of each label, in the order of registration."""
+    checks.check_kind(config, dataset)
+    counts = checks.choose(dataset, wanted.classes)
+    checks.check_size(config, sum(counts.values()))
+    return checks.ordered(config.scenario, counts, _others(before))
+
+
+def _others(before: Sequence[TaskFound]) -> Mapping[str, Sequence[str]]:
+    """Labels of what the current version holds, and of what will come before."""
+    return {task.row.name: task.row.labels for task in before if task.current or task.state == "registering"}
+
+
+async def _dataset(session: AsyncSession, tenant: str, id: str) -> DatasetRow:
+    """It stays until the transaction ends, and then while its job waits."""
+    dataset = await datasets.get(session, tenant, id, lock=True) if is_id(id, "ds") else None
+    if dataset is None:
+        raise fail("unknown_dataset", "There is no such dataset.", "/dataset")
+    return dataset
+
+
+def _failed(task: TaskFound) -> bool:
+    return task.state == "failed"
+
+
+def _to_forget(named: Sequence[TaskFound]) -> list[TaskFound]:
+    """All of the name that a version may hold. Raises `ProblemError`: 404, 409, 410."""
+    kept = [task for task in named if task.state in ("ready", "rolled_back")]
+    states = {task.state for task in named}
+    if "registering" in states:
+        raise fail("stream_busy", "The stream task is being registered; cancel its job instead.")
+    if "forgetting" in states:
+        raise fail("stream_busy", "The stream task is being forgotten.")
+    if kept:
+        return kept
+    if "forgotten" in states:
+        raise fail("stream_task_forgotten", "The stream task was forgotten.")
+    raise no_task()
+
+
+async def _enqueue(session: AsyncSession, row: StreamRow, kind: str, payload: jobs.Document) -> JobRow:
+    return await jobs.enqueue(
+        session, row.tenant, kind, payload, subject=f"{repository.PREFIX}{row.name}", lane=row.id
+    )
+
+
+async def _answered(
+    session: AsyncSession, row: StreamRow, task: TaskFound, job: JobRow, claim: Claim
+) -> StreamWork:
+    ahead = len(await lanes.ahead(session, job))
+    detail = "Jobs of a stream run one after the other; none is before this one."
+    if ahead:
+        jobs_before = "1 job" if ahead == 1 else f"{ahead} jobs"
+        detail = f"Jobs of a stream run one after the other; {jobs_before} of it come first."
+    answer = StreamWork(task=answers.task_answer(task), job=jobs.job_answer(job), ahead=ahead, detail=detail)
+    await claim.keep(session, 202, answer, {"Location": LOCATION.format(id=job.id)}, row.id)
+    return answer
