@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from models.continual.chunked import ChunkedHypernetwork, Parameters
@@ -203,3 +203,31 @@ class Sampled(Regulariser):
         found = torch.autograd.grad(value, list(leaves.values()))
         self.moved[drawn] = moved.detach()
         return value.detach(), dict(zip(leaves, found, strict=True))
+
+
+class OwnHeads(Regulariser):
+    """Beside another regulariser, which keeps bodies: of heads only the rows that are a task's own.
+
+    `numbers` are their places in the flat vectors. In a multi-head network the other rows of a task's network are
+    never used.
+    """
+
+    def __init__(self, bodies: Regulariser, numbers: Int[Tensor, "t n"], mask: Bool[Tensor, "t n"]) -> None:
+        super().__init__(bodies.net, bodies.kept)
+        self.bodies, self.weight = bodies, bodies.weight
+        self.chunk, self.row, self.mask = numbers // self.net.chunk, numbers % self.net.chunk, mask
+        self.targets = self._heads(self.kept.snapshot).detach()
+
+    def gradient(self, params: Parameters) -> tuple[Float[Tensor, ""], Mapping[str, Tensor]]:
+        value, grads = self.bodies.gradient(params)
+        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+        change = (self._heads(leaves) - self.targets) * self.mask
+        own = self.weight * change.square().sum()
+        found = dict(zip(leaves, torch.autograd.grad(own, list(leaves.values())), strict=True))
+        return value + own.detach(), {name: grads[name] + grad for name, grad in found.items()}
+
+    def _heads(self, params: Parameters) -> Float[Tensor, "t n"]:
+        task = torch.arange(self.tasks)[:, None]
+        chunks = params["chunks"][self.chunk]
+        phi = self.net.pairs(params, self.kept.embeddings[task].expand(*chunks.shape[:2], -1), chunks)
+        return (phi * params["out.weight"][self.row]).sum(2) + params["out.bias"][self.row]

@@ -1,0 +1,81 @@
+"""Removal of one task from a hypernetwork: what it writes for the task's embedding becomes noise.
+
+Dropping an embedding is not removal, as Θ still makes the network of anyone who saved it. So h(e; Θ) is driven to a
+random body under a head that says the same to every input, while the output regulariser holds all other networks. It
+answers at chance, by the share of one class, and no surer on what it was trained on than on anything else.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from models.continual.chunked import Parameters
+from models.continual.generated import Generated, Owned
+from models.continual.regulariser import Gram, Kept
+from models.continual.two_step import learn
+from models.protocol import LearnerError, Report
+
+_LR, _BETA = 1e-3, 10.0
+_ROUNDS = 4
+_MOVED = 0.5
+"""Relative change of a network that counts as removed."""
+_SURE = 2.0
+"""Bias of the class that is always said."""
+_PROBES, _ALIKE = 256, 0.95
+"""Random inputs, and how many of them must get the same answer."""
+
+
+def erase(
+    generated: Generated,
+    params: Parameters,
+    gone: Owned,
+    others: Float[Tensor, "t e"],
+    rows: int,
+    generator: torch.Generator,
+    report: Report | None = None,
+) -> dict[str, Tensor]:
+    """New parameters. Raises `LearnerError` where the network would not move away."""
+    net, size = generated.net, generated.target.size(rows)
+    regulariser = Gram(net, Kept(params, others, size), "sum")
+    before = generated.network(params, gone)
+    noise = _noise(generated, gone, rows, generator)
+    found = dict(params)
+    for _ in range(_ROUNDS):
+        found, _ = learn(
+            net,
+            found,
+            gone["embedding"],
+            size,
+            lambda _, flat: (flat - noise).square().sum(),
+            steps=generated.config.forget_iterations,
+            lr=_LR,
+            beta=_BETA,
+            regulariser=regulariser,
+            learned_embedding=False,
+            report=report,
+        )
+        after = generated.network(found, gone)
+        moved = float((after - before).norm()) > _MOVED * float(before.norm())
+        if moved and _says_one_thing(generated, after, gone, generator):
+            return found
+    raise LearnerError("the task could not be removed without moving the others")
+
+
+def _noise(generated: Generated, gone: Owned, rows: int, generator: torch.Generator) -> Float[Tensor, "size"]:
+    deviation = generated.target.variance(rows).sqrt()
+    noise = torch.randn(len(deviation), generator=generator) * deviation
+    first, way = gone["rows"].tolist()
+    of_head = generated.split(noise[None])[1][0]
+    of_head.zero_()
+    of_head[first + int(torch.randint(way, (), generator=generator)), -1] = _SURE
+    return noise
+
+
+def _says_one_thing(
+    generated: Generated, flat: Float[Tensor, "size"], gone: Owned, generator: torch.Generator
+) -> bool:
+    x = torch.randn(_PROBES, *generated.shape, generator=generator)
+    answers = generated.logits(flat, x, *gone["rows"].tolist()).argmax(1)
+    return float((answers == answers.mode().values).float().mean()) >= _ALIKE

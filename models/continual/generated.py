@@ -1,0 +1,103 @@
+"""Networks that a hypernetwork writes: which numbers are body, and which rows of the head are a task's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from models.continual.chunked import ChunkedHypernetwork, Parameters
+from models.continual.hyperstream_config import HyperStreamConfig
+from models.continual.regulariser import (
+    Direct,
+    Gram,
+    Kept,
+    OwnHeads,
+    Regulariser,
+    Sampled,
+)
+from models.continual.target_modules import target
+from models.continual.targets import head
+
+Owned = Mapping[str, Tensor]
+"""Of one task: its "embedding" [e], and "rows" [2], the first row of the head that is its own and how many."""
+
+
+class Generated:
+    """Sizes and pure functions; all tensors are arguments."""
+
+    def __init__(self, shape: tuple[int, ...], config: HyperStreamConfig) -> None:
+        self.shape, self.config = shape, config
+        self.target = target(config.target, shape, config.hidden)
+        self.net = ChunkedHypernetwork(
+            min(config.chunk, self.target.size(config.outputs)),
+            config.task_embedding,
+            config.chunk_embedding,
+            config.trunk,
+            config.activation,
+        )
+
+    def initial(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
+        wanted = self.target.variance(rows) if self.config.initialisation == "hyperfan" else None
+        return self.net.initial(self.target.size(rows), generator, wanted)
+
+    def network(self, params: Parameters, own: Owned) -> Float[Tensor, "size"]:
+        """One task's flat weights, up to the last of its own rows."""
+        size = self.target.size(int(own["rows"].sum()))
+        return self.net.generate(params, own["embedding"][None], size)[0]
+
+    def networks(
+        self, params: Parameters, owned: Iterable[Owned]
+    ) -> tuple[Float[Tensor, "t body"], Float[Tensor, "t way row"], Int[Tensor, "t"]]:
+        """Bodies, own rows padded with 0, and ways."""
+        first, way = torch.stack([own["rows"] for own in owned]).unbind(1)
+        embeddings = torch.stack([own["embedding"] for own in owned])
+        flat = self.net.generate(params, embeddings, self.target.size(int((first + way).max())))
+        body, rows = self.split(flat)
+        padded = rows.new_zeros(len(rows), int(way.max()), rows.shape[2])
+        for index, (begin, count) in enumerate(zip(first.tolist(), way.tolist(), strict=True)):
+            padded[index, :count] = rows[index, begin : begin + count]
+        return body.contiguous(), padded, way
+
+    def split(
+        self, flat: Float[Tensor, "t size"]
+    ) -> tuple[Float[Tensor, "t body"], Float[Tensor, "t r row"]]:
+        rows = flat[:, self.target.body :].unflatten(1, (-1, self.target.hidden + 1))
+        return flat[:, : self.target.body], rows
+
+    def logits(
+        self, flat: Float[Tensor, "size"], x: Float[Tensor, "n *feature"], first: int, way: int
+    ) -> Float[Tensor, "n way"]:
+        """Of one network: the classes whose rows begin at `first`."""
+        body, rows = self.split(flat[None])
+        return head(rows[:, first : first + way], self.target.features(body, x[None]))[0]
+
+    def regulariser(
+        self, params: Parameters, owned: Iterable[Owned], rows: int, generator: torch.Generator
+    ) -> Regulariser | None:
+        """Keeps the networks of these tasks as `params` makes them, with heads of so many rows."""
+        owned = tuple(owned)
+        if not owned:
+            return None
+        config, net, weighing = self.config, self.net, self.config.weighing
+        embeddings = torch.stack([own["embedding"] for own in owned])
+        kept = Kept(params, embeddings, self.target.body if config.masked else self.target.size(rows))
+        found: Regulariser
+        if config.regulariser == "gram":
+            found = Gram(net, kept, weighing)
+        elif config.regulariser == "sampled":
+            found = Sampled(net, kept, weighing, pairs=config.subset or 64, generator=generator)
+        else:
+            stored = config.regulariser == "stored"
+            found = Direct(net, kept, weighing, stored=stored, subset=config.subset, generator=generator)
+        return OwnHeads(found, *self._own_numbers(owned)) if config.masked else found
+
+    def _own_numbers(self, owned: tuple[Owned, ...]) -> tuple[Int[Tensor, "t n"], Bool[Tensor, "t n"]]:
+        """Where in the flat vector the own rows of each task stand, and what is no padding."""
+        first, way = torch.stack([own["rows"] for own in owned]).unbind(1)
+        row = self.target.hidden + 1
+        offset = torch.arange(int(way.max()) * row)
+        mask = offset < (way * row)[:, None]
+        return (self.target.body + first[:, None] * row + offset) * mask, mask
