@@ -83,8 +83,9 @@ def _one(
 ) -> None:
     """Skipped where its record is there already."""
     file = RecordFile(out.with_suffix(".json"))
-    config = continual_methods.hparams(method, plan.benchmark, given)
-    run = plan.run(plan.stream(digits, seed), method, seed, config.model_dump(mode="json"))
+    stream = plan.stream(digits, seed)
+    config = continual_methods.hparams(method, plan.benchmark, plan.setting(stream, seed), given)
+    run = plan.run(stream, method, seed, config.model_dump(mode="json"))
     if file.has(run):
         _say(f"{run.benchmark} {run.scenario} {method} seed {seed}: measured already")
         return

@@ -82,8 +82,9 @@ def measure(
     Raises `LearnerError`, `DatasetError`.
     """
     stream = plan.stream(digits, seed)
-    config = continual_methods.hparams(method, plan.benchmark, given)
-    learner = continual_methods.build(method, plan.setting(stream, seed), config)
+    setting = plan.setting(stream, seed)
+    config = continual_methods.hparams(method, plan.benchmark, setting, given)
+    learner = continual_methods.build(method, setting, config)
     tests = [stream.test(task) for task in range(stream.tasks)]
     accuracy: list[tuple[float, ...]] = []
     inferred: list[tuple[float, ...]] = []

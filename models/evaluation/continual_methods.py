@@ -8,12 +8,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from models.continual.baselines.base import ContinualMethod, Setting
+from models.continual.baselines.dgr import Dgr
 from models.continual.baselines.ewc import Ewc
 from models.continual.baselines.finetune import FineTune
 from models.continual.baselines.joint import Joint
 from models.continual.baselines.replay import Replay
 from models.continual.baselines.separate import Separate
 from models.continual.baselines.si import Si
+from models.continual.baselines.streamed import Analytic, Hypernetwork, SurestHypernetwork
 from models.protocol import LearnerError
 
 METHODS: dict[str, type[ContinualMethod]] = {
@@ -22,18 +24,47 @@ METHODS: dict[str, type[ContinualMethod]] = {
     "joint": Joint,
     "ewc": Ewc,
     "si": Si,
+    "dgr": Dgr,
     "replay": Replay,
+    "hnet-ent": SurestHypernetwork,
+    "hnet-gate": Hypernetwork,
+    "analytic": Analytic,
 }
-SETTINGS: dict[tuple[str, str], dict[str, Any]] = {}
+_HNET: dict[str, dict[str, Any]] = {
+    "split-mnist": {
+        "chunk": 42_000,
+        "task_embedding": 96,
+        "chunk_embedding": 96,
+        "trunk": (10, 10),
+        "beta": 0.01,
+    },
+    "permuted-mnist": {
+        "chunk": 78_000,
+        "task_embedding": 24,
+        "chunk_embedding": 8,
+        "trunk": (25, 25),
+        "activation": "elu",
+        "beta": 0.1,
+    },
+}
+"""As published (1906.00695, and its code)."""
+_PLAIN: dict[str, Any] = {"initialisation": "xavier", "scaled": False, "calibration": 0.0}
+"""What ours would do better."""
+SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
+    **{("hnet-ent", name): {**found, **_PLAIN, "inference": "entropy"} for name, found in _HNET.items()},
+    **{("hnet-gate", name): {**found, **_PLAIN, "inference": "gate"} for name, found in _HNET.items()},
+}
 """Hyperparameters of a method on a benchmark, where they are not its defaults."""
 
 
-def hparams(method: str, benchmark: str, given: Mapping[str, Any]) -> BaseModel:
-    """Validated, defaults written out. Raises `LearnerError`."""
+def hparams(method: str, benchmark: str, setting: Setting, given: Mapping[str, Any]) -> BaseModel:
+    """Validated, with defaults and budget written out. Raises `LearnerError`."""
     if method not in METHODS:
         raise LearnerError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
     try:
-        return METHODS[method].Config.model_validate({**SETTINGS.get((method, benchmark), {}), **given})
+        found = METHODS[method]
+        config = found.Config.model_validate({**SETTINGS.get((method, benchmark), {}), **given})
+        return found.within(setting, config)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -62,6 +62,12 @@ def page(records: Sequence[Record], pictures: Mapping[str, Sequence[str]]) -> st
         name = title(*protocol)
         lines += [f"## {name}", "", f"{_TOLD[protocol[1]]}. {_said(found)}", ""]
         lines += [*table([_cells(row) for row in found]), ""]
+        lines += [
+            "Settings:",
+            "",
+            *(f"- {row['method']}: {_hparams(row)}" for row in found if row["hparams"]),
+            "",
+        ]
         lines += [f"![{name}]({picture})\n" for picture in pictures.get(name, ())]
     commands = sorted({record.command for record in records if record.command})
     return "\n".join([*lines, "## Commands", "", *(f"    {command}" for command in commands), ""])
@@ -138,8 +144,11 @@ def _cells(row: Row) -> Row:
         "kept, MB": f"{row['kept_bytes'][-1] / 1e6:.1f}",
         "steps": f"{row['iterations']:,}",
         "seeds": len(row["seeds"]),
-        "settings": ", ".join(f"{name} {value}" for name, value in row["hparams"].items()) or _NONE,
     }
+
+
+def _hparams(row: Row) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in row["hparams"].items())
 
 
 def _estimate(found: Row) -> str:

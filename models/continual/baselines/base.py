@@ -86,6 +86,11 @@ class ContinualMethod(ABC):
         self.setting = setting
         self.seen = 0
 
+    @classmethod
+    def within(cls, setting: Setting, config: BaseModel) -> BaseModel:
+        """The configuration with what the budget of the comparison says of it."""
+        return config
+
     @abstractmethod
     def learn(self, task: int, x: Float[Tensor, "n *pixels"], y: Int[Tensor, "n"]) -> None:
         """`y` indexes the classes of this stream task. Its data is not seen again."""

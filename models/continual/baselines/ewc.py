@@ -43,7 +43,7 @@ class Ewc(FineTune):
         return self.config.strength / 2 * (self.fisher * moved.square()).sum()
 
     @torch.no_grad()
-    def step(self, optimisers: list[torch.optim.Adam]) -> None:
+    def step(self, optimisers: list[torch.optim.Optimizer]) -> None:
         if self.seen:
             moved = self.network.flat - self.anchor
             self.network.grad.addcmul_(self.fisher, moved, value=self.config.strength)

@@ -65,13 +65,13 @@ class FineTune(ContinualMethod):
 
     # The hooks.
 
-    def optimisers(self, task: int) -> list[torch.optim.Adam]:
+    def optimisers(self, task: int) -> list[torch.optim.Optimizer]:
         return [self.network.adam(self.setting.lr)]
 
     def losses(self, task: int, x: Float[Tensor, "batch d"], y: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
         return self.loss(task, x, y)
 
-    def step(self, optimisers: list[torch.optim.Adam]) -> None:
+    def step(self, optimisers: list[torch.optim.Optimizer]) -> None:
         """Gradients of `losses` are there; penalties that have a gradient in closed form join them here."""
         for optimiser in optimisers:
             optimiser.step()

@@ -40,7 +40,7 @@ class Si(FineTune):
         return {**super().kept(), "importance": self.importance, "anchor": self.anchor}
 
     @torch.no_grad()
-    def step(self, optimisers: list[torch.optim.Adam]) -> None:
+    def step(self, optimisers: list[torch.optim.Optimizer]) -> None:
         network = self.network
         gradient, before = network.grad.clone(), network.flat.detach().clone()
         if self.seen:
