@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.blobs import Blobs
-from app.db.changes import record
+from app.db.changes import Change, record
 from app.db.engine import Database
 from app.db.locks import FILES, lock
 from app.db.tables import JobRow, StreamRow, StreamVersionRow
@@ -30,16 +31,21 @@ from hyperserve.stream_types import Stream, StreamTask, StreamVersion
 from hyperserve.types import Page
 
 LOCATION = "/v1/streams/{name}"
+Told = Callable[[Change], Awaitable[None]]
 
 
 class StreamService:
     """Raises `ProblemError`. Answers of one stream come with its revision."""
 
-    def __init__(self, database: Database, blobs: Blobs, learners: Learners, bundled: BundledStreams) -> None:
+    def __init__(
+        self, database: Database, blobs: Blobs, learners: Learners, bundled: BundledStreams, told: Told
+    ) -> None:
+        """`told` of changes as soon as they are committed: this process must not wait for its own news."""
         self._database = database
         self._blobs = blobs
         self._learners = learners
         self._bundled = bundled
+        self._told = told
 
     async def create(self, tenant: str, wanted: CreateStream, claim: Claim = UNCLAIMED) -> tuple[Stream, int]:
         """Without stream tasks, or as a copy of one that came with the server."""
@@ -151,7 +157,9 @@ class StreamService:
                 row.current, row.revision = number, row.revision + 1
                 await session.flush()
                 await record(session, changed(row))
-            return await _answer(session, row), row.revision
+            answer, change = await _answer(session, row), changed(row)
+        await self._told(change)
+        return answer, row.revision
 
     async def delete(self, tenant: str, name: str, condition: Condition = UNCONDITIONAL) -> None:
         """With its versions and whatever they have learned; its jobs are cancelled."""
@@ -168,7 +176,9 @@ class StreamService:
             await session.delete(row)
             await session.flush()
             await forget(session, tenant, row.id)
-            await record(session, deleted(row, versions))
+            change = deleted(row, versions)
+            await record(session, change)
+        await self._told(change)
         await garbage.collect(self._database, self._blobs, tenant, blobs)
 
 

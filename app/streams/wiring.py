@@ -52,7 +52,7 @@ async def wire(
         StreamWeights(database, blobs, makers, others.cache, others.tiers),
     )
     return Streams(
-        StreamService(database, blobs, learners, bundled),
+        StreamService(database, blobs, learners, bundled, asking.invalidation.heard),
         Registrations(database, datasets, bundled),
         asking,
     )
