@@ -31,10 +31,10 @@ class FeatureConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["auto", "patches", "projection"] = "auto"
-    """`auto`: patches where a feature is [channels, height, width], projections elsewhere."""
+    """`auto`: patches where an input is a picture, projections elsewhere."""
     count: int = Field(default=1024, ge=16, le=4096)
     """About how many: patches come in whole grids. The sums of a task have count² / 2 numbers."""
-    side: int = Field(default=7, ge=3, le=11)
+    side: int = Field(default=9, ge=3, le=11)
     """Of a filter, in pixels."""
     grid: int = Field(default=3, ge=1, le=8)
     """Cells per side that answers of a filter are averaged over."""
@@ -54,29 +54,32 @@ class FixedFeatures(nn.Module, ABC):
             raise LearnerError(f"features are made of inputs {list(self.shape)}, not {list(x.shape)}")
         with torch.no_grad():
             flat = x.float().reshape(-1, *self.shape)
-            parts = [self.lift(part) for part in flat.split(_CHUNK)]
-            return torch.cat(parts).reshape(*lead, self.dim) if parts else x.new_zeros(*lead, self.dim)
+            return torch.cat([self.lift(part) for part in flat.split(_CHUNK)]).reshape(*lead, self.dim)
 
     @abstractmethod
     def lift(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n f"]: ...
 
 
 class Patches(FixedFeatures):
-    """Filters of unit norm, each in its own direction; answers are averaged over the cells of a grid."""
+    """Filters of unit norm, each in its own direction; answers are averaged over the cells of a grid.
+
+    A matrix is a picture of one channel.
+    """
 
     filters: Tensor
 
-    def __init__(self, shape: tuple[int, int, int], config: FeatureConfig, seed: int) -> None:
+    def __init__(self, shape: tuple[int, ...], channels: int, config: FeatureConfig, seed: int) -> None:
         count = max(1, round(config.count / config.grid**2))
         super().__init__(shape, count * config.grid**2)
         drawn = torch.randn(
-            count, shape[0], config.side, config.side, generator=torch.Generator().manual_seed(seed)
+            count, channels, config.side, config.side, generator=torch.Generator().manual_seed(seed)
         )
         self.register_buffer("filters", F.normalize(drawn.flatten(1)).reshape(drawn.shape), persistent=False)
         self.grid = config.grid
 
-    def lift(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f"]:
-        return F.adaptive_avg_pool2d(F.conv2d(x, self.filters).relu_(), self.grid).flatten(1)
+    def lift(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n f"]:
+        pictures = x.reshape(len(x), self.filters.shape[1], *self.shape[-2:])
+        return F.adaptive_avg_pool2d(F.conv2d(pictures, self.filters).relu_(), self.grid).flatten(1)
 
 
 class Projection(FixedFeatures):
@@ -101,9 +104,10 @@ class Projection(FixedFeatures):
 
 def fixed_features(shape: tuple[int, ...], config: FeatureConfig, seed: int) -> FixedFeatures:
     """Raises `LearnerError` where the shape has no patches."""
-    fits = len(shape) == 3 and min(shape[1:]) >= max(_LEAST_SIDE, config.side + config.grid)
+    picture = shape if len(shape) == 3 else (1, *shape)
+    fits = len(picture) == 3 and min(picture[1:]) >= max(_LEAST_SIDE, config.side + config.grid)
     if config.kind == "patches" and not fits:
         raise LearnerError(f"patches need pictures [channels, height, width], not inputs {list(shape)}")
     if config.kind == "projection" or not fits:
         return Projection(shape, config, seed)
-    return Patches((shape[0], shape[1], shape[2]), config, seed)
+    return Patches(shape, picture[0], config, seed)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from models.protocol import LearnerError
 
-PENALTIES = tuple(10.0**-power for power in (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6))
+PENALTIES = tuple(10.0**-power for power in (-1, 0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6))
 """Candidates of λ, relative to the mean scatter of a feature."""
 _TINY = 1e-12
 _LEAST_KEPT = 0.02
@@ -132,7 +132,8 @@ class Solution:
     def leverage(self, features: Float[Tensor, "n f"]) -> Float[Tensor, "n"]:
         """φᵀ(Σ φφᵀ + λI)⁻¹φ + 1/n: from 0 to 1 for an example of the sums, more for what is unlike them."""
         centred = (features.double() - self.mean).T
-        return torch.linalg.solve_triangular(self.factor, centred, upper=False).square().sum(0) + 1 / self.n
+        half: Tensor = torch.linalg.solve_triangular(self.factor, centred, upper=False)
+        return half.square().sum(0) + 1 / self.n
 
     def left_out(
         self, features: Float[Tensor, "n f"], y: Int[Tensor, "n"]
@@ -173,6 +174,7 @@ def _factor(found: Moments, penalty: float) -> Tensor:
     for _ in range(12):
         shifted = found.scatter.clone()
         shifted.diagonal().add_(penalty * scale)
+        factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(shifted)
         if not int(failed):
             return factor

@@ -1,9 +1,9 @@
 """The probability that a query is of no registered stream task, at even odds.
 
-A ridge on classes says two things of what it never saw: no class scores well, and the query has leverage, it stands
-where examples do not. How much either weighs is fitted without other data than the tasks': each is left out in turn
-by subtraction, and its examples are what is foreign to the others. So it takes two tasks. Examples of the tasks that
-stay are known ones, each judged as if it had been left out itself.
+A ridge on classes says two things of what it never saw: its scores are far from any one-hot, and it has leverage,
+it stands where examples do not. How much either weighs is fitted without other data than the tasks': each is left out
+in turn by subtraction, and its examples are what is foreign to the others. So it takes two tasks. Examples of the
+tasks that stay are known ones, each judged as if it had been left out itself.
 """
 
 from __future__ import annotations
@@ -93,9 +93,14 @@ def fit(
 
 
 def inputs(scores: Float[Tensor, "*n classes"], leverage: Float[Tensor, "*n"]) -> Float[Tensor, "*n 3"]:
-    """What is judged by: best score, its margin, log leverage."""
+    """What speaks for `unknown`: log squared distance of the scores from the nearest one-hot, less margin, log
+    leverage. Scores of padding are -inf."""
     top = scores.topk(2).values
-    return torch.stack((top[..., 0], top[..., 0] - top[..., 1], leverage.clamp_min(_FLOOR).log()), -1)
+    length = scores.where(scores > -torch.inf, 0).square().sum(-1)
+    distance = (length - 2 * top[..., 0] + 1).clamp_min(_FLOOR)
+    # Beyond a whole class, a larger margin is no better: scores of far inputs are large.
+    margin = (top[..., 0] - top[..., 1]).clamp_max(1)
+    return torch.stack((distance.log(), -margin, leverage.clamp_min(_FLOOR).log()), -1)
 
 
 def sketched_leverage(
@@ -114,21 +119,34 @@ def probability(
 
 
 def _logistic(known: Float[Tensor, "m 3"], foreign: Float[Tensor, "n 3"]) -> Float[Tensor, "4"]:
-    """Weights of the inputs, then the intercept: logistic regression with both kinds weighing the same, by Newton."""
+    """Weights of the inputs, then the intercept: logistic regression with both kinds weighing the same.
+
+    None speaks against `unknown`: an input that would is left out, and the rest is fitted again.
+    """
     x = torch.cat((known, foreign)).double()
     y = torch.cat((torch.zeros(len(known)), torch.ones(len(foreign)))).double()
     weight = torch.where(y > 0, 0.5 / len(foreign), 0.5 / len(known)).double()
     middle, spread = x.mean(0), x.std(0).clamp_min(_FLOOR)
     z = torch.cat(((x - middle) / spread, torch.ones(len(x), 1)), 1)
-    decay = torch.tensor([_DECAY, _DECAY, _DECAY, 0.0]).double()
+    while True:
+        w = _newton(z, y, weight)
+        against = w[:3] < 0
+        if not against.any():
+            break
+        z[:, :3] = z[:, :3].masked_fill(against, 0)
+    slopes = w[:3] / spread
+    return torch.cat((slopes, (w[3] - slopes @ middle).reshape(1)))
+
+
+def _newton(z: Float[Tensor, "n 4"], y: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, "4"]:
+    decay = torch.tensor([_DECAY, _DECAY, _DECAY, _FLOOR]).double()
     w = torch.zeros(4, dtype=torch.float64)
     for _ in range(_NEWTON):
         p = (z @ w).sigmoid()
         gradient = z.T @ (weight * (p - y)) + decay * w
-        curvature = (z * (weight * p * (1 - p))[:, None]).T @ z + torch.diag(decay + _FLOOR)
+        curvature = (z * (weight * p * (1 - p))[:, None]).T @ z + torch.diag(decay)
         w = w - torch.linalg.solve(curvature, gradient)
-    slopes = w[:3] / spread
-    return torch.cat((slopes, (w[3] - slopes @ middle).reshape(1)))
+    return w
 
 
 def _evenly(length: int, count: int) -> Int[Tensor, "kept"]:

@@ -1,0 +1,133 @@
+"""The analytic stream on split-MNIST, CL3: accuracy against what each task keeps.
+
+    python -m benchmarks.gate --data mnist.npz --held-out 10000
+
+Protocol: five stream tasks of two digits, registered one after the other, no example kept for replay; then every test
+digit without its task: P(class) = P(task) P(class | task). One row per number of features; seeds draw the features,
+the digits are the same; ± is the 95 % interval over seeds. `unknown` is asked of streams that have seen all tasks but
+one, each in turn: half the answers' weight is on digits of the task left out. Choose on --held-out, report without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+
+from models.continual.analytic import AnalyticConfig, AnalyticStream
+from models.continual.features import FeatureConfig
+from models.data.mnist import Digits, load
+from models.evaluation.scores import Estimate, auroc, calibration_error
+from models.protocol import StreamVersion
+
+_TASKS, _WAY = 5, 2
+_AT_ONCE = 2000
+
+
+def registered(learner: AnalyticStream, x: Tensor, y: Tensor) -> tuple[StreamVersion, list[float]]:
+    """Of raw digits, and the seconds of each registration."""
+    version, seconds = None, []
+    for task in range(_TASKS):
+        mine = y // _WAY == task
+        began = perf_counter()
+        labels = tuple(str(_WAY * task + index) for index in range(_WAY))
+        version = learner.register(version, f"{labels[0]}-{labels[1]}", labels, x[mine], y[mine] % _WAY)
+        seconds.append(perf_counter() - began)
+    assert version is not None
+    return version, seconds
+
+
+def answered(learner: AnalyticStream, version: StreamVersion, features: Tensor) -> dict[str, Tensor]:
+    """Log probabilities of tasks and of classes, and `unknown`, of every query."""
+    parts = []
+    for part in features.split(_AT_ONCE):
+        gate = learner.posterior(learner.gate(version), part[None])
+        heads = [learner.predict(learner.weights(version, task), part[None]) for task in version.tasks]
+        within = torch.stack([head.log_probs[0] for head in heads], 1)
+        joint = gate.log_probs[0][..., None] + within
+        assert gate.unknown is not None
+        parts.append((gate.log_probs[0], within, joint.flatten(1), gate.unknown[0]))
+    names = ("tasks", "within", "classes", "unknown")
+    return {name: torch.cat(values) for name, *values in zip(names, *parts, strict=True)}
+
+
+def measured(config: AnalyticConfig, digits: Digits, seed: int) -> dict[str, float]:
+    learner = AnalyticStream((1, 28, 28), "cl3", config, None, seed)
+    version, seconds = registered(learner, digits.train_x[:, None], digits.train_y)
+    features, y = learner.embed(digits.test_x[:, None]), digits.test_y
+    found = answered(learner, version, features)
+    own = found["within"][torch.arange(len(y)), y // _WAY]
+    confidence, label = found["classes"].exp().max(1)
+    row = {
+        "accuracy": float((label == y).double().mean()),
+        "task_inference": float((found["tasks"].argmax(1) == y // _WAY).double().mean()),
+        "task_told": float((own.argmax(1) == y % _WAY).double().mean()),
+        "ece": calibration_error(confidence, label == y),
+        "seconds_per_task": sum(seconds) / _TASKS,
+        "seconds_last_task": seconds[-1],
+        "megabytes_per_task": _megabytes(version.own.values()),
+        "megabytes_shared": _megabytes([version.shared]),
+    }
+    return row | _unknown(learner, version, features, y)
+
+
+def _unknown(
+    learner: AnalyticStream, version: StreamVersion, features: Tensor, y: Tensor
+) -> dict[str, float]:
+    areas, errors = [], []
+    for index, task in enumerate(version.tasks):
+        unknown = answered(learner, learner.forget(version, task), features)["unknown"]
+        foreign = y // _WAY == index
+        areas.append(auroc(unknown, foreign))
+        caught, alarmed = (float((unknown[of] > 0.5).double().mean()) for of in (foreign, ~foreign))
+        errors.append((1 - caught + alarmed) / 2)
+    return {"unknown_auroc": sum(areas) / _TASKS, "unknown_error_at_even_odds": sum(errors) / _TASKS}
+
+
+def _megabytes(parts: Collection[Mapping[str, Tensor]]) -> float:
+    return sum(value.nbytes for part in parts for value in part.values()) / len(parts) / 1e6
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="MNIST as npz, see models/data/mnist.py.")],
+    counts: Annotated[str, typer.Option(help="Numbers of features.")] = "500,1000,1500",
+    seeds: Annotated[int, typer.Option(help="Draws of the features.")] = 3,
+    held_out: Annotated[int, typer.Option(help="Last training digits in the place of test; 0 is test.")] = 0,
+    precision: Annotated[str, typer.Option(help="Of the sums: float32 or float16.")] = "float32",
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
+) -> None:
+    torch.set_num_threads(threads)
+    digits = load(data)
+    digits = digits.held_out(held_out) if held_out else digits
+    for count in map(int, counts.split(",")):
+        features = FeatureConfig(count=count)
+        config = AnalyticConfig.model_validate({"features": features, "precision": precision})
+        found = [measured(config, digits, seed) for seed in range(seeds)]
+        typer.echo(
+            json.dumps(
+                {
+                    "benchmark": "split-MNIST CL3, replay-free",
+                    "test_digits": len(digits.test_y),
+                    "held_out": bool(held_out),
+                    "features": features.model_dump(),
+                    "precision": precision,
+                    "seeds": seeds,
+                    "threads": threads,
+                    **{
+                        name: asdict(Estimate.over(torch.tensor([row[name] for row in found])))
+                        for name in found[0]
+                    },
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
