@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ class End:
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     effect: Effect | None = None
+    after: Callable[[], Awaitable[None]] | None = None
 
 
 # Clients are told nothing that only the log should say.
@@ -104,7 +106,7 @@ async def run(order: Order, settings: Settings, reporter: Reporter) -> int:
 async def _work(context: JobContext, function: str) -> End:
     try:
         outcome: Outcome = await load(function)(context)
-        return End("succeeded", plain(outcome.result), effect=outcome.effect)
+        return End("succeeded", plain(outcome.result), effect=outcome.effect, after=outcome.after)
     except JobFailedError as error:
         return _failed(error)
     except AWAY:
@@ -146,6 +148,8 @@ async def _publish_once(context: JobContext, end: End, reporter: Reporter) -> No
         )
     if published:
         log.info("job %s (%s): %s", context.id, context.kind, end.state)
+        if end.after is not None:
+            await end.after()
     else:
         # Or the commit before this one only seemed to fail.
         log.info("job %s is not this process's any more", context.id)

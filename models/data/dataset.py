@@ -119,12 +119,12 @@ class ClassDataset:
 
 
 def model_input(dataset: ClassDataset, spec: InputSpec | None = None) -> Tensor:
-    """What a learner of this input embeds, without augmentation: ink [n, 1, 28, 28] or RGB [n, 3, size, size] in
+    """What a learner of this input embeds, without augmentation: ink [n, 1, size, size] or RGB [n, 3, size, size] in
     [0, 1], or the vectors."""
     if dataset.inputs.dtype != torch.uint8:
         return dataset.inputs
     pictures = dataset.inputs if dataset.inputs.ndim == 4 else dataset.inputs[..., None]
     if isinstance(spec, PhotoInput):
         return torch.cat([photo(chunk, spec.size) for chunk in pictures.split(_CHUNK)])
-    crop = isinstance(spec, ImageInput) and spec.crop
-    return torch.cat([ink(chunk, crop=crop) for chunk in pictures.split(_CHUNK)])
+    glyph = spec if isinstance(spec, ImageInput) else ImageInput()
+    return torch.cat([ink(chunk, glyph.size, crop=glyph.crop) for chunk in pictures.split(_CHUNK)])

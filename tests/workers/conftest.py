@@ -20,6 +20,7 @@ from app.db.tables import ChangeRow, JobRow
 from app.jobs import repository
 from app.settings import Settings
 from tests.workers.kinds import EFFECT, KINDS
+from tests.workers.streams import Place
 from workers.supervisor import Supervisor
 
 TENANT = "t"
@@ -99,6 +100,20 @@ class Bench:
 
 
 Story = Callable[[Bench], Awaitable[None]]
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of SQLite at the newest revision, to be copied."""
+    file = tmp_path_factory.mktemp("empty") / "hyperserve.db"
+    upgrade(f"sqlite+aiosqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def place(empty_database: Path, tmp_path: Path) -> Place:
+    """Streams without a server."""
+    return Place(tmp_path / "data", empty_database)
 
 
 @pytest.fixture

@@ -16,7 +16,11 @@ from app.db.engine import Database
 from app.jobs.repository import Effect
 from app.settings import Settings
 
-KINDS: dict[str, str] = {"train": "workers.jobs.train:run"}
+KINDS: dict[str, str] = {
+    "train": "workers.jobs.train:run",
+    "stream_register": "workers.jobs.register_task:run",
+    "stream_forget": "workers.jobs.forget_task:run",
+}
 """Kind to `module:function`, imported by the child alone: the supervisor needs no torch."""
 
 
@@ -38,6 +42,9 @@ class Outcome:
     effect: Effect | None = None
     """Runs in the transaction that marks the job succeeded, under its fencing token: once, or not at all. It may
     be begun several times while the database comes and goes, so it changes nothing but its session."""
+    after: Callable[[], Awaitable[None]] | None = None
+    """Runs when the end is published, once or not at all: clears away what the effect has made useless, which else
+    the clearing away of every hour does."""
 
 
 @dataclass(frozen=True)

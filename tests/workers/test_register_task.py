@@ -1,0 +1,266 @@
+"""The registration job, run in this process: what it publishes, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.db.changes import Change
+from app.db.tables import ChangeRow, StreamTaskRow
+from app.streams import repository
+from models.continual.config import StreamConfig, build
+from models.continual.measure import Figures, alarming
+from models.protocol import StreamLearner, StreamVersion
+from tests.app.learner import save_learner
+from tests.app.streams.asked import vectors
+from tests.models.data.archives import folders, zipped
+from tests.workers.streams import ANALYTIC, HYPERNETWORK, TENANT, Place, queries
+from workers.jobs import JobFailedError
+
+
+async def learner(place: Place, stream: str = "points") -> StreamLearner:
+    described = (await place.streams.get(TENANT, stream))[0].model_dump(
+        include=set(StreamConfig.model_fields)
+    )
+    return build(StreamConfig.model_validate(described)).eval()
+
+
+def right(learner: StreamLearner, version: StreamVersion, task: str) -> float:
+    x, y = queries(*version.labels[task])
+    answer = learner.predict(learner.weights(version, task), learner.embed(x)[None])
+    return float((answer.probabilities[0].argmax(1) == y).float().mean())
+
+
+@pytest.mark.parametrize("method", [ANALYTIC, HYPERNETWORK], ids=["analytic", "hypernetwork"])
+def test_it_makes_versions_that_answer(place: Place, method: dict[str, Any]) -> None:
+    async def story() -> None:
+        await place.make(**method)
+        await place.ask("first", "a", "b")
+        job = await place.claim()
+        outcome = await place.run(job)
+        assert await place.stored() is None, "nothing is published before the job is"
+        await place.publish(job, outcome)
+        await place.register("second", "c", "d")
+        stream, _ = await place.streams.get(TENANT, "points")
+        assert (stream.version, stream.tasks) == (2, 2)
+        network, version = await learner(place), await place.version()
+        assert version.tasks == ("first", "second")
+        assert min(right(network, version, task) for task in version.tasks) > 0.9
+        assert right(network, await place.version(1), "first") > 0.9, "older versions stay"
+        tasks = await place.tasks()
+        assert [task.state for task in tasks.values()] == ["ready", "ready"]
+        for task in tasks.values():
+            assert (task.examples, task.held_out) == (72, 8)
+            assert task.accuracy_registered is not None
+            assert min(task.accuracy_registered, task.accuracy_now or 0) > 0.7
+            assert task.inferred_now is not None
+            assert task.drift is not None
+            assert task.registered_at is not None
+        assert [
+            version.tasks for version in (await place.streams.versions(TENANT, "points", None, 9)).items
+        ] == [
+            ["first", "second"],
+            ["first"],
+        ]
+
+    asyncio.run(story())
+    assert place.reports[0] == {"phase": "loading"}
+    assert {"phase": "measuring"} in place.reports
+
+
+def test_versions_have_their_parts_in_common(place: Place) -> None:
+    async def story() -> None:
+        await place.make()
+        for name, labels in (("first", "ab"), ("second", "cd")):
+            await place.register(name, *labels)
+        first, second = await place.stored(1), await place.stored(2)
+        assert first is not None
+        assert second is not None
+        assert first.parts[0].blob == second.parts[0].blob
+        assert await place.blob_names() == {*first.blobs, *second.blobs, *await place.held_out_blobs()}
+
+    asyncio.run(story())
+
+
+def test_the_news_name_the_stream(place: Place) -> None:
+    async def story() -> list[Change]:
+        await place.make()
+        await place.register("first", "a", "b")
+        async with place.database.read() as session:
+            rows = await session.scalars(select(ChangeRow).where(ChangeRow.kind == "stream"))
+            return [Change(row.tenant, row.kind, row.subject, tuple(row.detail)) for row in rows]
+
+    assert asyncio.run(story()) == [Change(TENANT, "stream", "points", (revision,)) for revision in "12"]
+
+
+def test_the_dataset_may_be_deleted_afterwards(place: Place) -> None:
+    async def story() -> None:
+        await place.make()
+        dataset = await place.upload(vectors("a", "b"))
+        await place.register("first", dataset=dataset)
+        await place.datasets.delete(TENANT, dataset)
+        task = (await place.tasks())["first"]
+        assert (task.state, task.dataset) == ("ready", None)
+        await place.register("second", "c", "d")
+        assert (await place.tasks())["first"].accuracy_now == 1
+
+    asyncio.run(story())
+
+
+def test_none_is_held_out_where_none_is_asked(place: Place) -> None:
+    async def story() -> None:
+        await place.make()
+        await place.register("first", "a", "b", held_out=0)
+        task = (await place.tasks())["first"]
+        assert (task.examples, task.held_out, task.accuracy_registered, task.alarm) == (80, 0, None, False)
+        assert await place.held_out_blobs() == set()
+
+    asyncio.run(story())
+
+
+def test_registrations_are_done_in_the_order_asked(place: Place) -> None:
+    async def story() -> None:
+        await place.make()
+        works = [await place.ask(name, *labels) for name, labels in (("z", "ab"), ("y", "cd"), ("x", "ef"))]
+        assert [work.ahead for work in works] == [0, 1, 2]
+        for work in works:
+            job = await place.claim()
+            assert job.id == work.job.id
+            await place.publish(job, await place.run(job))
+        assert (await place.version()).tasks == ("z", "y", "x")
+
+    asyncio.run(story())
+
+
+def test_rolled_back_a_stream_task_is_gone_and_its_name_free(place: Place) -> None:
+    async def story() -> None:
+        await place.make()
+        await place.register("first", "a", "b")
+        await place.register("second", "c", "d")
+        stream, revision = await place.streams.rollback(TENANT, "points", 1)
+        assert (stream.version, stream.tasks, revision) == (1, 1, 4)
+        second = (await place.tasks())["second"]
+        assert (second.state, second.accuracy_now, second.drift) == ("rolled_back", None, None)
+        await place.register("second", "c", "e")
+        version = await place.version()
+        assert version.labels == {"first": ("a", "b"), "second": ("c", "e")}
+        stream, _ = await place.streams.get(TENANT, "points")
+        assert stream.version == 3, "numbers are not given twice"
+        await place.streams.rollback(TENANT, "points", 2)
+        assert (await place.version()).labels["second"] == ("c", "d"), "and forward again"
+
+    asyncio.run(story())
+
+
+def failure(place: Place) -> JobFailedError:
+    async def work() -> JobFailedError:
+        with pytest.raises(JobFailedError) as caught:
+            await place.work()
+        return caught.value
+
+    return asyncio.run(work())
+
+
+def test_labels_are_checked_again_when_they_are_registered(place: Place) -> None:
+    """Such as after a version of other labels has become current."""
+
+    async def story() -> None:
+        await place.make()
+        await place.register("first", "a", "b")
+        await place.streams.rollback(TENANT, "points", 1)
+        await place.ask("second", "c", "d")
+        async with place.database.write() as session:
+            row = (await session.scalars(select(StreamTaskRow).where(StreamTaskRow.name == "first"))).one()
+            row.labels = ["a", "c"]
+
+    asyncio.run(story())
+    error = failure(place)
+    assert error.code == "registration_refused"
+    assert "'c'" in error.detail
+
+    async def after() -> None:
+        tasks = await place.tasks()
+        assert (tasks["second"].state, tasks["second"].error) == (
+            "failed",
+            {"code": "registration_refused", "detail": error.detail},
+        )
+        assert (await place.streams.get(TENANT, "points"))[0].version == 1
+
+    asyncio.run(after())
+
+
+@pytest.mark.parametrize("gone", ["stream", "dataset file", "version"])
+def test_what_went_away_meanwhile(place: Place, gone: str) -> None:
+    async def begin() -> None:
+        await place.make()
+        await place.register("first", "a", "b")
+        await place.ask("second", "c", "d")
+
+    asyncio.run(begin())
+
+    async def work() -> str:
+        job = await place.claim()
+        if gone == "dataset file":
+            for path in (place.folder / "blobs" / "datasets").rglob("*"):
+                if path.is_file():
+                    path.unlink()
+        outcome = await place.run(job)
+        async with place.database.write() as session:
+            row = await repository.get(session, TENANT, "points")
+            assert row is not None
+            if gone == "stream":
+                await session.delete(row)
+            else:
+                row.current = None
+        await place.publish(job, outcome)
+        return ""
+
+    with pytest.raises(JobFailedError) as caught:
+        asyncio.run(work())
+    expected = {"stream": "stream_deleted", "dataset file": "blob_lost", "version": "stream_changed"}
+    assert caught.value.code == expected[gone]
+
+
+@pytest.mark.parametrize(
+    ("figures", "registered", "alarm"),
+    [
+        (Figures(0.9, 0.9, 0.1), 0.9, False),
+        (Figures(0.9, 0.9, 0.6), 0.9, True),
+        (Figures(0.8, 0.9, 0.1), 0.9, True),
+        (Figures(None, None, 0.1), None, False),
+        (Figures(None, None, 0.6), None, True),
+    ],
+)
+def test_an_alarm(figures: Figures, registered: float | None, alarm: bool) -> None:
+    assert alarming(figures, registered, drift=0.5, fall=0.05) is alarm
+
+
+def test_a_network_that_drifts_raises_the_alarm_of_its_task(place: Place) -> None:
+    async def story() -> None:
+        hparams = {**HYPERNETWORK["hparams"], "beta": 0.0}
+        await place.make(method="hypernetwork", hparams=hparams, alarm={"drift": 1e-6})
+        await place.register("first", "a", "b")
+        await place.register("second", "c", "d")
+        tasks = await place.tasks()
+        assert (tasks["first"].alarm, tasks["second"].alarm) == (True, False)
+        assert (tasks["first"].drift or 0) > (tasks["second"].drift or 0)
+
+    asyncio.run(story())
+
+
+def test_features_of_a_frozen_encoder(empty_database: Path, tmp_path: Path) -> None:
+    save_learner(tmp_path / "zoo" / "glyphs", "conv4", {"width": 8}, {"kind": "image"})
+    place = Place(tmp_path / "data", empty_database, tmp_path / "zoo")
+
+    async def story() -> None:
+        await place.make(input=None, learner="glyphs")
+        data = zipped(folders(classes=2, examples=4)).getvalue()
+        dataset = await place.upload(data, "application/zip")
+        await place.register("strokes", dataset=dataset, held_out=2)
+        assert (await place.version()).labels == {"strokes": ("class-0", "class-1")}
+
+    asyncio.run(story())
