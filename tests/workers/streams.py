@@ -36,7 +36,15 @@ TENANT = "default"
 ANALYTIC: dict[str, Any] = {"method": "analytic", "hparams": {"features": {"count": 32}, "sample": 8}}
 HYPERNETWORK: dict[str, Any] = {
     "method": "hypernetwork",
-    "hparams": {"hidden": [16], "iterations": 60, "batch": 16, "chunk": 50, "trunk": [8], "lr": 0.01},
+    "hparams": {
+        "hidden": [8],
+        "iterations": 40,
+        "batch": 16,
+        "chunk": 60,
+        "trunk": [8],
+        "lr": 0.02,
+        "gate": ANALYTIC["hparams"],
+    },
 }
 
 
