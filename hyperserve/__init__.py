@@ -1,6 +1,7 @@
 """hyperserve's client: post a support set, get a task, query it with uncertainty."""
 
 from hyperserve.aio.client import AsyncClient
+from hyperserve.aio.streams import AsyncStream
 from hyperserve.aio.task import AsyncEstimate, AsyncPrediction, AsyncPredictions, AsyncTask
 from hyperserve.errors import (
     BadRequestError,
@@ -21,7 +22,9 @@ from hyperserve.errors import (
     UnprocessableError,
     WaitTimeoutError,
 )
+from hyperserve.stream_types import StreamPrediction, StreamPredictions, StreamTask, StreamVersion
 from hyperserve.sync.client import Client
+from hyperserve.sync.streams import Stream
 from hyperserve.sync.task import Estimate, Prediction, Predictions, Task
 from hyperserve.types import Dataset, Example, Job, Learner, Version
 
@@ -30,6 +33,7 @@ __all__ = [
     "AsyncEstimate",
     "AsyncPrediction",
     "AsyncPredictions",
+    "AsyncStream",
     "AsyncTask",
     "BadRequestError",
     "Client",
@@ -52,6 +56,11 @@ __all__ = [
     "ServerError",
     "ServiceUnavailableError",
     "StatusError",
+    "Stream",
+    "StreamPrediction",
+    "StreamPredictions",
+    "StreamTask",
+    "StreamVersion",
     "Task",
     "TimeoutFailedError",
     "TooLargeError",

@@ -263,7 +263,9 @@ class Limits(Answer):
     dataset_unpacked_bytes: int
     training_steps: int
     stream_tasks: int
-    held_out: int = Field(description="Examples of a stream task that are kept to tell how well it is answered.")
+    held_out: int = Field(
+        description="Examples of a stream task that are kept to tell how well it is answered."
+    )
 
 
 class Page(Answer, Generic[Item]):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import tempfile
 import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from hyperserve import inputs
 
 MEDIA_TYPES = {".zip": "application/zip", ".npz": "application/x-npz", ".csv": "text/csv"}
 # The earliest that a zip can say: a folder gives the same bytes whenever it is zipped.
@@ -47,6 +53,44 @@ def prepare(path: str | Path, content_type: str | None = None) -> Upload:
             return Upload(source, media_type, source.stat().st_size)
     except OSError as error:
         raise ValueError(f"cannot read {str(source)!r}: {error.strerror}") from error
+
+
+def of_examples(examples: Mapping[str, Iterable[inputs.Input]]) -> Upload:
+    """Examples by class as a file that `discard` removes: a zip of pictures, or a csv of vectors.
+
+    Raises TypeError or ValueError naming the class and the example.
+    """
+    sent = [(label, one) for label, some in examples.items() for one in inputs.queries(some)]
+    kinds = {kind for _, one in sent for kind in one}
+    if kinds not in ({"image"}, {"vector"}):
+        raise ValueError("a labelled set holds pictures, or vectors, and not both")
+    suffix = ".zip" if kinds == {"image"} else ".csv"
+    with tempfile.NamedTemporaryFile(prefix="hyperserve-", suffix=suffix, delete=False) as target:
+        made = Path(target.name)
+        try:
+            target.write(_pictures(sent) if kinds == {"image"} else _rows(sent))
+        except BaseException:
+            made.unlink()
+            raise
+    return Upload(made, MEDIA_TYPES[suffix], made.stat().st_size, temporary=True)
+
+
+def _pictures(sent: Sequence[tuple[str, inputs.Wire]]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for number, (label, one) in enumerate(sent):
+            if "/" in label or label in ("", ".", ".."):
+                raise ValueError(f"class {label!r} cannot be the name of a folder; upload an npz instead")
+            archive.writestr(zipfile.ZipInfo(f"{label}/{number}", _EPOCH), base64.b64decode(one["image"]))
+    return file.getvalue()
+
+
+def _rows(sent: Sequence[tuple[str, inputs.Wire]]) -> bytes:
+    file = io.StringIO(newline="")
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["label", *(f"x{index}" for index in range(len(sent[0][1]["vector"])))])
+    rows.writerows([label, *map(repr, one["vector"])] for label, one in sent)
+    return file.getvalue().encode()
 
 
 def _zipped(folder: Path) -> Upload:

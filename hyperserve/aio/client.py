@@ -18,6 +18,7 @@ from hyperserve import connection, inputs, types
 from hyperserve.aio import io
 from hyperserve.aio.jobs import AsyncJobs
 from hyperserve.aio.resources import AsyncDatasets, AsyncLearners, AsyncTasks
+from hyperserve.aio.streams import AsyncStreams
 from hyperserve.aio.task import AsyncTask, feedback
 from hyperserve.aio.transport import AsyncTransport
 from hyperserve.errors import ConnectionFailedError, ServiceUnavailableError
@@ -55,6 +56,7 @@ class AsyncClient:
         self.learners = AsyncLearners(self._transport)
         self.datasets = AsyncDatasets(self._transport)
         self.jobs = AsyncJobs(self._transport)
+        self.streams = AsyncStreams(self._transport)
 
     async def predict(
         self,

@@ -22,6 +22,7 @@ from hyperserve.retries import RetryPolicy
 from hyperserve.sync import io
 from hyperserve.sync.jobs import Jobs
 from hyperserve.sync.resources import Datasets, Learners, Tasks
+from hyperserve.sync.streams import Streams
 from hyperserve.sync.task import Task, feedback
 from hyperserve.sync.transport import Transport
 
@@ -56,6 +57,7 @@ class Client:
         self.learners = Learners(self._transport)
         self.datasets = Datasets(self._transport)
         self.jobs = Jobs(self._transport)
+        self.streams = Streams(self._transport)
 
     def predict(
         self,

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from hyperserve import Client
-from tests.app.conftest import own_server, server, zoo
+from tests.app.conftest import own_server, server, streams, zoo
 from tests.app.server import Server
 
-__all__ = ["own_server", "server", "zoo"]
+__all__ = ["own_server", "server", "streams", "zoo"]
 
 
 @pytest.fixture
