@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from models.protocol import LearnerError
 
-_CHUNK = 512
+_CHUNK = 128
 """Pictures at a time: what the filters answer is a thousand times larger than a picture."""
 _LEAST_SIDE = 14
 """Smaller pictures have too few places for a filter to be at: they are taken as vectors."""

@@ -67,7 +67,7 @@ def test_later_tasks_do_not_move_an_answer_by_a_bit() -> None:
     assert learner.drift(three) == {"task 0": 0.0, "task 1": 0.0, "task 2": 0.0}
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("precision", ["float32", "int16"])
 def test_classes_are_found_with_the_task_told_or_not(precision: str) -> None:
     learner = learner_of(precision=precision)
     version = registered(learner, *range(4))
