@@ -16,6 +16,8 @@ from models.continual.baselines.replay import Replay
 from models.continual.baselines.separate import Separate
 from models.continual.baselines.si import Si
 from models.continual.baselines.streamed import Analytic, Hypernetwork, SurestHypernetwork
+from models.continual.replayed import Replayed
+from models.continual.tir import Tir
 from models.protocol import LearnerError
 
 METHODS: dict[str, type[ContinualMethod]] = {
@@ -27,6 +29,8 @@ METHODS: dict[str, type[ContinualMethod]] = {
     "dgr": Dgr,
     "replay": Replay,
     "hnet-ent": SurestHypernetwork,
+    "hnet-tir": Tir,
+    "hnet-r": Replayed,
     "hnet-gate": Hypernetwork,
     "analytic": Analytic,
 }
@@ -50,8 +54,26 @@ _HNET: dict[str, dict[str, Any]] = {
 """As published (1906.00695, and its code)."""
 _PLAIN: dict[str, Any] = {"initialisation": "xavier", "scaled": False, "calibration": 0.0}
 """What ours would do better."""
+_DECODER: dict[str, Any] = {
+    "encoder": (1000, 1000),
+    "decoder": (400, 400),
+    "chunk": 85_000,
+    "task_embedding": 24,
+    "chunk_embedding": 8,
+    "trunk": (25, 25),
+    "beta": 0.1,
+}
+"""Of permuted-MNIST; that of split-MNIST is the default."""
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     **{("hnet-ent", name): {**found, **_PLAIN, "inference": "entropy"} for name, found in _HNET.items()},
+    ("hnet-tir", "split-mnist"): {**_HNET["split-mnist"], **_PLAIN, "inference": "entropy"},
+    ("hnet-tir", "permuted-mnist"): {
+        **_HNET["permuted-mnist"],
+        **_PLAIN,
+        "inference": "entropy",
+        "decoder": _DECODER,
+    },
+    ("hnet-r", "permuted-mnist"): {"decoder": _DECODER},
     **{("hnet-gate", name): {**found, **_PLAIN, "inference": "gate"} for name, found in _HNET.items()},
 }
 """Hyperparameters of a method on a benchmark, where they are not its defaults."""

@@ -83,6 +83,7 @@ def _axes(draw: ImageDraw.ImageDraw, left: int, lines: Mapping[str, Sequence[flo
     top, bottom = _TITLE + _MARGIN, _TITLE + _MARGIN + _HIGH
     values = [value for line in lines.values() for value in line]
     low, high = min(0.0, *values) if min(values) < 50 else 10 * (min(values) // 10), max(*values, 1.0)
+    high = max(high, low + 1)
     count = max(len(line) for line in lines.values())
 
     def spot(index: int, value: float) -> tuple[int, int]:

@@ -58,6 +58,9 @@ class Setting:
         """Classes of a stream task as indices of its active outputs."""
         return y + task * self.way if self.scenario == "cl3" else y
 
+    def autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16")
+
     def generator(self, purpose: int) -> torch.Generator:
         return torch.Generator().manual_seed(1_000_003 * purpose + self.seed)
 

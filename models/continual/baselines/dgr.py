@@ -56,7 +56,7 @@ class Dgr(FineTune):
         if self.before is None:
             return self.loss(task, x, y) + self._negative_elbo(x).mean()
         classifier, decoder = self.before
-        with torch.no_grad(), self.autocast():
+        with torch.no_grad(), self.setting.autocast():
             fake = drawn(len(x), self.config.latent, decoder, self.generator)
             targets = classifier(fake).float()
         # One pass over both.
@@ -66,10 +66,11 @@ class Dgr(FineTune):
         known = real[:, setting.active(task, task)]
         losses = F.cross_entropy(known, setting.target(task, y)), self._distilled(task, of_fake, targets)
         elbos = self._negative_elbo(both).split(len(x))
-        return share * (losses[0] + elbos[0].mean()) + (1 - share) * (losses[1] + elbos[1].mean())
+        loss: Tensor = share * (losses[0] + elbos[0].mean()) + (1 - share) * (losses[1] + elbos[1].mean())
+        return loss
 
     def _negative_elbo(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch"]:
-        with self.autocast():
+        with self.setting.autocast():
             encoded = self.encoder(x).float()
             return negative_elbo(x, encoded, self.decoder, self.generator)
 

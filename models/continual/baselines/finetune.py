@@ -51,11 +51,8 @@ class FineTune(ContinualMethod):
     def kept(self) -> Mapping[str, Tensor]:
         return {"network": self.network.flat}
 
-    def autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.setting.precision == "bf16")
-
     def logits(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch outputs"]:
-        with self.autocast():
+        with self.setting.autocast():
             return self.network(x).float()
 
     def loss(self, task: int, x: Float[Tensor, "batch d"], y: Int[Tensor, "batch"]) -> Float[Tensor, ""]:

@@ -33,7 +33,7 @@ class Streamed(ContinualMethod):
     def make(self, setting: Setting, config: BaseModel) -> StreamLearner:
         raise NotImplementedError
 
-    def inputs(self, x: Float[Tensor, "n *pixels"]) -> Float[Tensor, "n *feature"]:
+    def inputs(self, x: Float[Tensor, "n *pixels"]) -> Float[Tensor, "n *input"]:
         """As pictures where they are some."""
         return x if self.setting.pictures else x.flatten(1)
 
@@ -65,12 +65,12 @@ class Streamed(ContinualMethod):
         assert isinstance(answer, Categorical)
         return answer.probabilities[0]
 
-    def found(self, x: Float[Tensor, "n *feature"], features: Float[Tensor, "n *feature"]) -> Tensor:
+    def found(self, x: Float[Tensor, "n *input"], features: Float[Tensor, "n *feature"]) -> Tensor:
         """P(task) [n, tasks so far]."""
         assert self.version is not None
         return self.learner.infer(self.version, features).probabilities
 
-    def _answer(self, x: Float[Tensor, "n *feature"], task: int | None) -> Answer:
+    def _answer(self, x: Float[Tensor, "n *input"], task: int | None) -> Answer:
         features = self.learner.embed(x)
         if task is not None:
             return Answer(self.network(task, features).argmax(-1))
