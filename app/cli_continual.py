@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -59,13 +59,15 @@ def evaluate(
     budget = {
         "iterations": iterations,
         "lr": lr,
-        "hidden": tuple(map(int, hidden.split("-"))) if hidden else None,
         "precision": precision,
     }
-    given = {name: value for name, value in budget.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in budget.items() if value is not None}
     try:
         scenarios, methods = _names(scenario, _SCENARIOS), _names(method, METHODS)
         _names(benchmark, BUDGETS)
+        _names(precision, ("bf16", "fp32"))
+        if hidden is not None:
+            given["hidden"] = _layers(hidden)
         own = _hparams(hparam or [])
         digits = mnist.load(data)
         digits = digits.held_out(HELD_OUT) if held_out else digits
@@ -89,8 +91,18 @@ def _one(
     if file.has(run):
         _say(f"{run.benchmark} {run.scenario} {method} seed {seed}: measured already")
         return
-    record = continual.measure(plan, digits, method, seed, given, command_of(sys.argv[1:], None), _say)
+    record = continual.measure(plan, digits, method, seed, given, _command(sys.argv[1:]), _say)
     file.add(record, lambda records: write(records, out))
+
+
+def _command(words: Sequence[str]) -> str:
+    """Where this machine keeps results is its own affair, as where it keeps data."""
+    kept = [
+        word
+        for before, word in pairwise(["", *words])
+        if "--out" not in (before, word) and not word.startswith("--out=")
+    ]
+    return command_of(kept, None)
 
 
 def _say(line: str) -> None:
@@ -103,6 +115,13 @@ def _names(given: str, known: Collection[str]) -> list[str]:
         if name not in known:
             raise DatasetError(f"{name!r} is not one of {', '.join(known)}")
     return found
+
+
+def _layers(given: str) -> tuple[int, ...]:
+    widths = given.split("-")
+    if not all(width.isdecimal() and int(width) for width in widths):
+        raise DatasetError(f"{given!r} are no layers: widths with dashes between, such as 400-400")
+    return tuple(map(int, widths))
 
 
 def _hparams(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:

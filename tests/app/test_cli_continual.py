@@ -1,0 +1,72 @@
+"""`hyperserve evaluate continual`: written at once, resumed, merged into one page."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.evaluation.continual_file import RecordFile
+from tests.app.test_cli_train import run
+
+_FAST = ("--iterations", "3", "--hidden", "8")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    labels = np.arange(80, dtype=np.uint8) % 10
+    images = np.random.default_rng(0).integers(0, 60, (80, 28, 28)).astype(np.uint8)
+    images[np.arange(80), 2 + 2 * labels] = 255
+    path = tmp_path / "digits.npz"
+    np.savez(path, train_image=images, train_label=labels, test_image=images[:40], test_label=labels[:40])
+    return str(path)
+
+
+def test_runs_are_resumed_and_merged_into_one_page(data: str, tmp_path: Path) -> None:
+    out = tmp_path / "results" / "continual"
+
+    def evaluate(*words: str) -> str:
+        code, said = run("evaluate", "continual", "--data", data, "--out", str(out), *_FAST, *words)
+        assert code == 0, said
+        return said
+
+    first = evaluate("--scenario", "cl1", "--method", "fine-tune", "--seeds", "1")
+    assert "stream task 5 of 5" in first
+    both = evaluate(
+        "--scenario", "cl1,cl3", "--method", "fine-tune,ewc", "--seeds", "2", "--hparam", "ewc.strength=3"
+    )
+    assert "cl1 fine-tune seed 0: measured already" in both
+    records = RecordFile(out.with_suffix(".json")).read()
+    assert len(records) == 8
+    assert {record.run.hparams["strength"] for record in records if record.run.method == "ewc"} == {3}
+    assert records[0].command.startswith("hyperserve ")
+    assert str(tmp_path) not in records[0].command
+    page = out.with_suffix(".md").read_text()
+    assert "split-mnist, 5 tasks, CL1" in page
+    assert "split-mnist, 5 tasks, CL3" in page
+    pictures = sorted(path.name for path in out.parent.glob("*.png"))
+    assert pictures == [
+        f"continual-split-mnist-5-{scenario}-{kind}.png"
+        for scenario in ("cl1", "cl3")
+        for kind in ("curve", "matrix")
+    ]
+    assert all(name in page for name in pictures)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--benchmark", "split-cifar"), "'split-cifar' is not one of split-mnist, permuted-mnist"),
+        (("--scenario", "cl4"), "'cl4' is not one of cl1, cl2, cl3"),
+        (("--method", "none"), "'none' is not one of fine-tune"),
+        (("--method", "ewc", "--hparam", "strength=1"), "is not method.key=value"),
+        (("--method", "ewc", "--hparam", "ewc.gamma=1"), "hyperparameter 'gamma'"),
+        (("--method", "ewc", "--hidden", "wide"), "layers"),
+        (("--precision", "fp8"), "fp8"),
+        (("--tasks", "6"), "1 to 5 stream tasks"),
+        (("--held-out",), "cannot be held out"),
+    ],
+)
+def test_what_is_unknown_is_refused(data: str, tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    code, said = run("evaluate", "continual", "--data", data, "--out", str(tmp_path / "c"), *_FAST, *words)
+    assert code == 2
+    assert message in " ".join(said.split())
