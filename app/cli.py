@@ -97,6 +97,9 @@ def openapi() -> None:
     typer.echo(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
 
 
+_FORWARDED = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
 def _add_lazily(
     name: str, module: str, summary: str, choose: Callable[[list[str]], str | None] = lambda words: None
 ) -> None:
@@ -110,8 +113,16 @@ def _add_lazily(
         command.command(help=summary)(getattr(importlib.import_module(choose(context.args) or module), name))
         command(args=context.args, prog_name=f"hyperserve {name}")
 
-    settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-    app.command(name, help=summary, context_settings=settings)(forward)
+    app.command(name, help=summary, context_settings=_FORWARDED)(forward)
+
+
+def _add_group_lazily(name: str, module: str, summary: str) -> None:
+    """Commands under one name: those of `app` in `module`."""
+
+    def forward(context: typer.Context) -> None:
+        importlib.import_module(module).app(args=context.args, prog_name=f"hyperserve {name}")
+
+    app.command(name, help=summary, context_settings=_FORWARDED)(forward)
 
 
 def _on_functions(words: list[str]) -> str | None:
@@ -132,4 +143,7 @@ _add_lazily("methods", "app.cli_methods", "What a learner can be made by.")
 _add_lazily("gc", "app.cli_admin", "Delete what has lapsed or finished, and blobs that nothing needs.")
 _add_lazily("backup", "app.cli_admin", "Write all that the service holds to a file.")
 _add_lazily("restore", "app.cli_admin", "Read a backup into an empty service.")
-_add_lazily("evaluate", "app.cli_evaluate", "Measure a learner on tasks of classes it has not seen.", _on_streams)
+_add_lazily(
+    "evaluate", "app.cli_evaluate", "Measure a learner on tasks of classes it has not seen.", _on_streams
+)
+_add_group_lazily("streams", "app.cli_streams", "Ask, grow and look after streams.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app import cli_search
+from app.cli_pairs import key_value as key_value
 from app.memory import keep_freed_memory
 from app.settings import REPOSITORY
 from models import artifact
@@ -246,14 +246,6 @@ def command_of(words: list[str], start: Artifact | None) -> str:
             kept.append(word)
     command = shlex.join(["hyperserve", *kept])
     return command if start is None else f"{start.config.training.get('command')} && {command}"
-
-
-def key_value(pair: str) -> tuple[str, Any]:
-    key, _, value = pair.partition("=")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
 
 
 def bar() -> Progress:
