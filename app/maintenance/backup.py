@@ -22,7 +22,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.datasets import repository as datasets
 from app.db.blobs import BlobMissingError, Blobs
 from app.db.engine import Database
-from app.db.tables import REVISION, DatasetRow, ExampleRow, LearnerRow, PredictionRow
+from app.db.tables import (
+    REVISION,
+    DatasetRow,
+    ExampleRow,
+    LearnerRow,
+    PredictionRow,
+    StreamPartRow,
+    StreamTaskRow,
+    StreamVersionRow,
+)
 from app.learners import repository as learners
 from app.maintenance.archive import (
     BLOBS,
@@ -38,6 +47,7 @@ from app.maintenance.archive import (
     sha256,
     tables,
 )
+from app.streams import repository as streams
 
 TRIES = 5
 """Moments tried: what is deleted between reading its row and reading its blob makes one useless."""
@@ -161,6 +171,14 @@ async def _paths(session: AsyncSession, blobs: Blobs) -> AsyncIterator[str]:
             yield f"raw/{tenant}/{blob[:2]}/{blob}"
     async for tenant, blob in await session.stream(select(DatasetRow.tenant, DatasetRow.blob).distinct()):
         yield datasets.path(tenant, blob)
+    for row, column in (
+        (StreamVersionRow, StreamVersionRow.blob),
+        (StreamPartRow, StreamPartRow.blob),
+        (StreamTaskRow, StreamTaskRow.held_out_blob),
+    ):
+        named = select(row.tenant, column).where(column.is_not(None)).distinct()
+        async for tenant, blob in await session.stream(named):
+            yield streams.path(tenant, blob)
     ready = select(LearnerRow.tenant, LearnerRow.digest).where(LearnerRow.digest.is_not(None)).distinct()
     async for tenant, digest in await session.stream(ready):
         assert digest is not None

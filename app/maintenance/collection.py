@@ -24,6 +24,7 @@ from app.jobs import folders
 from app.jobs.repository import ACTIVE
 from app.learners import repository as learners
 from app.settings import Settings
+from app.streams import repository as streams
 from app.tasks import repository as tasks
 from app.tasks.garbage import FAILURES, Collector
 
@@ -47,6 +48,8 @@ class Report:
     """Of versions that are gone."""
     dataset_files: int
     learner_files: int
+    stream_parts: int
+    """Of versions that are gone, and held-out examples of stream tasks that are."""
     predictions: int
     idempotency_keys: int
     jobs: int
@@ -80,6 +83,7 @@ class Maintenance:
             features=await self._features(dry_run),
             dataset_files=await self._files(datasets.PREFIX, datasets.refers, dry_run),
             learner_files=await self._files(learners.PREFIX, learners.refers, dry_run),
+            stream_parts=await self._files(streams.PREFIX, streams.refers, dry_run),
             predictions=predictions,
             idempotency_keys=keys,
             jobs=jobs,

@@ -36,7 +36,7 @@ from app.maintenance.archive import (
 )
 
 _ROWS_AT_ONCE = 500
-_PATH = re.compile(r"(raw|datasets|learners)(/[A-Za-z0-9_-][A-Za-z0-9._-]*){2,3}")
+_PATH = re.compile(r"(raw|datasets|learners|streams)(/[A-Za-z0-9_-][A-Za-z0-9._-]*){2,3}")
 
 
 async def restore(database: Database, blobs: Blobs, source: Path) -> Manifest:
@@ -47,7 +47,11 @@ async def restore(database: Database, blobs: Blobs, source: Path) -> Manifest:
     with tempfile.TemporaryDirectory(prefix="hyperserve-restore-") as scratch:
         folder = Path(scratch)
         # As a whole before anything is written.
-        manifest = await asyncio.to_thread(_verified, source, folder)
+        try:
+            manifest = await asyncio.to_thread(_verified, source, folder)
+        except tarfile.TarError as error:
+            # It ends in the middle of a member.
+            raise BackupError(f"{source} cannot be read: {error}") from error
         for path, file in _blobs(source):
             blob = folder / "blob"
             with blob.open("wb") as copy:

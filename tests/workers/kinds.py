@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -80,6 +83,19 @@ async def stubborn(context: JobContext) -> Outcome:
     place.with_suffix(".tmp").rename(place)
     time.sleep(600)  # noqa: ASYNC251
     raise AssertionError
+
+
+async def register_slowly(context: JobContext) -> Outcome:
+    """As the job that it stands for, but the first attempt stops in the middle of learning, and says so."""
+    from workers.jobs import register_task
+
+    def progress(values: Mapping[str, Any]) -> None:
+        context.progress(values)
+        if context.attempt == 1 and "step" in values:
+            (context.folder / "middle").touch()
+            time.sleep(600)
+
+    return await register_task.run(replace(context, progress=progress))
 
 
 KINDS = {

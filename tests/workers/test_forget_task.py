@@ -25,7 +25,13 @@ async def forget(place: Place, name: str) -> None:
     await place.work()
 
 
-@pytest.mark.parametrize("method", [ANALYTIC, HYPERNETWORK], ids=["analytic", "hypernetwork"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(ANALYTIC, id="analytic"),
+        pytest.param(HYPERNETWORK, id="hypernetwork", marks=pytest.mark.slow),
+    ],
+)
 def test_it_is_taken_out_and_its_versions_go(place: Place, method: dict[str, Any]) -> None:
     async def story() -> None:
         await three(place, **method)

@@ -22,16 +22,22 @@ from app.db.tables import (
     JobRow,
     LearnerRow,
     PredictionRow,
+    StreamPartRow,
+    StreamRow,
+    StreamTaskRow,
+    StreamVersionRow,
     TaskRow,
     VersionExampleRow,
     VersionRow,
 )
 from app.learners import repository as learners
 from app.learners.files import FILES
+from app.streams import files as stream_files
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 PAST, FUTURE = NOW - timedelta(days=400), datetime.now(UTC) + timedelta(days=400)
 INPUT, QUERY, FILE, LEARNER = b"input", b"query", b"file" * 1000, hashlib.sha256(b"learner").hexdigest()
+SHARED, OWN, HELD_OUT = b"shared", b"own", b"held out"
 MINE: dict[str, Any] = {"tenant": "t", "created_at": NOW}
 
 
@@ -41,6 +47,7 @@ async def fill(database: Database, blobs: Blobs) -> None:
     await blobs.put_features("d", "ver_1", b"features")
     await blobs.put_file(datasets.path("t", digest(FILE)), io.BytesIO(FILE))
     await blobs.put_files({learners.path("t", LEARNER, name): name.encode() for name in FILES})
+    await stream_files.keep(blobs, "t", {digest(part): part for part in (SHARED, OWN, HELD_OUT)})
     version = {
         "learner": "l",
         "learner_digest": "d",
@@ -60,6 +67,7 @@ async def fill(database: Database, blobs: Blobs) -> None:
         (PredictionRow, prediction("pred_1", digest(QUERY), FUTURE)),
         (DatasetRow, dataset("ds_1", digest(FILE))),
         (LearnerRow, learner("lrn_1", LEARNER)),
+        *stream(),
         (JobRow, job("job_1", "running", None)),
         (JobRow, job("job_2", "succeeded", FUTURE)),
         (IdempotencyRow, key("idem_1", 60_000)),
@@ -69,6 +77,27 @@ async def fill(database: Database, blobs: Blobs) -> None:
         ),
     ]
     await add(database, *rows)
+
+
+def stream() -> list[tuple[type[Base], dict[str, Any]]]:
+    """With one stream task, in one version."""
+    task = {"stream_id": "strm_1", "name": "a", "labels": ["0", "ä"], "state": "ready", "examples": 9}
+    held_out = {"held_out": 1, "held_out_blob": digest(HELD_OUT), "accuracy_registered": 0.75}
+    part = {"version_id": "sv_1", "position": 0, "task_id": "stask_1", "blob": digest(OWN), "alarm": True}
+    bounds = {"alarm_drift": 0.5, "alarm_fall": 0.05}
+    return [
+        (
+            StreamRow,
+            {"id": "strm_1", "name": "s", "config": {"seed": 1}, "current": 1, "latest": 1} | bounds | MINE,
+        ),
+        (StreamTaskRow, {"id": "stask_1", "dataset_id": "ds_1"} | task | held_out | MINE),
+        (
+            StreamVersionRow,
+            {"id": "sv_1", "stream_id": "strm_1", "number": 1, "blob": digest(SHARED), "origin": "registered"}
+            | MINE,
+        ),
+        (StreamPartRow, part | {"tenant": "t", "accuracy": 0.5, "drift": 0.125}),
+    ]
 
 
 async def add(database: Database, *rows: tuple[type[Base], dict[str, Any]]) -> None:
@@ -122,7 +151,7 @@ async def paths(blobs: Blobs) -> dict[str, bytes]:
     """All blobs but features."""
     found = [
         path
-        for prefix in ("raw/", "datasets/", "learners/")
+        for prefix in ("raw/", "datasets/", "learners/", "streams/")
         async for some in blobs.listed_files(prefix)
         for path in some
     ]

@@ -80,7 +80,7 @@ def test_there_and_back(run: Callable[..., None], target: str, tmp_path: Path) -
 
     async def test(database: Database, blobs: Blobs) -> None:
         manifest = await backup(database, blobs, tmp_path / "x.tar")
-        assert (manifest.blobs, manifest.rows["tasks"], manifest.rows["jobs"]) == (6, 1, 2)
+        assert (manifest.blobs, manifest.rows["tasks"], manifest.rows["streams"]) == (9, 1, 1)
         before = await contents(database), await paths(blobs)
         found = await asyncio.to_thread(restored, target, tmp_path / "x.tar", tmp_path / "restored")
         for name in PASSING:

@@ -17,6 +17,7 @@ from app.db.tables import ChangeRow, IdempotencyRow, JobRow, PredictionRow
 from app.learners import repository as learners
 from app.maintenance.collection import Maintenance
 from app.settings import Settings
+from app.streams import files as stream_files
 from app.tasks.garbage import Collector
 from tests.app.maintenance.stock import MINE, PAST, add, contents, job, key, paths, prediction
 
@@ -26,6 +27,7 @@ GARBAGE = {
     "features": 1,
     "dataset_files": 1,
     "learner_files": 2,
+    "stream_parts": 1,
     "predictions": 1,
     "idempotency_keys": 2,
     "jobs": 1,
@@ -39,6 +41,7 @@ async def litter(database: Database, blobs: Blobs, data_dir: Path) -> None:
     await blobs.put_features("d", "ver_2", b"x")
     await blobs.put_file(datasets.path("t", digest(ORPHAN)), io.BytesIO(ORPHAN))
     await blobs.put_files({learners.path("t", "gone", name): b"x" for name in ("config.json", "README.md")})
+    await stream_files.keep(blobs, "t", {digest(ORPHAN): ORPHAN})
     lapsed = {"status": None, "lease_until": now_ms() - 1}
     await add(
         database,

@@ -1,0 +1,78 @@
+"""kill -9 in the middle of a registration: what is published goes on, and the job is finished later, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from app.db.engine import Database
+from app.db.tables import JobRow
+from app.jobs import repository as queue
+from tests.workers.kinds import register_slowly
+from tests.workers.streams import HYPERNETWORK, TENANT, Place
+from tests.workers.test_supervisor import children, until
+from workers.jobs import KINDS
+from workers.supervisor import Supervisor
+
+PATIENCE_SECONDS = 100
+SLOW = f"{register_slowly.__module__}:{register_slowly.__name__}"
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_registration_is_finished_later_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Children read the environment, as they do under a worker process.
+    monkeypatch.setenv("HYPERSERVE_DATA_DIR", str(place.folder))
+
+    async def story() -> None:
+        await place.make(**HYPERNETWORK)
+        await place.register("first", "a", "b")
+        published = await place.stored()
+        id = (await place.ask("second", "c", "d")).job.id
+        third = await place.ask("third", "e", "f")
+        assert third.ahead == 1
+        settings = place.settings.model_copy(update={"worker_jobs": 2})
+        database, stop = Database(settings.database), asyncio.Event()
+        kinds = {**KINDS, "stream_register": SLOW}
+        worker = asyncio.create_task(Supervisor(database, settings, kinds).run(stop))
+        try:
+            await until((place.folder / "jobs" / id / "1" / "middle").exists, PATIENCE_SECONDS)
+            (victim,) = children()
+            assert [task.state for task in (await place.tasks()).values()] == [
+                "ready",
+                "registering",
+                "registering",
+            ], "one at a time, though the worker runs two"
+            async with place.database.write() as session:
+                await queue.request_cancel(session, TENANT, third.job.id)
+            os.kill(victim, signal.SIGKILL)
+            assert await place.stored() == published
+            assert (await place.version()).tasks == ("first",), "what is published is whole"
+            finished = await ended(place, id)
+            assert (finished.state, finished.attempt) == ("succeeded", 2)
+        finally:
+            stop.set()
+            await worker
+            await database.close()
+        listed = (await place.streams.versions(TENANT, "points", None, 9)).items
+        assert [(version.number, version.task) for version in listed] == [(2, "second"), (1, "first")]
+        assert await place.stored(1) == published
+        assert (await place.version()).tasks == ("first", "second")
+
+    asyncio.run(story())
+
+
+async def ended(place: Place, id: str) -> JobRow:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (job := await find(place, id)).state in queue.ACTIVE:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return job
+
+
+async def find(place: Place, id: str) -> JobRow:
+    async with place.database.read() as session:
+        found = await queue.get(session, TENANT, id)
+    assert found is not None
+    return found
