@@ -82,7 +82,7 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "learner_bundled": Entry(409, "Learner of a folder", "It is served from a folder, not trained here."),
     "learner_in_use": Entry(
-        409, "Learner in use", "Tasks are adapted by it; delete them, or delete it with force=true."
+        409, "Learner in use", "Tasks or streams stand on it; delete them, or delete it with force=true."
     ),
     "learner_not_found": Entry(404, "No such learner", "GET /v1/learners lists those that are served."),
     "stream_not_found": Entry(404, "No such stream", "GET /v1/streams lists yours, and those of the server."),
@@ -96,7 +96,9 @@ CATALOGUE: dict[str, Entry] = {
         409, "Stream busy", "A job works on the stream, or waits to; let it end, or cancel it."
     ),
     "stream_empty": Entry(
-        409, "No version yet", "Nothing has been registered; GET /v1/streams/{name}/tasks says what is under way."
+        409,
+        "No version yet",
+        "Nothing has been registered; GET /v1/streams/{name}/tasks says what is under way.",
     ),
     "stream_task_not_ready": Entry(
         409, "Not registered yet", "Its job is still to end; GET /v1/streams/{name}/tasks names it."

@@ -23,6 +23,7 @@ from app.learners.library import Library
 from app.learners.repository import Trained
 from app.learners.schemas import TrainLearner, WayRange
 from app.learners.service import Learners
+from app.streams import repository as streams
 from hyperserve.types import Learner, LearnerCard, Page, Training
 from models.data.refusal import DatasetFileError
 from models.protocol import LearnerError, Span
@@ -119,6 +120,9 @@ class TrainingService:
                 raise fail(
                     "learner_in_use", "Tasks are adapted by the learner; delete them, or use force=true."
                 )
+            if not force and await streams.uses_learner(session, tenant, name):
+                detail = "Streams stand on the learner's encoder; delete them, or use force=true."
+                raise fail("learner_in_use", detail)
             await repository.remove(session, found.row.id)
             if found.status == "training" and found.row.job_id is not None:
                 await jobs.request_cancel(session, tenant, found.row.job_id)

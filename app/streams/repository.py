@@ -102,14 +102,18 @@ async def add(session: AsyncSession, *rows: StreamRow | StreamTaskRow | StreamVe
 async def get(session: AsyncSession, tenant: str, name: str, *, lock: bool = False) -> StreamRow | None:
     """With `lock` it stays as it is until the transaction ends: who asks for a job of its lane holds it."""
     query = select(StreamRow).where(StreamRow.tenant == tenant, StreamRow.name == name)
-    return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
+    return (await session.scalars(_locked(query) if lock else query)).one_or_none()
 
 
 async def lock_id(session: AsyncSession, tenant: str, id: str) -> StreamRow | None:
     """As `get` with `lock`, for a job, which knows the id: another stream may have the name by now."""
     query = select(StreamRow).where(StreamRow.tenant == tenant, StreamRow.id == id)
-    fresh = query.with_for_update().execution_options(populate_existing=True)
-    return (await session.scalars(fresh)).one_or_none()
+    return (await session.scalars(_locked(query))).one_or_none()
+
+
+def _locked(query: Select[StreamRow]) -> Select[StreamRow]:
+    """As it is when the lock is there, whatever the session has read before."""
+    return query.with_for_update().execution_options(populate_existing=True)
 
 
 async def listed(session: AsyncSession, tenant: str, after: str | None, limit: int) -> list[StreamRow]:

@@ -165,11 +165,12 @@ class StreamService:
         """With its versions and whatever they have learned; its jobs are cancelled."""
         self._bundled.refuse(name)
         async with self._database.write() as session:
+            row = await found(session, tenant, name)
+            # Jobs before the stream, as a worker that publishes has them: else one would wait for the other.
+            await self._cancel(session, row)
             row = await found(session, tenant, name, lock=True)
             condition.check(row.revision)
-            waiting = select(JobRow.id).where(JobRow.lane == row.id, JobRow.state.in_(lanes.ACTIVE))
-            for job in list(await session.scalars(waiting)):
-                await jobs.request_cancel(session, tenant, job)
+            await self._cancel(session, row)
             blobs = await repository.all_blobs(session, row.id)
             mine = select(StreamVersionRow.id).where(StreamVersionRow.stream_id == row.id)
             versions = list(await session.scalars(mine))
@@ -180,6 +181,11 @@ class StreamService:
             await record(session, change)
         await self._told(change)
         await garbage.collect(self._database, self._blobs, tenant, blobs)
+
+    async def _cancel(self, session: AsyncSession, row: StreamRow) -> None:
+        waiting = select(JobRow.id).where(JobRow.lane == row.id, JobRow.state.in_(lanes.ACTIVE))
+        for job in list(await session.scalars(waiting)):
+            await jobs.request_cancel(session, row.tenant, job)
 
 
 async def found(session: AsyncSession, tenant: str, name: str, *, lock: bool = False) -> StreamRow:

@@ -54,12 +54,14 @@ class Place:
     empty: Path
     """A database to begin with: migrating one takes a second."""
     learners_dir: Path | None = None
+    url: str | None = None
+    """Of another database, migrated."""
     reports: list[Mapping[str, Any]] = field(default_factory=list)
     heard: list[Change] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         home = {} if self.learners_dir is None else {"learners_dir": self.learners_dir}
-        self.settings = Settings(data_dir=self.folder, **home)
+        self.settings = Settings(data_dir=self.folder, database_url=self.url, **home)
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.empty, self.folder / "hyperserve.db")
         self.database = Database(self.settings.database)
