@@ -177,8 +177,9 @@ async def _paths(session: AsyncSession, blobs: Blobs) -> AsyncIterator[str]:
         (StreamTaskRow, StreamTaskRow.held_out_blob),
     ):
         named = select(row.tenant, column).where(column.is_not(None)).distinct()
-        async for tenant, blob in await session.stream(named):
-            yield streams.path(tenant, blob)
+        async for tenant, part in await session.stream(named):
+            assert part is not None
+            yield streams.path(tenant, part)
     ready = select(LearnerRow.tenant, LearnerRow.digest).where(LearnerRow.digest.is_not(None)).distinct()
     async for tenant, digest in await session.stream(ready):
         assert digest is not None

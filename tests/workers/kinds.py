@@ -36,6 +36,15 @@ async def work(context: JobContext) -> Outcome:
     return Outcome({"attempt": context.attempt, "nan": float("inf")}, effect)
 
 
+async def tidy(context: JobContext) -> Outcome:
+    """Leaves a file when all is published."""
+
+    async def after() -> None:
+        (context.folder / "tidied").touch()
+
+    return Outcome({}, after=after)
+
+
 async def refuse(_context: JobContext) -> Outcome:
     raise JobFailedError("no_classes", "The dataset has one class.")
 
@@ -100,5 +109,5 @@ async def register_slowly(context: JobContext) -> Outcome:
 
 KINDS = {
     function.__name__: f"{__name__}:{function.__name__}"
-    for function in (work, refuse, crash, refuse_in_effect, poison, away_once, resume, stubborn)
+    for function in (work, tidy, refuse, crash, refuse_in_effect, poison, away_once, resume, stubborn)
 }

@@ -82,6 +82,19 @@ def test_nothing_is_published_without_the_lease(run: Run) -> None:
     run(story)
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_what_comes_after_comes_when_the_end_is_published(run: Run, held: bool) -> None:
+    async def story(bench: Bench) -> None:
+        order = await ordered(bench, "tidy")
+        if not held:
+            async with bench.database.write() as session:
+                assert await repository.claim(session, "another", 60_000) is not None
+        await carried_out(bench, order)
+        assert (Path(order.folder) / "tidied").exists() is held
+
+    run(story)
+
+
 def test_publishing_waits_for_the_database(run: Run) -> None:
     """Here its table is away, which SQLite says as it would say that a server is."""
 
