@@ -239,6 +239,7 @@ CATALOGUE: dict[str, Entry] = {
         422, "No encoder for a stream", "A learner of images, photos or vectors of one length has one."
     ),
     # A registration has no meaning.
+    "unknown_stream": Entry(422, "Unknown stream", "Copied can be those that came with the server."),
     "dataset_mismatch": Entry(
         422, "Another kind of input", "A dataset holds what the stream takes: its kind, and its length."
     ),

@@ -25,7 +25,7 @@ def source(wanted: CreateStream, bundled: BundledStreams) -> Bundle:
     found = bundled.get(wanted.source or "")
     if found is None:
         detail = f"Copied can be: {', '.join(bundled.bundles) or 'none'}."
-        raise fail("stream_not_found", detail, "/from")
+        raise fail("unknown_stream", detail, "/from")
     return found
 
 

@@ -20,7 +20,7 @@ from app.db.migrate import (
     sync_url,
     upgrade,
 )
-from app.db.tables import REVISION, Base, ExampleRow, TaskRow, VersionExampleRow, VersionRow
+from app.db.tables import REVISION, Base, ExampleRow, JobRow, TaskRow, VersionExampleRow, VersionRow
 from app.db.types import now
 from app.settings import Settings
 from tests.servers.postgres import Databases, Postgres
@@ -94,6 +94,21 @@ def test_tasks_of_values_go_with_their_revision_and_others_stay(url: str) -> Non
             column = "version_id" if table == "version_examples" else "id"
             (left,) = connection.execute(text(f"SELECT {column} FROM {table}")).scalars()
             assert left.endswith("labelled")
+    command.downgrade(alembic_config(url), "base")
+
+
+def test_jobs_of_streams_go_with_their_revision_and_others_stay(url: str) -> None:
+    upgrade(url)
+    job = {"tenant": "t", "kind": "k", "payload": {}, "run_at": 1}
+    engine = create_engine(sync_url(url))
+    with engine.begin() as connection:
+        connection.execute(
+            insert(JobRow), [{"id": "a", "lane": None, **job}, {"id": "b", "lane": "s", **job}]
+        )
+    engine.dispose()
+    command.downgrade(alembic_config(url), "0003")
+    with create_engine(sync_url(url)).begin() as connection:
+        assert list(connection.execute(text("SELECT id FROM jobs")).scalars()) == ["a"]
     command.downgrade(alembic_config(url), "base")
 
 

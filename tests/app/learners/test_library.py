@@ -84,6 +84,16 @@ def test_a_learner_that_tasks_use_is_deleted_by_force_alone(running: Server, b64
     client.delete(f"/v1/tasks/{task}")
 
 
+def test_a_learner_that_streams_stand_on_is_deleted_by_force_alone(running: Server) -> None:
+    client = running.client
+    asyncio.run(publish(running.data_dir, "under", seed=4))
+    made = client.post("/v1/streams", json={"name": "over", "method": "analytic", "learner": "under"})
+    assert made.status_code == 201, made.text
+    problem(client.delete("/v1/learners/under"), 409, "learner_in_use")
+    assert client.delete("/v1/learners/under?force=true").status_code == 204
+    assert client.delete("/v1/streams/over").status_code == 204
+
+
 def test_a_deleted_learner_leaves_no_file(running: Server) -> None:
     for learner in items(running.client):
         running.client.delete(f"/v1/learners/{learner['name']}?force=true")

@@ -11,6 +11,7 @@ from tests.app.conftest import Png
 from tests.app.streams.bundles import DIM, TASKS, data, labels
 
 OK = [[1.0] * DIM]
+COUNTED = 'hyperserve_stream_queries_total{task="told"}'
 
 
 def ask(client: httpx.Client, stream: str, **body: Any) -> httpx.Response:
@@ -109,8 +110,16 @@ def test_numbers_that_overflow_are_no_fault_of_the_server(client: httpx.Client) 
     assert "NaN" not in response.text
 
 
-def test_metrics_name_no_stream(client: httpx.Client) -> None:
-    ask(client, "blobs", queries=OK)
+def test_metrics_count_queries_and_name_no_stream(client: httpx.Client) -> None:
+    def told(text: str) -> float:
+        (line,) = [line for line in text.splitlines() if line.startswith(COUNTED)]
+        return float(line.split()[-1])
+
+    ask(client, "blobs", queries=OK, task="first")
+    before = told(client.get("/metrics").text)
+    ask(client, "blobs", queries=2 * OK, task="first")
     text = client.get("/metrics").text
+    assert told(text) == before + 2
     assert 'route="/v1/streams/{stream}/predict"' in text
+    assert "hyperserve_stream_largest_drift" in text
     assert "blobs" not in text

@@ -118,14 +118,20 @@ def test_the_frozen_encoder_of_a_learner(client: httpx.Client) -> None:
         ({"seed": -1}, 422, "out_of_range", "/seed"),
         ({"name": "No Slug"}, 422, "bad_format", "/name"),
         ({"more": 1}, 422, "unknown_field", "/more"),
+        ({"from": "blobs"}, 422, "given_twice", "/method"),
     ],
 )
 def test_what_no_stream_can_be(
     client: httpx.Client, body: dict[str, Any], status: int, code: str, pointer: str
 ) -> None:
-    (only,) = problem(create(client, **body), status, code)["errors"]
-    assert only["pointer"] == pointer
+    first = problem(create(client, **body), status, code)["errors"][0]
+    assert first["pointer"] == pointer
     problem(client.get("/v1/streams/points"), 404, "stream_not_found")
+
+
+def test_a_copy_of_none(client: httpx.Client) -> None:
+    error(client.post("/v1/streams", json={"name": "points", "from": "nope"}), 422, "unknown_stream", "/from")
+    problem(create(client, "blobs"), 409, "stream_exists")
 
 
 @pytest.mark.parametrize("name", ["nope", "Not A Slug", "x" * 70])
