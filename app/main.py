@@ -65,6 +65,7 @@ from app.telemetry import tracing
 from app.telemetry.access import Access
 from app.telemetry.jobs import JobGauges
 from app.telemetry.sampler import Sampler
+from app.telemetry.streams import StreamGauges
 from models.protocol import LearnerError
 
 DECODERS = 2
@@ -162,7 +163,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         restorer = Restorer(database, blobs, engine, pool, others.cache, others.tiers)
         app.state.engine = engine
         app.state.others = others
-        app.state.job_gauges = JobGauges(database)
+        app.state.job_gauges, app.state.stream_gauges = JobGauges(database), StreamGauges(database)
         app.state.sampler = sampler = Sampler(engine, others.tiers)
         app.state.services = Services(
             learners,

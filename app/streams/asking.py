@@ -28,6 +28,7 @@ from app.streams.learners import Built, StreamLearners
 from app.streams.listening import StreamInvalidation
 from app.streams.queries import PredictOptions
 from app.streams.weights import StreamWeights
+from app.telemetry.metrics import STREAM_QUERIES, STREAM_UNKNOWN
 from app.telemetry.spans import span
 from hyperserve.stream_types import StreamPrediction, StreamPredictions
 from hyperserve.types import Timing
@@ -35,6 +36,7 @@ from models.predictive import Categorical
 
 P = ParamSpec("P")
 R = TypeVar("R")
+UNKNOWN = 0.5
 LONG_ANSWER = 5_000
 """Probabilities in an answer from which on making it would hold up other requests."""
 
@@ -93,6 +95,8 @@ class StreamAsking:
             found = await self._told(head, built, asked.task, x, asked, timing)
         else:
             found = await self._inferred(head, built, x, asked, timing)
+        STREAM_QUERIES.labels("inferred" if asked.task is None else "told").inc(len(found))
+        STREAM_UNKNOWN.inc(sum((one.unknown or 0) > UNKNOWN for one in found))
         return StreamPredictions(
             stream=stream, version=head.number, task=asked.task, predictions=found, timing=timing
         )

@@ -35,6 +35,12 @@ WEIGHTS = Counter(
     "How often weights were looked for, and what came of it: l1 the arena, l2 Redis, l3 made again.",
     ["tier", "outcome"],
 )
+STREAM_QUERIES = Counter(
+    "hyperserve_stream_queries", "Queries to streams, their stream task told or inferred.", ["task"]
+)
+STREAM_UNKNOWN = Counter(
+    "hyperserve_stream_unknown", "Of those inferred, how many more likely belong to no stream task."
+)
 ARENA_BYTES = Gauge(
     "hyperserve_arena_bytes", "Memory that weights of tasks take.", multiprocess_mode="livesum"
 )

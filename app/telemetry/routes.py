@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from app.http.openapi import problems
 from app.telemetry.jobs import JobGauges
 from app.telemetry.metrics import CONTENT_TYPE, exposition
+from app.telemetry.streams import StreamGauges
 
 router = APIRouter(tags=["meta"])
 
@@ -24,7 +25,9 @@ router = APIRouter(tags=["meta"])
     },
 )
 async def metrics(request: Request) -> Response:
-    gauges: JobGauges = request.app.state.job_gauges
-    await gauges.read()
+    jobs: JobGauges = request.app.state.job_gauges
+    streams: StreamGauges = request.app.state.stream_gauges
+    await jobs.read()
+    await streams.read()
     request.app.state.sampler.sample()
-    return Response(await asyncio.to_thread(exposition, gauges), media_type=CONTENT_TYPE)
+    return Response(await asyncio.to_thread(exposition, jobs, streams), media_type=CONTENT_TYPE)
