@@ -139,11 +139,6 @@ def _rows(solution: Solution, names: list[str], labels: Mapping[str, tuple[str, 
 
 def _scale(solution: Solution, samples: list[unknown.Sample], parts: list[dict[str, Tensor]]) -> Tensor:
     """The inverse temperature at which examples, each as if it had been left out, are most likely."""
-    scores, targets = [], []
-    first = 0
-    for sample, part in zip(samples, parts, strict=True):
-        few = sample.thinned(max(4, _SAMPLES // len(samples)))
-        scores.append(solution.left_out(few.features, few.y + first)[0])
-        targets.append(few.y + first)
-        first += len(part["counts"])
-    return temperature(torch.cat(scores), torch.cat(targets)).reshape(1)
+    few = [sample.thinned(max(4, _SAMPLES // len(samples))) for sample in samples]
+    all_of = unknown.together(few, parts)
+    return temperature(solution.left_out(all_of.features, all_of.y)[0], all_of.y).reshape(1)

@@ -5,9 +5,9 @@ With φ the features of an example and y its one-hot class, both about their mea
     W = (Σ φφᵀ + λI)⁻¹ Σ φyᵀ,    score of class c = P(c) + w_c (φ - mean).
 
 Sums know no order, so the solution of the tasks that remain is that of a stream which never saw the forgotten one.
-What a task keeps (`Sums`): its scatter as a packed triangle, the sum of features and the count of each class. Sums
-over tasks and all that is solved are float64. λ is that of the highest marginal likelihood (MacKay 1992), one noise
-level for all classes. Leaving one example out is closed form: y - ŷ₋ᵢ = (y - ŷ) / (1 - h), h its leverage.
+What a task keeps: half of its scatter (`models.continual.packed`), the sum of features and the count of each class.
+Sums over tasks and all that is solved are float64. λ is that of the highest marginal likelihood (MacKay 1992), one
+noise level for all classes. Leaving one example out is closed form: y - ŷ₋ᵢ = (y - ŷ) / (1 - h), h its leverage.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.continual.packed import outer, pack, unpack
 from models.protocol import LearnerError
 
 PENALTIES = tuple(10.0**-power for power in (-1, 0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6))
@@ -46,10 +47,9 @@ def sums(
     centred = wide - wide.mean(0)
     scatter = centred.T @ centred
     deviation = scatter.diagonal().sqrt().float().clamp_min(_TINY)
-    correlation = scatter / torch.outer(deviation.double(), deviation.double())
-    triangle = correlation[_lower(len(scatter))]
+    correlation = pack(scatter) / outer(deviation.double())
     return {
-        "scatter": triangle.float() if precision == "float32" else (triangle * _STEPS).round().short(),
+        "scatter": correlation.float() if precision == "float32" else (correlation * _STEPS).round().short(),
         "deviation": deviation,
         "class_sums": (hot.T @ wide).float(),
         "counts": hot.sum(0).long(),
@@ -77,14 +77,9 @@ def moments(parts: Iterable[Mapping[str, Tensor]]) -> Moments:
     own = list(parts)
     if not own:
         raise LearnerError("there are no sums to solve")
-    size = own[0]["class_sums"].shape[1]
-    triangle = torch.zeros(size * (size + 1) // 2, dtype=torch.float64)
-    row, column = torch.tril_indices(size, size)
+    packed = torch.zeros((), dtype=torch.float64)
     for part in own:
-        triangle += _triangle(part)
-    scatter = torch.zeros(size, size, dtype=torch.float64)
-    scatter[row, column] = triangle
-    scatter[column, row] = triangle
+        packed = packed + _scatter(part)
     of_class = torch.cat([part["class_sums"].double() for part in own])
     counts = torch.cat([part["counts"].double() for part in own])
     of_task = torch.stack([part["class_sums"].double().sum(0) for part in own])
@@ -92,7 +87,7 @@ def moments(parts: Iterable[Mapping[str, Tensor]]) -> Moments:
     mean = of_task.sum(0) / n_task.sum()
     apart = (of_task / n_task[:, None] - mean) * n_task[:, None].sqrt()
     return Moments(
-        scatter + apart.T @ apart, mean, (of_class - counts[:, None] * mean).T.contiguous(), counts
+        unpack(packed) + apart.T @ apart, mean, (of_class - counts[:, None] * mean).T.contiguous(), counts
     )
 
 
@@ -102,11 +97,8 @@ def without(found: Moments, part: Mapping[str, Tensor], first: int) -> Moments:
     of_task, m = part["class_sums"].double().sum(0), counts.sum()
     n = found.n - m
     apart = of_task / m - found.mean
-    row, column = torch.tril_indices(len(apart), len(apart))
-    inner = torch.zeros_like(found.scatter)
-    inner[row, column] = _triangle(part)
-    inner[column, row] = inner[row, column]
-    scatter = found.scatter - inner - torch.outer(apart, apart) * (m * found.n / n)
+    within = unpack(_scatter(part))
+    scatter = found.scatter - within - torch.outer(apart, apart) * (m * found.n / n)
     mean = (found.n * found.mean - of_task) / n
     stay = torch.ones(len(found.counts), dtype=torch.bool)
     stay[first : first + len(counts)] = False
@@ -194,14 +186,8 @@ def _evidence(found: Moments, penalty: float, factor: Tensor) -> float:
     return -0.5 * len(share) * (fit + determinant - size * math.log(penalty * scale))
 
 
-def _triangle(part: Mapping[str, Tensor]) -> Float[Tensor, "packed"]:
-    """Of the scatter, as it was before it was stored."""
-    stored, deviation = part["scatter"], part["deviation"].double()
-    row, column = _lower(len(deviation))
+def _scatter(part: Mapping[str, Tensor]) -> Float[Tensor, "diagonals f"]:
+    """Of a task about its own mean, packed, as it was before it was stored."""
+    stored = part["scatter"]
     step = 1.0 if stored.is_floating_point() else 1 / _STEPS
-    return stored.double() * step * deviation[row] * deviation[column]
-
-
-def _lower(size: int) -> tuple[Tensor, Tensor]:
-    row, column = torch.tril_indices(size, size)
-    return row, column
+    return outer(part["deviation"].double()).mul_(step).mul_(stored)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Float, Int
@@ -62,6 +63,13 @@ class Sample:
         return Sample(self.features[kept], self.y[kept])
 
 
+def together(samples: Sequence[Sample], parts: Sequence[Mapping[str, Tensor]]) -> Sample:
+    """Samples of several tasks as one; `y` counts their classes one task after the other."""
+    offsets = accumulate((len(part["counts"]) for part in parts), initial=0)
+    y = torch.cat([sample.y + offset for sample, offset in zip(samples, offsets, strict=False)])
+    return Sample(torch.cat([sample.features for sample in samples]), y)
+
+
 def fit(
     solution: Solution, found: Moments, parts: Sequence[Mapping[str, Tensor]], samples: Sequence[Sample]
 ) -> dict[str, Tensor]:
@@ -74,13 +82,10 @@ def fit(
     for out in _evenly(len(parts), _FOLDS).tolist():
         first = sum(len(part["counts"]) for part in parts[:out])
         fold = solve(without(found, parts[out], first), solution.penalty)
-        foreign.append(inputs(fold.scores(few[out].features), fold.leverage(few[out].features)))
-        offset = 0
-        for index, (sample, part) in enumerate(zip(few, parts, strict=True)):
-            if index != out:
-                scores, leverage = fold.left_out(sample.features, sample.y + offset)
-                known.append(inputs(scores, leverage))
-                offset += len(part["counts"])
+        foreign.append(inputs(fold.scores(samples[out].features), fold.leverage(samples[out].features)))
+        stay = [index for index in range(len(parts)) if index != out]
+        others = together([few[index] for index in stay], [parts[index] for index in stay])
+        known.append(inputs(*fold.left_out(others.features, others.y)))
     judge = _logistic(torch.cat(known), torch.cat(foreign))
     size = len(solution.mean)
     drawn = torch.randn(_SKETCH, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
