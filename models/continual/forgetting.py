@@ -23,6 +23,8 @@ _MOVED = 0.5
 """Relative change of a network that counts as removed."""
 _SURE = 2.0
 """Bias of the class that is always said."""
+_LEFT_ALONE = 0.2
+"""Relative change that another task's network may suffer."""
 _PROBES, _ALIKE = 256, 0.95
 """Random inputs, and how many of them must get the same answer."""
 
@@ -36,7 +38,7 @@ def erase(
     generator: torch.Generator,
     report: Report | None = None,
 ) -> dict[str, Tensor]:
-    """New parameters. Raises `LearnerError` where the network would not move away."""
+    """New parameters. Raises `LearnerError` where the network would not move away, or not alone."""
     net, size = generated.net, generated.target.size(rows)
     regulariser = Gram(net, Kept(params, others, size), "sum")
     before = generated.network(params, gone)
@@ -56,6 +58,8 @@ def erase(
             learned_embedding=False,
             report=report,
         )
+        if _most_moved(generated, params, found, others, size) > _LEFT_ALONE:
+            break
         after = generated.network(found, gone)
         moved = float((after - before).norm()) > _MOVED * float(before.norm())
         if moved and _says_one_thing(generated, after, gone, generator):
@@ -71,6 +75,16 @@ def _noise(generated: Generated, gone: Owned, rows: int, generator: torch.Genera
     of_head.zero_()
     of_head[first + int(torch.randint(way, (), generator=generator)), -1] = _SURE
     return noise
+
+
+def _most_moved(
+    generated: Generated, before: Parameters, after: Parameters, others: Float[Tensor, "t e"], size: int
+) -> float:
+    def change(embedding: Tensor) -> float:
+        old, new = (generated.net.generate(each, embedding[None], size) for each in (before, after))
+        return float((new - old).norm() / old.norm().clamp_min(1e-12))
+
+    return max(change(embedding) for embedding in others)
 
 
 def _says_one_thing(

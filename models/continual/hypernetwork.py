@@ -4,9 +4,9 @@ A stream task is an embedding e_j of which the shared chunked hypernetwork makes
 another trains the hypernetwork under the two-step output regulariser, so that h(e_j; Θ) stays for all before it.
 
 Version: `shared` holds Θ ("hnet.…"), the scale of features, the rows of the head, and the gate's part; `own[task]` the
-embedding, which rows are its own, a temperature, a sketch of its network at registration, and the gate's part. Task
-weights: the flat body, scale and temperature, and per class a row [weights, bias] of the head. With `inference:
-entropy` the gate is all tasks' networks.
+embedding, which rows are its own, a temperature and a margin, a sketch of its network at registration, and the gate's
+part. Task weights: the flat body, scale and temperature, and per class a row [weights, bias] of the head. Where
+inference is by entropy, the gate is all tasks' networks.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ from models.protocol import LearnerError, Report, StreamLearner, StreamVersion, 
 _PREFIX = "hnet."
 _AT_ONCE = 512
 """Inputs that the encoder takes together."""
-_LEAST_HELD = 20
-"""Fewer examples tell no temperature."""
+_LEAST_HELD, _MOST_HELD = 20, 500
+"""Fewer examples tell no temperature, and more are not needed."""
+_SURE = 5.0
+"""Lead of the likeliest class, in nats, that an example of a task shall typically have in its own network."""
 _TEMPERATURES = torch.logspace(-2, 3, 41, base=2)
 
 
@@ -133,12 +135,12 @@ class HyperStream(StreamLearner):
         if self.fixed is not None:
             return self.fixed.weights(version)
         body, row, way = self.generated.networks(_params(version), version.own.values())
-        temperature = torch.stack([own["temperature"] for own in version.own.values()])
+        margin = torch.stack([own["margin"] for own in version.own.values()])
         held = {
             "flat": body[None],
             "rows": row[None],
             "way": way[None],
-            "temperature": temperature[None],
+            "margin": margin[None],
             "scale": version.shared["scale"][None],
         }
         keys = torch.tensor([[label_key(name) for name in version.tasks]])
@@ -153,7 +155,7 @@ class HyperStream(StreamLearner):
             x = _scaled(queries, held["scale"]).expand(len(held["way"]), *queries.shape)
             logits = head(held["rows"], self.generated.target.features(held["flat"], x))
             mask = torch.arange(logits.shape[2]) < held["way"][:, None, None]
-            found = entropy.log_entropy(logits / held["temperature"][:, None, None], mask)
+            found = entropy.log_entropy(logits / held["margin"][:, None, None], mask)
             answers.append(entropy.posterior(found.T, held["way"].float()))
         return Categorical(torch.stack(answers))
 
@@ -186,7 +188,7 @@ class HyperStream(StreamLearner):
             params = generated.net.grown(old, size, generator)
             regulariser = generated.regulariser(old, version.own.values(), self._rows(version), generator)
         order = torch.randperm(len(y), generator=generator)
-        kept = int(config.calibration * len(y))
+        kept = min(_MOST_HELD, int(config.calibration * len(y)))
         held, train = order[:kept], order[kept:]
         train_x, train_y = x[train], y[train]
 
@@ -211,7 +213,8 @@ class HyperStream(StreamLearner):
         own = {"embedding": embedding, "rows": torch.tensor([first, way])}
         with torch.no_grad():
             flat = generated.network(params, own)
-            own["temperature"] = _temperature(generated.logits(flat, x[held], first, way), y[held])
+            logits = generated.logits(flat, x[held], first, way)
+        own |= {"temperature": _temperature(logits, y[held]), "margin": _margin(logits)}
         return params, {**own, "sketch": sketch(flat)}
 
     def _whole(
@@ -270,3 +273,12 @@ def _temperature(logits: Float[Tensor, "n way"], y: Int[Tensor, "n"]) -> Float[T
         return torch.ones(())
     losses = [F.cross_entropy(logits / each, y, label_smoothing=1 / (len(y) + 1)) for each in _TEMPERATURES]
     return _TEMPERATURES[torch.stack(losses).argmin()].clone()
+
+
+def _margin(logits: Float[Tensor, "n way"]) -> Float[Tensor, ""]:
+    """Brings the median lead of the likeliest class to `_SURE`: networks learned first lead by more, and would be
+    the surest of queries that are not theirs."""
+    if len(logits) < _LEAST_HELD:
+        return torch.ones(())
+    best, second = logits.topk(2).values.unbind(1)
+    return ((best - second).median() / _SURE).clamp_min(1e-3)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from models.continual.chunked import ChunkedHypernetwork
-from models.continual.regulariser import Direct, Gram, Kept, Sampled, look_ahead
+from models.continual.regulariser import Direct, Gram, Kept, OwnHeads, Sampled, look_ahead
 
 SIZE, TASKS = 45, 3
 
@@ -95,6 +95,29 @@ def test_sampled_pairs_are_right_on_average(steps_before: int) -> None:
     found, of = sampled.gradient(params)
     assert_close(found, value, rtol=0.1, atol=0)
     assert (of["out.weight"] - grads["out.weight"]).norm() < 0.25 * grads["out.weight"].norm()
+
+
+def test_of_heads_only_own_rows_are_kept() -> None:
+    """Bodies are the first 30 numbers; task j owns numbers 30 + 4j to 33 + 4j, the last one a number less."""
+    params, kept = moved()
+    numbers = 30 + 4 * torch.arange(TASKS)[:, None] + torch.arange(4)
+    mask = torch.ones(TASKS, 4, dtype=torch.bool)
+    mask[-1, -1] = False
+    bodies = Kept(kept.snapshot, kept.embeddings, 30)
+    found, of = OwnHeads(Gram(net(), bodies), numbers, mask).gradient(params)
+    counted = torch.zeros(TASKS, SIZE)
+    counted[:, :30] = 1
+    counted.scatter_(1, numbers, mask.float())
+    leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+    change = net().generate(leaves, kept.embeddings, SIZE) - net().generate(
+        kept.snapshot, kept.embeddings, SIZE
+    )
+    value = (change.square() * counted).sum() / TASKS
+    value.backward()
+    assert_close(found, value.detach(), rtol=1e-4, atol=0)
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None
+        assert (of[name] - leaf.grad).norm() <= 1e-4 * leaf.grad.norm()
 
 
 @pytest.mark.parametrize("fused", [True, False])
