@@ -22,7 +22,7 @@ from app.streams import answers, checks, repository
 from app.streams.bundled import BundledStreams
 from app.streams.repository import TaskFound
 from app.streams.schemas import RegisterTask
-from app.streams.service import found, no_task
+from app.streams.service import found, named, no_task
 from hyperserve.stream_types import StreamWork
 from models.continual.config import StreamConfig
 from models.continual.holdout import held_out_counts
@@ -103,8 +103,7 @@ class Registrations:
         self._bundled.refuse(stream)
         async with self._database.write() as session:
             row = await found(session, tenant, stream, lock=True)
-            named = await repository.named(session, row.id, task)
-            kept = _to_forget(named)
+            kept = _to_forget(await named(session, row, task))
             payload = {"stream": row.id, "name": task, "tasks": [one.row.id for one in kept]}
             job = await _enqueue(session, row, FORGET, payload)
             for one in kept:
@@ -141,8 +140,8 @@ def _counts(
 
 
 def _others(before: Sequence[TaskFound]) -> Mapping[str, Sequence[str]]:
-    """Labels of what the current version holds, and of what will come before."""
-    return {task.row.name: task.row.labels for task in before if task.current or task.state == "registering"}
+    """Labels of what the version holds that it will be added to, as far as the jobs before it do what they shall."""
+    return {task.row.name: task.row.labels for task in before if task.state in ("ready", "registering")}
 
 
 async def _dataset(session: AsyncSession, tenant: str, id: str) -> DatasetRow:
@@ -157,10 +156,10 @@ def _failed(task: TaskFound) -> bool:
     return task.state == "failed"
 
 
-def _to_forget(named: Sequence[TaskFound]) -> list[TaskFound]:
+def _to_forget(tasks: Sequence[TaskFound]) -> list[TaskFound]:
     """All of the name that a version may hold. Raises `ProblemError`: 404, 409, 410."""
-    kept = [task for task in named if task.state in ("ready", "rolled_back")]
-    states = {task.state for task in named}
+    kept = [task for task in tasks if task.state in ("ready", "rolled_back")]
+    states = {task.state for task in tasks}
     if "registering" in states:
         raise fail("stream_busy", "The stream task is being registered; cancel its job instead.")
     if "forgetting" in states:

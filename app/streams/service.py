@@ -26,6 +26,7 @@ from app.streams import answers, copying, garbage, reading, repository
 from app.streams.bundled import BundledStreams
 from app.streams.descriptions import describe
 from app.streams.news import changed, deleted
+from app.streams.repository import TaskFound
 from app.streams.schemas import CreateStream
 from hyperserve.stream_types import Stream, StreamTask, StreamVersion
 from hyperserve.types import Page
@@ -111,15 +112,13 @@ class StreamService:
 
     async def task(self, tenant: str, name: str, task: str) -> StreamTask:
         if (bundle := self._bundled.get(name)) is not None:
-            named = {one.name: one for one in answers.bundle_tasks(bundle)}
-            if task not in named:
+            shipped = {one.name: one for one in answers.bundle_tasks(bundle)}
+            if task not in shipped:
                 raise no_task()
-            return named[task]
+            return shipped[task]
         async with self._database.read() as session:
             row = await found(session, tenant, name)
-            tasks = await repository.named(session, row.id, task)
-        if not tasks:
-            raise no_task()
+            tasks = await named(session, row, task)
         return answers.task_answer(tasks[0])
 
     async def versions(
@@ -196,6 +195,16 @@ async def found(session: AsyncSession, tenant: str, name: str, *, lock: bool = F
     if row is None:
         raise reading.not_found()
     return row
+
+
+async def named(session: AsyncSession, row: StreamRow, task: str) -> list[TaskFound]:
+    """Stream tasks of a name, the one that the name means first. Raises `ProblemError` 404."""
+    tasks = []
+    if re.fullmatch(SLUG, task) is not None:
+        tasks = await repository.named(session, row.id, task)
+    if not tasks:
+        raise no_task()
+    return tasks
 
 
 def cursor_of(text: str | None) -> Cursor | None:

@@ -10,6 +10,7 @@ import pytest
 
 from app.http.problems import ProblemError
 from app.streams import repository
+from app.streams.service import number_cursor
 from tests.app.streams.asked import vectors
 from tests.workers.streams import TENANT, Place
 from workers.jobs import JobFailedError
@@ -37,6 +38,12 @@ def test_the_life_of_a_stream(run: Run) -> None:
         assert names == ["a-c", "a1"]
         for name, labels in (("first", "ab"), ("second", "cd"), ("third", "ef")):
             await place.register(name, *labels)
+        pages, cursor = [], None
+        while cursor is not None or not pages:
+            page = await place.streams.versions(TENANT, "points", number_cursor(cursor), 1)
+            pages.append([version.number for version in page.items])
+            cursor = page.next_cursor
+        assert pages == [[3], [2], [1]]
         await place.streams.rollback(TENANT, "points", 2)
         assert [task.state for task in (await place.tasks()).values()] == ["ready", "ready", "rolled_back"]
         await place.forget("first")

@@ -141,3 +141,10 @@ def test_streams_that_are_not_there(client: httpx.Client, name: str) -> None:
     problem(client.delete(f"/v1/streams/{name}"), 404, "stream_not_found")
     problem(client.post(f"/v1/streams/{name}/tasks/a/forget"), 404, "stream_not_found")
     problem(client.post(f"/v1/streams/{name}/rollback", json={"version": 1}), 404, "stream_not_found")
+
+
+@pytest.mark.parametrize("task", ["nope", "%00", "A b", "x" * 70])
+def test_stream_tasks_that_are_not_there(client: httpx.Client, task: str) -> None:
+    create(client)
+    problem(client.get(f"/v1/streams/points/tasks/{task}"), 404, "stream_task_not_found")
+    problem(client.post(f"/v1/streams/points/tasks/{task}/forget"), 404, "stream_task_not_found")
