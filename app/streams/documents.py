@@ -93,7 +93,7 @@ FORGET: Schema = {"responses": {"202": _JOB}}
 ROLLBACK: Schema = {
     "requestBody": {
         "required": True,
-        "content": {"application/json": _json("Rollback", earlier={"version": 3})},
+        "content": {"application/json": _json("Rollback", earlier={"version": 1})},
     },
     "responses": {"200": {"headers": {"ETag": _ETAG}}},
 }

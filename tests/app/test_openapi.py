@@ -44,21 +44,27 @@ def test_served(client: httpx.Client) -> None:
 
 @pytest.fixture
 def world(client: httpx.Client) -> Iterator[dict[str, str]]:
-    """What the paths and bodies of examples name: a task with a kept prediction, a dataset to train on."""
+    """What the paths and bodies of examples name: a task with a kept prediction, a dataset to learn from, a stream."""
     support = {"cross": [CROSS, WIDE_CROSS], "box": [BOX]}
     task = create(client, learner="glyphs", support=support).json()["id"]
     asked = client.post(f"/v1/tasks/{task}/predict", json={"queries": [CROSS], "store": True}).json()
     examples = client.get(f"/v1/tasks/{task}/support").json()["items"]
-    file = zipped(folders(12, 8)).getvalue()
+    # Its classes are digits, as those of the examples.
+    file = zipped({path.removeprefix("class-"): data for path, data in folders(12, 8).items()}).getvalue()
     dataset = client.post("/v1/datasets", files={"file": file}).json()["id"]
+    for name, body in (("copied", {"from": "digits"}), ("grown", {"input": {"kind": "image"}})):
+        assert client.post("/v1/streams", json={"name": name, **body}).status_code == 201
     yield {
         "{task_id}": task,
         "{example_id}": examples[0]["id"],
         "{prediction_id}": asked["predictions"][0]["id"],
         "dataset": dataset,
         "{stream}/predict": "digits/predict",
+        "{stream}/rollback": "copied/rollback",
+        "{stream}": "grown",
     }
-    for path in (f"tasks/{task}", "learners/signs", f"datasets/{dataset}"):
+    streams = [f"streams/{name}" for name in ("copied", "grown", "signs", "words", "my-digits")]
+    for path in (f"tasks/{task}", "learners/signs", *streams, f"datasets/{dataset}"):
         client.delete(f"/v1/{path}")
 
 

@@ -21,6 +21,10 @@ negative_data_rejection.expected-statuses = [400, 404, 405, 413, 415, 422]
 [[operations]]
 include-path = "/v1/tasks/{{task_id}}/predict"
 parameters = {{ "path.task_id" = "{task}" }}
+
+[[operations]]
+include-path = "/v1/streams/{{stream}}/predict"
+parameters = {{ "path.stream" = "digits" }}
 """
 
 
