@@ -66,7 +66,7 @@ class AnalyticStream(StreamLearner):
         report: Report | None = None,
     ) -> StreamVersion:
         check_task(self.scenario, version, task, labels, y)
-        features = self.embed(x)
+        features, y = self.embed(x).cpu(), y.cpu()
         own = self.fixed.own_of(features, y, len(labels))
         head = self._head(own, features, y)
         if report is not None:

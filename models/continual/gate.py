@@ -54,7 +54,8 @@ class Gate(nn.Module):
         return self.own_of(self.features(x), y, way)
 
     def own_of(self, lifted: Float[Tensor, "n f"], y: Int[Tensor, "n"], way: int) -> dict[str, Tensor]:
-        """The same of fixed features."""
+        """The same of fixed features. Wherever those were made, sums are kept and solved by the processor."""
+        lifted, y = lifted.cpu(), y.cpu()
         kept = sums(lifted, y, way, self.config.precision)
         sample = unknown.Sample.drawn(lifted, y, way, self.config.sample)
         return {PREFIX + name: value for name, value in {**kept, **sample.stored(kept)}.items()}

@@ -33,6 +33,7 @@ _LEAST_KEPT = 0.02
 
 Precision = Literal["float32", "int16"]
 _STEPS = 32767
+_AT_ONCE = 4096
 
 
 def sums(
@@ -43,16 +44,24 @@ def sums(
     The scatter is stored relative to the deviations of its features: correlations have one scale, so that even steps
     serve all of them. Half precision would not: its steps are widest where features are most alike.
     """
-    wide, hot = features.double(), F.one_hot(y, way).double()
-    centred = wide - wide.mean(0)
-    scatter = centred.T @ centred
+    size = features.shape[1]
+    class_sums = torch.zeros(way, size, dtype=torch.float64)
+    scatter = torch.zeros(size, size, dtype=torch.float64)
+    # In parts, since double precision of all examples at once may be more than there is memory for.
+    parts = list(zip(features.split(_AT_ONCE), y.split(_AT_ONCE), strict=True))
+    for some, classes in parts:
+        class_sums.index_add_(0, classes, some.double())
+    mean = class_sums.sum(0) / len(y)
+    for some, _ in parts:
+        centred = some.double() - mean
+        scatter.addmm_(centred.T, centred)
     deviation = scatter.diagonal().sqrt().float().clamp_min(_TINY)
     correlation = pack(scatter) / outer(deviation.double())
     return {
         "scatter": correlation.float() if precision == "float32" else (correlation * _STEPS).round().short(),
         "deviation": deviation,
-        "class_sums": (hot.T @ wide).float(),
-        "counts": hot.sum(0).long(),
+        "class_sums": class_sums.float(),
+        "counts": y.bincount(minlength=way),
     }
 
 
