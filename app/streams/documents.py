@@ -60,7 +60,16 @@ CREATE: Schema = {
                 "ETag": _ETAG,
             },
             "links": {
-                name: {"operationId": name, "parameters": _STREAM} for name in ("get_stream", "delete_stream")
+                name: {"operationId": name, "parameters": _STREAM}
+                for name in (
+                    "get_stream",
+                    "delete_stream",
+                    "list_stream_tasks",
+                    "list_stream_versions",
+                    "register_stream_task",
+                    "roll_stream_back",
+                    "predict_stream",
+                )
             },
         }
     },
