@@ -80,7 +80,9 @@ class ProtectedVae:
             with setting.autocast():
                 encoded = self.encoder(x[rows]).float()
                 decode = self._decoder(flat[None])
-                return negative_elbo(x[rows], encoded, decode, self.generator).mean()
+                elbo = negative_elbo(x[rows], encoded, decode, self.generator)
+            # A mean over pixels too, as in the reference: β is weighed against it.
+            return elbo.mean() / setting.inputs
 
         tasks = len(self.embeddings)
         kept = Kept(self.params, self.embeddings, self.size) if tasks else None

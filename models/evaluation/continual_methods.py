@@ -71,7 +71,7 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
         **_HNET["permuted-mnist"],
         **_PLAIN,
         "inference": "entropy",
-        "decoder": _DECODER,
+        "decoder": {**_DECODER, "decoder": (1000, 1000)},
     },
     ("hnet-r", "permuted-mnist"): {"decoder": _DECODER},
     **{("hnet-gate", name): {**found, **_PLAIN, "inference": "gate"} for name, found in _HNET.items()},

@@ -38,9 +38,6 @@ def matrices(records: Mapping[str, Sequence[Record]], title: str) -> bytes:
 
 def curves(records: Mapping[str, Sequence[Record]], title: str) -> bytes:
     """Mean accuracy over the stream tasks so far, and what was forgotten of them, along the stream."""
-    sheet = Image.new("RGB", (2 * (_WIDE + 2 * _MARGIN) + _LEGEND, _HIGH + 2 * _MARGIN + _TITLE), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 4), title, fill=_INK)
     accuracy = {
         name: _along([[100 * sum(row) / len(row) for row in one.accuracy] for one in found])
         for name, found in records.items()
@@ -49,10 +46,19 @@ def curves(records: Mapping[str, Sequence[Record]], title: str) -> bytes:
         name: _along([[100 * one.forgetting(upto + 1) for upto in range(len(one.accuracy))] for one in found])
         for name, found in records.items()
     }
-    _axes(draw, _MARGIN + 8, accuracy, "mean accuracy, %")
-    _axes(draw, _WIDE + 3 * _MARGIN + 8, forgotten, "forgotten, points")
-    for index, name in enumerate(records):
-        spot = (2 * (_WIDE + 2 * _MARGIN) + 12, _TITLE + _MARGIN + 16 * index)
+    return charts({"mean accuracy, %": accuracy, "forgotten, points": forgotten}, title)
+
+
+def charts(panels: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> bytes:
+    """Side by side, of values after 1, 2, … stream tasks; the same names in each."""
+    wide = _WIDE + 2 * _MARGIN
+    sheet = Image.new("RGB", (len(panels) * wide + _LEGEND, _HIGH + 2 * _MARGIN + _TITLE), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, 4), title, fill=_INK)
+    for index, (said, lines) in enumerate(panels.items()):
+        _axes(draw, index * wide + _MARGIN + 8, lines, said)
+    for index, name in enumerate(next(iter(panels.values()))):
+        spot = (len(panels) * wide + 12, _TITLE + _MARGIN + 16 * index)
         draw.line((*spot, spot[0] + 16, spot[1]), fill=_LINES[index % len(_LINES)], width=3)
         draw.text((spot[0] + 22, spot[1] - 6), name, fill=_INK)
     return _png(sheet)
