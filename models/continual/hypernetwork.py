@@ -190,13 +190,12 @@ class HyperStream(StreamLearner):
         order = torch.randperm(len(y), generator=generator)
         kept = min(_MOST_HELD, int(config.calibration * len(y)))
         held, train = order[:kept], order[kept:]
-        train_x, train_y = x[train], y[train]
 
         def loss(step: int, flat: Tensor) -> Tensor:
-            batch = torch.randint(len(train_y), (config.batch,), generator=generator)
+            batch = train[torch.randint(len(train), (config.batch,), generator=generator)]
             with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
-                logits = generated.logits(flat, train_x[batch], first, way)
-            return F.cross_entropy(logits.float(), train_y[batch])
+                logits = generated.logits(flat, x[batch], first, way)
+            return F.cross_entropy(logits.float(), y[batch])
 
         params, embedding = learn(
             generated.net,
