@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 TaskKind = Literal["classification", "regression"]
 """What an example is answered by: a label, or a target, which is a vector of numbers."""
 Timing = dict[str, float]
-"""Milliseconds spent in each of: decode, queue, embed, adapt, predict, total."""
+"""Milliseconds spent in each of: decode, queue, embed, adapt, gate (of a stream), predict, total."""
 
 
 class Answer(BaseModel):

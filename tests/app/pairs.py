@@ -57,13 +57,17 @@ class Pair:
             return sorted(key.decode() for key in direct.scan_iter("hyperserve:weights:*"))
 
 
-def on_sqlite(folder: Path, zoo: Path) -> Pair:
-    return Pair(Server(folder / "data", zoo), Server(folder / "data", zoo))
+def on_sqlite(folder: Path, zoo: Path, streams: Path | None = None) -> Pair:
+    environment = _with(streams)
+    return Pair(Server(folder / "data", zoo, environment), Server(folder / "data", zoo, environment))
 
 
-def on_servers(folder: Path, zoo: Path, postgres: Postgres, cache: Redis) -> Pair:
+def on_servers(
+    folder: Path, zoo: Path, postgres: Postgres, cache: Redis, streams: Path | None = None
+) -> Pair:
     """Of two machines that share nothing but servers and blobs."""
     environment = {
+        **_with(streams),
         "HYPERSERVE_DATABASE_URL": Databases(postgres.url).migrated(),
         "HYPERSERVE_REDIS_URL": cache.url,
         "HYPERSERVE_SECRET": "sixteen or more characters",
@@ -73,6 +77,10 @@ def on_servers(folder: Path, zoo: Path, postgres: Postgres, cache: Redis) -> Pai
     return Pair(
         Server(folder / "one", zoo, environment), Server(folder / "other", zoo, environment), postgres, cache
     )
+
+
+def _with(streams: Path | None) -> dict[str, str]:
+    return {} if streams is None else {"HYPERSERVE_STREAMS_DIR": str(streams)}
 
 
 def new_task(server: Server) -> str:

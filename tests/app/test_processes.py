@@ -17,6 +17,7 @@ import pytest
 from tests.app.pairs import SEEN_SECONDS, Pair, answer, ask, new_task, on_servers, on_sqlite, seconds_until
 from tests.app.problems import OK, problem
 from tests.app.server import Server
+from tests.app.streams.bundles import TASKS, data
 from tests.servers.postgres import own_postgres
 from tests.servers.redis import own_redis
 
@@ -32,18 +33,18 @@ def lent(pair: Pair) -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="module")
-def small(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    yield from lent(on_sqlite(tmp_path_factory.mktemp("small"), zoo))
+def small(zoo: Path, streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    yield from lent(on_sqlite(tmp_path_factory.mktemp("small"), zoo, streams))
 
 
 @pytest.fixture(scope="module")
-def large(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def large(zoo: Path, streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """On PostgreSQL and Redis, which tests stop and start."""
     folder = tmp_path_factory.mktemp("large")
     postgres, cache = own_postgres(), own_redis(folder)
     postgres.start()
     cache.start()
-    yield from lent(on_servers(folder, zoo, postgres, cache))
+    yield from lent(on_servers(folder, zoo, postgres, cache, streams))
 
 
 @pytest.fixture(params=["small", "large"])
@@ -106,6 +107,23 @@ def test_nothing_of_any_task_is_left(pair: Pair) -> None:
         )
     if pair.redis is not None:
         # A fill that was under way is taken back.
+        seconds_until(lambda: pair.keys() == [])
+
+
+def test_a_stream_is_one_for_both_and_gone_for_both(pair: Pair) -> None:
+    made = pair.one.client.post("/v1/streams", json={"name": "mine", "from": "blobs"})
+    assert made.status_code == 201, made.text
+    x = {"queries": [row for task in TASKS for row in data(task, seed=9, shots=1)[0].tolist()]}
+    one, other = (server.client.post("/v1/streams/mine/predict", json=x) for server in pair.servers)
+    assert one.json()["predictions"] == other.json()["predictions"]
+    if pair.redis is not None:
+        # The gate and a network of each stream task.
+        seconds_until(lambda: len(pair.keys()) == 1 + len(TASKS))
+    assert pair.one.client.delete("/v1/streams/mine").status_code == 204
+    problem(pair.one.client.post("/v1/streams/mine/predict", json=x), 404, "stream_not_found")
+    asked = lambda: pair.other.client.post("/v1/streams/mine/predict", json=x)  # noqa: E731
+    assert seconds_until(lambda: asked().status_code == 404) < SEEN_SECONDS
+    if pair.redis is not None:
         seconds_until(lambda: pair.keys() == [])
 
 
