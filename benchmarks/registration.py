@@ -46,15 +46,11 @@ Examples = tuple[Float[Tensor, "n pixels"], Int[Tensor, "n"]]
 
 
 def hypernetwork(regulariser: str, iterations: int) -> StreamLearner:
+    """As the service's defaults make it, but for a smaller target network."""
     config = HyperStreamConfig.model_validate(
         {
             "hidden": (100, 100),
             "outputs": WAY,
-            "chunk": 2000,
-            "task_embedding": 64,
-            "chunk_embedding": 12,
-            "trunk": (100, 75, 50),
-            "beta": 0.05,
             "regulariser": regulariser,
             "iterations": iterations,
         }
@@ -166,7 +162,7 @@ def main(
     data: Annotated[Path, typer.Option(help="MNIST as an npz.")],
     ways: Annotated[str, typer.Option(help=f"With commas: {', '.join(WAYS)}.")] = ",".join(WAYS),
     tasks: Annotated[int, typer.Option(min=_FEW + 1)] = 100,
-    iterations: Annotated[int, typer.Option(help="Steps a stream task.")] = 200,
+    iterations: Annotated[int, typer.Option(help="Steps a stream task.")] = 600,
     examples: Annotated[int, typer.Option(help="Digits a stream task.")] = 2000,
     tests: int = 1000,
     write: Annotated[Path | None, typer.Option(help="Folder for registration.json, .md and .png.")] = None,
