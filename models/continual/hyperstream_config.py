@@ -30,7 +30,7 @@ class HyperStreamConfig(BaseModel):
     """Numbers that the hypernetwork writes at once; a smaller target is one chunk."""
     task_embedding: int = Field(default=32, ge=1)
     chunk_embedding: int = Field(default=32, ge=1)
-    trunk: tuple[int, ...] = (32, 32)
+    trunk: tuple[int, ...] = (16, 16)
     """Widths of the hypernetwork's hidden layers; none is a linear hypernetwork."""
     activation: Activation = "relu"
     initialisation: Initialisation = "hyperfan"
@@ -42,7 +42,7 @@ class HyperStreamConfig(BaseModel):
     subset: int | None = Field(default=None, ge=1)
     """`direct` and `stored` regularise so many tasks a step, all where it is None; `sampled` so many (task, chunk)
     pairs, 64 where it is None."""
-    beta: float = Field(default=0.01, ge=0)
+    beta: float = Field(default=0.1, ge=0)
     lr: float = Field(default=1e-3, gt=0)
     iterations: int = Field(default=600, ge=1, le=1_000_000)
     """Steps per task."""
