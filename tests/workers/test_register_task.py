@@ -241,7 +241,7 @@ def test_an_alarm(figures: Figures, registered: float | None, alarm: bool) -> No
 
 def test_a_network_that_drifts_raises_the_alarm_of_its_task(place: Place) -> None:
     async def story() -> None:
-        hparams = {**HYPERNETWORK["hparams"], "beta": 0.0}
+        hparams = {**HYPERNETWORK["hparams"], "beta": 0.0, "iterations": 5}
         await place.make(method="hypernetwork", hparams=hparams, alarm={"drift": 1e-6})
         await place.register("first", "a", "b")
         await place.register("second", "c", "d")

@@ -75,7 +75,7 @@ def test_a_name_is_registered_once_by_two_at_a_time(run: Run) -> None:
 def test_a_dataset_is_deleted_or_registered_and_never_both(run: Run) -> None:
     async def story(place: Place) -> None:
         await place.make(scenario="cl1")
-        for round in range(4):
+        for round in range(2):
             dataset = await place.upload(vectors("a", "b"))
             asked, deleted = await asyncio.gather(
                 place.ask(f"round-{round}", dataset=dataset),

@@ -27,6 +27,7 @@ def test_a_killed_registration_is_finished_later_once(place: Place, monkeypatch:
     monkeypatch.setenv("HYPERSERVE_DATA_DIR", str(place.folder))
 
     async def story() -> None:
+        # What tells a step as it learns, to be killed at.
         await place.make(**HYPERNETWORK)
         await place.register("first", "a", "b")
         published = await place.stored()
@@ -67,7 +68,7 @@ def test_a_killed_registration_is_finished_later_once(place: Place, monkeypatch:
 async def ended(place: Place, id: str) -> JobRow:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (job := await find(place, id)).state in queue.ACTIVE:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
     return job
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.continual.holdout import MOST, held_out_counts, split
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=8), st.integers(0, 500))
 def test_as_many_as_asked_but_one_of_each_class_is_left(counts: list[int], wanted: int) -> None:
     held = held_out_counts(counts, wanted)
