@@ -114,8 +114,13 @@ def test_a_stream_is_one_for_both_and_gone_for_both(pair: Pair) -> None:
     made = pair.one.client.post("/v1/streams", json={"name": "mine", "from": "blobs"})
     assert made.status_code == 201, made.text
     x = {"queries": [row for task in TASKS for row in data(task, seed=9, shots=1)[0].tolist()]}
-    one, other = (server.client.post("/v1/streams/mine/predict", json=x) for server in pair.servers)
-    assert one.json()["predictions"] == other.json()["predictions"]
+    one, other = (
+        server.client.post("/v1/streams/mine/predict", json=x).json()["predictions"]
+        for server in pair.servers
+    )
+    assert [found["label"] for found in one] == [found["label"] for found in other]
+    # Not to the last bit: how many networks meet in one batch is a matter of time.
+    assert [found["confidence"] for found in one] == pytest.approx([found["confidence"] for found in other])
     if pair.redis is not None:
         # The gate and a network of each stream task.
         seconds_until(lambda: len(pair.keys()) == 1 + len(TASKS))
