@@ -21,7 +21,7 @@ from app.streams import files, reading
 from app.streams.heads import StreamHead, key_prefix
 from app.streams.learners import Built
 from app.streams.parts import Parts, Tensors
-from app.streams.repository import Part
+from app.streams.repository import Part, Stored
 from models.protocol import StreamVersion, TaskWeights
 from models.weights import Header
 
@@ -134,8 +134,7 @@ class StreamWeights:
         try:
             shared = await self._parts.get(stored.blob, lambda: self._read(head, None))
             owned = Owned({part.name: part for part in stored.parts}, partial(self._own, head), loop)
-            version = StreamVersion(stored.number, stored.labels, shared, owned)
-            return await loop.run_in_executor(self._pool, _run, make, version)
+            return await loop.run_in_executor(self._pool, _run, make, stored, shared, owned)
         except BlobMissingError:
             if await self._known(head):
                 raise  # Lost, which is no client's fault.
@@ -156,7 +155,11 @@ def gone() -> ProblemError:
     return fail("stream_version_not_found", "The stream has no such version any more.", "/version")
 
 
-def _run(make: Callable[[StreamVersion], TaskWeights], version: StreamVersion) -> TaskWeights:
+def _run(
+    make: Callable[[StreamVersion], TaskWeights], stored: Stored, shared: Tensors, owned: Owned
+) -> TaskWeights:
+    # Here and not on the event loop, which has to read what whoever looks at the version needs.
+    version = StreamVersion(stored.number, stored.labels, shared, owned)
     # More threads lose badly to any busy neighbour.
     torch.set_num_threads(1)
     with torch.no_grad():
