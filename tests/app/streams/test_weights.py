@@ -64,7 +64,7 @@ def test_a_network_needs_what_its_own_task_owns(tmp_path: Path) -> None:
 
 def test_a_damaged_part_answers_nothing(tmp_path: Path) -> None:
     bundled(tmp_path / "blobs")
-    file = tmp_path / "blobs" / "tasks" / "00.safetensors"
+    file = tmp_path / "blobs" / "shared.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
