@@ -14,7 +14,7 @@ from app.http.validation import faults
 from app.learners.service import Learners
 from app.streams.schemas import CreateStream
 from models.artifact import Artifact
-from models.continual.config import StreamConfig
+from models.continual.config import StreamConfig, build
 from models.inputs import ImageInput, InputSpec, PhotoInput, VectorInput
 from models.protocol import LearnerError
 from models.registry import STREAMS
@@ -45,7 +45,8 @@ async def describe(wanted: CreateStream, learners: Learners) -> StreamConfig:
 
 
 def _completed(config: StreamConfig, encoder: Artifact | None) -> StreamConfig:
-    """With the shape of its features, and the method's defaults: a later default cannot change the stream."""
+    """With the shape of its features, and the method's defaults: a later default cannot change the stream. What no
+    learner can be built of is refused here, not in a job."""
     if encoder is not None:
         with torch.no_grad():
             blank = torch.zeros(1, *config.shape, device=_device(encoder.learner))
@@ -53,6 +54,7 @@ def _completed(config: StreamConfig, encoder: Artifact | None) -> StreamConfig:
         config = config.model_copy(update={"shape": shape})
     try:
         _, hparams = STREAMS.configured(config.method, config.hparams)
+        build(config, None if encoder is None else _network(encoder))
     except LearnerError as error:
         raise fail("invalid_hparams", f"{error}.", "/hparams") from None
     return config.model_copy(update={"hparams": hparams.model_dump(mode="json")})

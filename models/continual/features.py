@@ -20,7 +20,11 @@ from torch.nn import functional as F
 from models.protocol import LearnerError
 
 _CHUNK = 128
-"""Pictures at a time: what the filters answer is a thousand times larger than a picture."""
+"""Inputs at a time, fewer where one makes many numbers: what filters answer is a thousand times larger than it."""
+_AT_ONCE = 1 << 25
+"""Numbers made of all inputs that are taken at a time."""
+_MOST = 1 << 25
+"""Numbers that features may be drawn from, and answers of all filters to one picture."""
 _LEAST_SIDE = 14
 """Smaller pictures have too few places for a filter to be at: they are taken as vectors."""
 
@@ -43,10 +47,12 @@ class FeatureConfig(BaseModel):
 class FixedFeatures(nn.Module, ABC):
     """Shape by shape: any leading dimensions, then those of one input."""
 
-    def __init__(self, shape: tuple[int, ...], dim: int) -> None:
+    def __init__(self, shape: tuple[int, ...], dim: int, numbers: int) -> None:
+        """`numbers` are made of one input on the way to its `dim` features."""
         super().__init__()
         self.shape = shape
         self.dim = dim
+        self.chunk = min(_CHUNK, max(1, _AT_ONCE // numbers))
 
     def forward(self, x: Float[Tensor, "*input"]) -> Float[Tensor, "*lead f"]:
         lead = x.shape[: x.dim() - len(self.shape)]
@@ -54,7 +60,7 @@ class FixedFeatures(nn.Module, ABC):
             raise LearnerError(f"features are made of inputs {list(self.shape)}, not {list(x.shape)}")
         with torch.no_grad():
             flat = x.float().reshape(-1, *self.shape)
-            return torch.cat([self.lift(part) for part in flat.split(_CHUNK)]).reshape(*lead, self.dim)
+            return torch.cat([self.lift(part) for part in flat.split(self.chunk)]).reshape(*lead, self.dim)
 
     @abstractmethod
     def lift(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n f"]: ...
@@ -70,7 +76,9 @@ class Patches(FixedFeatures):
 
     def __init__(self, shape: tuple[int, ...], channels: int, config: FeatureConfig, seed: int) -> None:
         count = max(1, round(config.count / config.grid**2))
-        super().__init__(shape, count * config.grid**2)
+        answers = count * math.prod(side - config.side + 1 for side in shape[-2:])
+        _check(max(answers, count * channels * config.side**2))
+        super().__init__(shape, count * config.grid**2, answers)
         drawn = torch.randn(
             count, channels, config.side, config.side, generator=torch.Generator().manual_seed(seed)
         )
@@ -92,7 +100,8 @@ class Projection(FixedFeatures):
         # Where inputs alone have more numbers than there is room for, projections stand for them.
         self.identity = size <= config.count // 2
         count = config.count - size if self.identity else config.count
-        super().__init__(shape, config.count)
+        _check(count * size)
+        super().__init__(shape, config.count, config.count + size)
         drawn = torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
         self.register_buffer("directions", F.normalize(drawn), persistent=False)
 
@@ -103,7 +112,7 @@ class Projection(FixedFeatures):
 
 
 def fixed_features(shape: tuple[int, ...], config: FeatureConfig, seed: int) -> FixedFeatures:
-    """Raises `LearnerError` where the shape has no patches."""
+    """Raises `LearnerError` where the shape has no patches, and where there would be too many numbers."""
     picture = shape if len(shape) == 3 else (1, *shape)
     fits = len(picture) == 3 and min(picture[1:]) >= max(_LEAST_SIDE, config.side + config.grid)
     if config.kind == "patches" and not fits:
@@ -111,3 +120,10 @@ def fixed_features(shape: tuple[int, ...], config: FeatureConfig, seed: int) -> 
     if config.kind == "projection" or not fits:
         return Projection(shape, config, seed)
     return Patches(shape, picture[0], config, seed)
+
+
+def _check(numbers: int) -> None:
+    if numbers > _MOST:
+        raise LearnerError(
+            f"hyperparameter features.count: {numbers:,} numbers are needed, more than {_MOST:,}"
+        )

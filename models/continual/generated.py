@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,12 @@ from models.continual.regulariser import (
 )
 from models.continual.target_modules import target
 from models.continual.targets import head
+from models.protocol import LearnerError
+
+NUMBERS_MOST = 1 << 29
+"""In memory at once, about, while a stream task is registered: 2 GiB."""
+_COPIES = 8
+"""Of the hypernetwork's parameters: gradients, Adam's two, the step ahead, the snapshot, the change since."""
 
 Owned = Mapping[str, Tensor]
 """Of one task: its "embedding" [e], and "rows" [2], the first row of the head that is its own and how many."""
@@ -29,6 +36,7 @@ class Generated:
     """Sizes and pure functions; all tensors are arguments."""
 
     def __init__(self, shape: tuple[int, ...], config: HyperStreamConfig) -> None:
+        """Raises `LearnerError` where the target takes no such features, or all of it is too large."""
         self.shape, self.config = shape, config
         self.target = target(config.target, shape, config.hidden)
         self.net = ChunkedHypernetwork(
@@ -38,6 +46,33 @@ class Generated:
             config.trunk,
             config.activation,
         )
+        self.check(config.outputs, tasks=1)
+
+    def check(self, rows: int, tasks: int) -> None:
+        """Raises `LearnerError` where registering beside so many stream tasks needs too much memory."""
+        size, net, config = self.target.size(rows), self.net, self.config
+        chunks = net.chunks(size)
+        widths = (net.task_dim + net.chunk_dim, *net.widths)
+        trunk = sum(before * after for before, after in pairwise(widths))
+        parameters = chunks * net.chunk_dim + trunk + net.chunk * (net.width + 1)
+        # `direct` has the networks of all tasks, or of a subset, the others only what the trunk says of them.
+        whole = config.regulariser in ("direct", "stored")
+        networks = (
+            1
+            + (min(tasks, config.subset or tasks) if whole else 0)
+            + tasks * (config.regulariser == "stored")
+        )
+        needed = {
+            "hidden, outputs, trunk, chunk": _COPIES * parameters + 4 * networks * chunks * net.chunk,
+            "chunk, trunk": 4 * (tasks + 1) * chunks * sum(widths),
+            "batch, hidden": config.batch * self.target.activations,
+        }
+        worst = max(needed, key=lambda name: needed[name])
+        if sum(needed.values()) > NUMBERS_MOST:
+            raise LearnerError(
+                f"hyperparameters {worst}: registering a stream task would need about {sum(needed.values()):,} numbers "
+                f"in memory, more than {NUMBERS_MOST:,}"
+            )
 
     def initial(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         wanted = self.target.variance(rows) if self.config.initialisation == "hyperfan" else None

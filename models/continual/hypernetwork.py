@@ -180,6 +180,7 @@ class HyperStream(StreamLearner):
         config, generated = self.config, self.generated
         first = self._first_row(version)
         rows = max(self._rows(version), first + way)
+        generated.check(rows, 1 if version is None else len(version.own))
         size = generated.target.size(rows)
         if version is None:
             params, regulariser = generated.initial(rows, generator), None

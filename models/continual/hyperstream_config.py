@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.continual.chunked import Activation, Initialisation
 from models.continual.gate import GateConfig
 from models.continual.regulariser import Weighing
+
+Width = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class HyperStreamConfig(BaseModel):
@@ -17,7 +19,7 @@ class HyperStreamConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: Literal["mlp", "lenet", "resnet32"] = "mlp"
-    hidden: tuple[int, ...] = Field(default=(200, 200), min_length=1)
+    hidden: tuple[Width, ...] = Field(default=(200, 200), min_length=1, max_length=16)
     """Widths of the target network's fully connected hidden layers; the ResNet has none."""
     heads: Literal["shared", "separate"] = "shared"
     """Shared: class i of any task is row i of its generated head. Separate: each task's classes have rows of their
@@ -26,11 +28,11 @@ class HyperStreamConfig(BaseModel):
     """Rows of the head from the start: all that there will be, or fewer where it shall grow."""
     masked: bool = False
     """Whether of the head only a task's own rows are regularised. Costs more with each task, unlike the rest."""
-    chunk: int = Field(default=20_000, ge=1)
+    chunk: int = Field(default=20_000, ge=1, le=10_000_000)
     """Numbers that the hypernetwork writes at once; a smaller target is one chunk."""
-    task_embedding: int = Field(default=32, ge=1)
-    chunk_embedding: int = Field(default=32, ge=1)
-    trunk: tuple[int, ...] = (16, 16)
+    task_embedding: int = Field(default=32, ge=1, le=4096)
+    chunk_embedding: int = Field(default=32, ge=1, le=4096)
+    trunk: tuple[Width, ...] = Field(default=(16, 16), max_length=16)
     """Widths of the hypernetwork's hidden layers; none is a linear hypernetwork."""
     activation: Activation = "relu"
     initialisation: Initialisation = "hyperfan"
@@ -39,11 +41,11 @@ class HyperStreamConfig(BaseModel):
     targets. Sampled estimates it, for trunks of hundreds of units."""
     weighing: Weighing = "mean"
     """Of the regulariser over earlier tasks: the paper's mean, or the sum."""
-    subset: int | None = Field(default=None, ge=1)
+    subset: int | None = Field(default=None, ge=1, le=65_536)
     """`direct` and `stored` regularise so many tasks a step, all where it is None; `sampled` so many (task, chunk)
     pairs, 64 where it is None."""
-    beta: float = Field(default=0.1, ge=0)
-    lr: float = Field(default=1e-3, gt=0)
+    beta: float = Field(default=0.1, ge=0, le=1e6)
+    lr: float = Field(default=1e-3, gt=0, le=1)
     iterations: int = Field(default=600, ge=1, le=1_000_000)
     """Steps per task."""
     batch: int = Field(default=128, ge=1, le=65_536)

@@ -33,13 +33,16 @@ def target(name: str, shape: tuple[int, ...], hidden: tuple[int, ...]) -> Target
             f"target {name!r} needs features [channels, height, width] of at least {_LEAST_SIDE}x{_LEAST_SIDE}, "
             f"not {list(shape)}"
         )
+    places = shape[1] * shape[2]
     with torch.device("meta"):
         # Never run with weights of its own.
-        return (
-            ModuleTarget(LeNet(shape, hidden), hidden[-1])
-            if name == "lenet"
-            else ModuleTarget(ResNet32(shape[0]), _RESNET[-1])
-        )
+        if name == "lenet":
+            # Each convolution leaves its answers twice, the second at a quarter of the places.
+            left = places * (2 * _LENET[0] + _LENET[1] // 2) + sum(hidden)
+            return ModuleTarget(LeNet(shape, hidden), hidden[-1], left)
+        # Three for each convolution; a stage is twice as wide as the one before, at a quarter of its places.
+        left = 3 * (2 * _BLOCKS + 1) * 2 * _RESNET[0] * places
+        return ModuleTarget(ResNet32(shape[0]), _RESNET[-1], left)
 
 
 class LeNet(nn.Module):

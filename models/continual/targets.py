@@ -21,10 +21,12 @@ from models.protocol import LearnerError
 
 
 class Target(ABC):
-    """`hidden` is the length of what the head reads."""
+    """`hidden` is the length of what the head reads, `activations` about how many numbers one input leaves behind for
+    the gradient."""
 
     shapes: Mapping[str, tuple[int, ...]]
     hidden: int
+    activations: int
 
     @property
     def body(self) -> int:
@@ -68,7 +70,7 @@ class MLPTarget(Target):
 
     def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
         dims = (math.prod(shape), *widths)
-        self.hidden = dims[-1]
+        self.hidden, self.activations = dims[-1], sum(dims)
         self.shapes = {
             f"{index}.{name}": found
             for index, (before, after) in enumerate(pairwise(dims))
@@ -90,11 +92,11 @@ class MLPTarget(Target):
 class ModuleTarget(Target):
     """Any module that maps [n, *feature] to [n, hidden], through `functional_call` and `vmap`."""
 
-    def __init__(self, module: nn.Module, hidden: int) -> None:
+    def __init__(self, module: nn.Module, hidden: int, activations: int = 0) -> None:
         if next(module.buffers(), None) is not None:
             # Running statistics would be shared by all tasks, and change while others answer.
             raise LearnerError("a target network may hold no buffers: normalise by group or by layer")
-        self.module, self.hidden = module, hidden
+        self.module, self.hidden, self.activations = module, hidden, activations
         self.shapes = {name: tuple(value.shape) for name, value in module.named_parameters()}
 
     def features(

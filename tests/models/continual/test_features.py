@@ -60,3 +60,22 @@ def test_patches_are_refused_where_there_are_none() -> None:
 
 def test_pixels_in_another_order_may_be_projected() -> None:
     assert isinstance(fixed_features(PICTURE, FeatureConfig(kind="projection"), seed=0), Projection)
+
+
+@pytest.mark.parametrize(
+    ("shape", "config"),
+    [
+        ((3, 128, 128), FeatureConfig(count=4096, kind="projection")),
+        ((3, 128, 128), FeatureConfig(count=4096, grid=1)),
+    ],
+)
+def test_more_numbers_than_there_is_memory_for_are_refused(
+    shape: tuple[int, ...], config: FeatureConfig
+) -> None:
+    with pytest.raises(LearnerError, match=r"features\.count"):
+        fixed_features(shape, config, seed=0)
+
+
+def test_large_pictures_are_taken_a_few_at_a_time() -> None:
+    large, small = (fixed_features((3, side, side), FeatureConfig(), seed=0) for side in (128, 28))
+    assert large.chunk < small.chunk == 128
