@@ -183,8 +183,8 @@ async def _answered(
     ahead = len(await lanes.ahead(session, job))
     detail = "Jobs of a stream run one after the other; none is before this one."
     if ahead:
-        jobs_before = "1 job" if ahead == 1 else f"{ahead} jobs"
-        detail = f"Jobs of a stream run one after the other; {jobs_before} of it come first."
+        before = "1 job comes" if ahead == 1 else f"{ahead} jobs come"
+        detail = f"Jobs of a stream run one after the other; {before} first."
     answer = StreamWork(task=answers.task_answer(task), job=jobs.job_answer(job), ahead=ahead, detail=detail)
     await claim.keep(session, 202, answer, {"Location": LOCATION.format(id=job.id)}, row.id)
     return answer
