@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from app.db.tables import StreamRow, StreamVersionRow
 from app.streams.repository import Part, TaskFound
 from hyperserve.stream_types import Alarm, Stream, StreamTask, StreamVersion
-from models.continual.bundle import Bundle, TaskFigures
+from models.continual.bundle import VERSION, Bundle, TaskFigures
 
 _CONFIG = ("method", "scenario", "hparams", "input", "encoder", "encoder_digest", "shape", "seed")
 
@@ -64,7 +64,7 @@ def bundle_answer(bundle: Bundle) -> Stream:
     config = bundle.config.model_dump(mode="json")
     return Stream(
         name=bundle.name,
-        version=len(bundle.description.labels),
+        version=VERSION,
         tasks=len(bundle.description.labels),
         alarm=None,
         bundled=True,
@@ -97,7 +97,7 @@ def _bundle_task(name: str, labels: tuple[str, ...], figures: TaskFigures) -> St
 
 def bundle_version(bundle: Bundle) -> StreamVersion:
     return StreamVersion(
-        number=len(bundle.description.labels),
+        number=VERSION,
         parent=None,
         origin="registered",
         task=None,

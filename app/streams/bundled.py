@@ -10,7 +10,7 @@ from app.http.fields import SLUG
 from app.http.problems import ProblemError, fail
 from app.streams.heads import StreamHead, config_digest
 from app.streams.repository import Part, Stored
-from models.continual.bundle import STREAM_FILE, Bundle, load
+from models.continual.bundle import STREAM_FILE, VERSION, Bundle, load
 from models.continual.storage import StreamStorageError
 
 TENANT = ""
@@ -59,5 +59,5 @@ def _head(bundle: Bundle) -> StreamHead:
     parts = [Part("", task, labels, description.own[task]) for task, labels in description.labels.items()]
     # The digest in place of an id: another release may bring another stream of the name.
     id = f"bundled-{description.digest[:32]}"
-    stored = Stored(id, TENANT, 1, description.shared, tuple(parts))
+    stored = Stored(id, TENANT, VERSION, description.shared, tuple(parts))
     return StreamHead(TENANT, bundle.name, stored, bundle.config, config_digest(bundle.config), bundle=bundle)

@@ -42,20 +42,23 @@ async def copy(session: AsyncSession, blobs: Blobs, row: StreamRow, bundle: Bund
         stream_id=row.id,
         number=1,
         parent=None,
-        blob=bundle.description.shared,
+        blob=description.shared,
         origin="copied",
     )
-    tasks = [_task(row, name, labels, bundle) for name, labels in bundle.description.labels.items()]
+    # They are listed by their ids, and ids of one millisecond come in any order.
+    ids = sorted(new_id("stask") for _ in description.labels)
+    named = zip(ids, description.labels.items(), strict=True)
+    tasks = [_task(row, id, name, labels, bundle) for id, (name, labels) in named]
     await repository.add(session, version, *tasks)
     for position, task in enumerate(tasks):
-        figures = bundle.description.tasks.get(task.name, TaskFigures(examples=0))
+        figures = description.tasks.get(task.name, TaskFigures(examples=0))
         session.add(
             StreamPartRow(
                 version_id=version.id,
                 position=position,
                 tenant=row.tenant,
                 task_id=task.id,
-                blob=bundle.description.own[task.name],
+                blob=description.own[task.name],
                 accuracy=figures.accuracy_now,
                 inferred=figures.inferred_now,
                 drift=figures.drift,
@@ -66,10 +69,10 @@ async def copy(session: AsyncSession, blobs: Blobs, row: StreamRow, bundle: Bund
     await session.flush()
 
 
-def _task(row: StreamRow, name: str, labels: tuple[str, ...], bundle: Bundle) -> StreamTaskRow:
+def _task(row: StreamRow, id: str, name: str, labels: tuple[str, ...], bundle: Bundle) -> StreamTaskRow:
     figures = bundle.description.tasks.get(name, TaskFigures(examples=0))
     return StreamTaskRow(
-        id=new_id("stask"),
+        id=id,
         tenant=row.tenant,
         stream_id=row.id,
         name=name,

@@ -20,6 +20,8 @@ from models.continual.storage import StreamStorageError, assemble, to_bytes
 from models.protocol import StreamVersion
 
 STREAM_FILE, SHARED_FILE, CARD_FILE = "stream.json", "shared.safetensors", "README.md"
+VERSION = 1
+"""Number of the one version that ships."""
 
 
 class TaskFigures(BaseModel):
@@ -90,7 +92,7 @@ class Bundle:
 
     def version(self) -> StreamVersion:
         labels = self.description.labels
-        return assemble(1, labels, self.shared(), {task: self.own(task) for task in labels})
+        return assemble(VERSION, labels, self.shared(), {task: self.own(task) for task in labels})
 
     def _part(self, file: Path, expected: str) -> bytes:
         data = _read(file)

@@ -35,6 +35,17 @@ def test_a_copy_answers_as_its_source(client: httpx.Client, mine: str) -> None:
     assert answered(client, mine, task="second", version=1) == pytest.approx(told)
 
 
+def test_a_copy_lists_what_its_source_does(client: httpx.Client, mine: str) -> None:
+    """Stream tasks in the order of registration, and the version that answers by its number."""
+    for name in ("blobs", mine):
+        listed = client.get(f"/v1/streams/{name}/tasks").json()["items"]
+        versions = client.get(f"/v1/streams/{name}/versions").json()["items"]
+        assert [one["name"] for one in listed] == list(TASKS)
+        number = ask(client, name, queries=OK).json()["version"]
+        assert client.get(f"/v1/streams/{name}").json()["version"] == number
+        assert [one["number"] for one in versions] == [number]
+
+
 def test_what_is_deleted_is_not_answered_from_memory(client: httpx.Client, mine: str) -> None:
     answered(client, mine)
     assert client.delete(f"/v1/streams/{mine}").status_code == 204
