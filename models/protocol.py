@@ -292,7 +292,7 @@ class StreamLearner(Servable, nn.Module):
 
     @abstractmethod
     def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
-        """A version from which the task is really removed: a saved copy of what it owned is of no use to it.
+        """A version from which the task is really removed: nothing shared makes its network any more.
 
         Raises `LearnerError` where it is not registered, or is the only one.
         """
