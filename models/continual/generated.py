@@ -26,7 +26,7 @@ from models.protocol import LearnerError
 NUMBERS_MOST = 1 << 29
 """In memory at once, about, while a stream task is registered: 2 GiB."""
 _COPIES = 12
-"""Of the hypernetwork's parameters: gradients, Adam's two, the step ahead, the snapshot, the change since, temporaries."""
+"""Of the hypernetwork's parameters: gradients, Adam's two, the step ahead, the snapshot, what passes."""
 
 Owned = Mapping[str, Tensor]
 """Of one task: its "embedding" [e], and "rows" [2], the first row of the head that is its own and how many."""
