@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import pytest
 from fastapi import Request
@@ -49,17 +48,12 @@ Test = Callable[[Database, Idempotency], Awaitable[None]]
 def run(database_url: str) -> Callable[..., None]:
     """On SQLite and on PostgreSQL."""
 
-    @asynccontextmanager
-    async def opened() -> AsyncIterator[Database]:
+    async def with_database(test: Test, lease: float) -> None:
         database = Database(database_url)
         try:
-            yield database
+            await test(database, Idempotency(database, lease))
         finally:
             await database.close()
-
-    async def with_database(test: Test, lease: float) -> None:
-        async with opened() as database:
-            await test(database, Idempotency(database, lease))
 
     return lambda test, lease=20.0: asyncio.run(with_database(test, lease))
 
