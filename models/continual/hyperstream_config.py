@@ -32,19 +32,19 @@ class HyperStreamConfig(BaseModel):
     """Numbers that the hypernetwork writes at once; a smaller target is one chunk."""
     task_embedding: int = Field(default=32, ge=1, le=4096)
     chunk_embedding: int = Field(default=32, ge=1, le=4096)
-    trunk: tuple[Width, ...] = Field(default=(16, 16), max_length=16)
+    trunk: tuple[Width, ...] = Field(default=(32, 32), max_length=16)
     """Widths of the hypernetwork's hidden layers; none is a linear hypernetwork."""
     activation: Activation = "relu"
     initialisation: Initialisation = "hyperfan"
     regulariser: Literal["gram", "direct", "stored", "sampled"] = "gram"
     """Gram and direct are the same number: direct generates every network, from the snapshot or with `stored`
     targets. Sampled estimates it, for trunks of hundreds of units."""
-    weighing: Weighing = "mean"
-    """Of the regulariser over earlier tasks: the paper's mean, or the sum."""
+    weighing: Weighing = "sum"
+    """Of the regulariser over earlier tasks: the paper's mean thins with every task, the sum holds each as firmly."""
     subset: int | None = Field(default=None, ge=1, le=65_536)
     """`direct` and `stored` regularise so many tasks a step, all where it is None; `sampled` so many (task, chunk)
     pairs, 64 where it is None."""
-    beta: float = Field(default=0.1, ge=0, le=1e6)
+    beta: float = Field(default=0.03, ge=0, le=1e6)
     lr: float = Field(default=1e-3, gt=0, le=1)
     iterations: int = Field(default=600, ge=1, le=1_000_000)
     """Steps per task."""

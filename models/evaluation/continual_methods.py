@@ -52,8 +52,8 @@ _HNET: dict[str, dict[str, Any]] = {
     },
 }
 """As published (1906.00695, and its code)."""
-_PLAIN: dict[str, Any] = {"initialisation": "xavier", "scaled": False, "calibration": 0.0}
-"""What ours would do better."""
+_PLAIN: dict[str, Any] = {"initialisation": "xavier", "scaled": False, "calibration": 0.0, "weighing": "mean"}
+"""As published too, where our defaults differ."""
 _DECODER: dict[str, Any] = {
     "encoder": (1000, 1000),
     "decoder": (400, 400),
