@@ -15,9 +15,12 @@ from models.continual.chunked import Parameters
 from models.continual.generated import Generated, Owned
 from models.continual.regulariser import Gram, Kept
 from models.continual.two_step import learn
-from models.protocol import LearnerError, Report
+from models.protocol import LearnerError
+from models.stream_protocol import Report
 
-_LR, _BETA = 1e-3, 10.0
+_LR, _BETA = 1e-3, 100.0
+_SETTLING = 10
+"""By how much steps are smaller in the second half of a round: jitter is what moves the others most."""
 _ROUNDS = 8
 _MOVED = 0.5
 """Relative change of a network that counts as removed."""
@@ -25,7 +28,7 @@ _SURE = 2.0
 """Bias of the class that is always said."""
 _LEFT_ALONE = 0.2
 """Relative change that another task's network may suffer."""
-_HEAD = 30.0
+_HEAD = 300.0
 """Weight of the head's numbers, which are few, beside the body's."""
 _PROBES, _STILL = 256, 0.05
 """Random inputs, and how much logits may still depend on them."""
@@ -49,24 +52,25 @@ def erase(
     generated.split(weight[None])[1].fill_(_HEAD)
     found = dict(params)
     for _ in range(_ROUNDS):
-        found, _ = learn(
-            net,
-            found,
-            gone["embedding"],
-            size,
-            lambda _, flat: (weight * (flat - noise).square()).sum(),
-            steps=generated.config.forget_iterations,
-            lr=_LR,
-            beta=_BETA,
-            regulariser=regulariser,
-            learned_embedding=False,
-            report=report,
-        )
-        if _most_moved(generated, params, found, others, size) > _LEFT_ALONE:
-            break
+        for lr in (_LR, _LR / _SETTLING):
+            found, _ = learn(
+                net,
+                found,
+                gone["embedding"],
+                size,
+                lambda _, flat: (weight * (flat - noise).square()).sum(),
+                steps=generated.config.forget_iterations,
+                lr=lr,
+                beta=_BETA,
+                regulariser=regulariser,
+                learned_embedding=False,
+                report=report,
+            )
         after = generated.network(found, gone)
         moved = float((after - before).norm()) > _MOVED * float(before.norm())
-        if moved and _reads_little(generated, before, after, gone, generator):
+        # Others that were moved on the way are drawn back by further rounds.
+        alone = _most_moved(generated, params, found, others, size) < _LEFT_ALONE
+        if moved and alone and _reads_little(generated, before, after, gone, generator):
             return found
     raise LearnerError("the task could not be removed without moving the others")
 
