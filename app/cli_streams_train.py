@@ -29,8 +29,8 @@ from models.evaluation.continual_tasks import TaskStream, split_mnist
 from models.inputs import ImageInput
 from models.inputs.ink import ink
 from models.predictive import Categorical
-from models.protocol import Report, StreamLearner, StreamVersion
 from models.registry import STREAMS
+from models.stream_protocol import Report, StreamLearner, StreamVersion
 
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 _BATCH = 500

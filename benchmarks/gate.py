@@ -25,7 +25,7 @@ from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.features import FeatureConfig
 from models.data.mnist import Digits, load
 from models.evaluation.scores import Estimate, auroc, calibration_error
-from models.protocol import StreamVersion
+from models.stream_protocol import StreamVersion
 
 _TASKS, _WAY = 5, 2
 _AT_ONCE = 2000

@@ -30,7 +30,7 @@ from models.continual.hyperstream_config import HyperStreamConfig
 from models.data import mnist
 from models.evaluation.continual_plots import charts
 from models.predictive import Categorical
-from models.protocol import StreamLearner, StreamVersion
+from models.stream_protocol import StreamLearner, StreamVersion
 from models.training.card import table
 
 SIDE, WAY, TOP = 14, 10, 2

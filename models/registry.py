@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.encoders.base import Encoder
 from models.inputs import InputSpec
-from models.protocol import LearnerError, MetaLearner, StreamLearner
+from models.protocol import LearnerError, MetaLearner
+from models.stream_protocol import StreamLearner
 
 Module = TypeVar("Module", Encoder, MetaLearner, StreamLearner)
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from models.artifact import Artifact
 from models.inputs import InputSpec
 from models.noise import Noise
-from models.protocol import MetaLearner, Servable, StreamLearner, Support
+from models.protocol import MetaLearner, Servable, Support
+from models.stream_protocol import StreamLearner
 
 Learner = TypeVar("Learner", MetaLearner, StreamLearner)
 

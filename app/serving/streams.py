@@ -11,7 +11,8 @@ from torch import Tensor
 from app.serving.served import Asked, folded
 from models.noise import Noise
 from models.predictive import Categorical
-from models.protocol import Servable, StreamLearner, TaskWeights
+from models.protocol import Servable, TaskWeights
+from models.stream_protocol import StreamLearner
 
 
 class Gate(Servable):

@@ -9,7 +9,7 @@ from app.db.blobs import Blobs, digest
 from app.streams import repository
 from app.streams.repository import Stored
 from models.continual.storage import StreamStorageError, assemble
-from models.protocol import StreamVersion
+from models.stream_protocol import StreamVersion
 
 
 async def fetch(blobs: Blobs, tenant: str, name: str) -> bytes:

@@ -14,7 +14,8 @@ from app.learners.service import Learners
 from app.serving.streams import ServedStream
 from app.streams.heads import StreamHead
 from models.continual.config import StreamConfig, build
-from models.protocol import LearnerError, StreamLearner
+from models.protocol import LearnerError
+from models.stream_protocol import StreamLearner
 
 KEPT = 64
 """Learners of streams that are asked; one is as large as its fixed random features."""

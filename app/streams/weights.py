@@ -22,7 +22,8 @@ from app.streams.heads import StreamHead, key_prefix
 from app.streams.learners import Built
 from app.streams.parts import Parts, Tensors
 from app.streams.repository import Part, Stored
-from models.protocol import StreamVersion, TaskWeights
+from models.protocol import TaskWeights
+from models.stream_protocol import StreamVersion
 from models.weights import Header
 
 BUNDLED = "bundled"

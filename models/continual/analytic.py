@@ -23,7 +23,8 @@ from models.continual.temperature import temperature
 from models.continual.unknown import Sample
 from models.noise import Noise, label_key
 from models.predictive import Categorical
-from models.protocol import LearnerError, Report, StreamLearner, StreamVersion, TaskWeights, Traits
+from models.protocol import LearnerError, TaskWeights, Traits
+from models.stream_protocol import Report, StreamLearner, StreamVersion
 
 _LEFT_OUT = 2000
 """Examples that a head's temperature is read from."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.continual.config import StreamConfig
 from models.continual.storage import StreamStorageError, assemble, to_bytes
-from models.protocol import StreamVersion
+from models.stream_protocol import StreamVersion
 
 STREAM_FILE, SHARED_FILE, CARD_FILE = "stream.json", "shared.safetensors", "README.md"
 VERSION = 1

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from models.inputs import InputSpec
-from models.protocol import LearnerError, StreamLearner
+from models.protocol import LearnerError
 from models.registry import STREAMS
+from models.stream_protocol import StreamLearner
 
 Scenario = Literal["cl1", "cl2", "cl3"]
 """van de Ven & Tolias 2019. CL1: the task is told, each has a head of its own. CL2: all tasks share one set of

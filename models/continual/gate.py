@@ -22,7 +22,8 @@ from models.continual.ridge import Precision, Solution, moments, solve, sums
 from models.continual.temperature import temperature
 from models.noise import label_key
 from models.predictive import Categorical
-from models.protocol import LearnerError, StreamVersion, TaskWeights
+from models.protocol import LearnerError, TaskWeights
+from models.stream_protocol import StreamVersion
 
 PREFIX = "gate."
 _SAMPLES = 1024

@@ -30,7 +30,8 @@ from models.continual.targets import head
 from models.continual.two_step import learn
 from models.noise import Noise, label_key
 from models.predictive import Categorical
-from models.protocol import LearnerError, Report, StreamLearner, StreamVersion, TaskWeights, Traits
+from models.protocol import LearnerError, TaskWeights, Traits
+from models.stream_protocol import Report, StreamLearner, StreamVersion
 
 _PREFIX = "hnet."
 _AT_ONCE = 512

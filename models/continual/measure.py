@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.predictive import Categorical
-from models.protocol import StreamLearner, StreamVersion
+from models.stream_protocol import StreamLearner, StreamVersion
 
 QUERIES = 5_000
 """Of all stream tasks together, so that measuring costs about the same for any number of them."""

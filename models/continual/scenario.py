@@ -6,7 +6,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from models.continual.config import Scenario
-from models.protocol import LearnerError, StreamVersion
+from models.protocol import LearnerError
+from models.stream_protocol import StreamVersion
 
 
 def check_task(

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from models.protocol import LearnerError, StreamVersion
+from models.protocol import LearnerError
+from models.stream_protocol import StreamVersion
 
 
 class StreamStorageError(LearnerError):

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from models.continual.chunked import ChunkedHypernetwork, Parameters
 from models.continual.regulariser import Regulariser, look_ahead
-from models.protocol import LearnerError, Report
+from models.protocol import LearnerError
+from models.stream_protocol import Report
 
 REPORTED_EVERY = 50
 

@@ -11,13 +11,13 @@ from models.protocol import (
     MetaLearner,
     Servable,
     Span,
-    StreamLearner,
     Support,
     TaskWeights,
     Traits,
     UnsupportedSupportError,
     refuse_prior,
 )
+from models.stream_protocol import StreamLearner
 
 X = torch.randn(2, 4, 3)
 Y = torch.tensor([[0, 1, 0, 1], [2, 1, 0, 2]])

@@ -15,7 +15,8 @@ from models.continual.hypernetwork import HyperStream
 from models.continual.hyperstream_config import HyperStreamConfig
 from models.continual.storage import assemble, to_bytes
 from models.predictive import Categorical
-from models.protocol import LearnerError, StreamLearner, StreamVersion
+from models.protocol import LearnerError
+from models.stream_protocol import StreamLearner, StreamVersion
 from models.weights import Header, pack, tensors, unpack
 from tests.models.toys.stream import RidgeStream
 

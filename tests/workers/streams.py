@@ -28,7 +28,7 @@ from app.streams.registrations import Registrations
 from app.streams.schemas import AlarmBounds, CreateStream, RegisterTask
 from app.streams.service import StreamService
 from hyperserve.stream_types import StreamTask, StreamWork
-from models.protocol import StreamVersion
+from models.stream_protocol import StreamVersion
 from tests.app.streams.asked import DIM, vectors
 from workers.jobs import KINDS, JobContext, JobFailedError, Outcome, load
 

@@ -14,7 +14,7 @@ from app.db.tables import ChangeRow, StreamTaskRow
 from app.streams import repository
 from models.continual.config import StreamConfig, build
 from models.continual.measure import Figures, alarming
-from models.protocol import StreamLearner, StreamVersion
+from models.stream_protocol import StreamLearner, StreamVersion
 from tests.app.learner import save_learner
 from tests.app.streams.asked import vectors
 from tests.models.data.archives import folders, zipped

@@ -24,7 +24,7 @@ from models.artifact import CONFIG_FILE, Artifact, load
 from models.continual.config import StreamConfig, build
 from models.continual.measure import Figures, alarming, measure
 from models.continual.storage import to_bytes
-from models.protocol import StreamLearner, StreamVersion
+from models.stream_protocol import StreamLearner, StreamVersion
 from workers.jobs import JobContext, JobFailedError
 
 HeldOut = tuple[Float[Tensor, "n *input"], Int[Tensor, "n"]]

@@ -15,7 +15,7 @@ from models.continual.baselines.base import Answer, ContinualMethod, Setting
 from models.continual.hypernetwork import HyperStream
 from models.continual.hyperstream_config import HyperStreamConfig
 from models.predictive import Categorical
-from models.protocol import StreamLearner, StreamVersion
+from models.stream_protocol import StreamLearner, StreamVersion
 
 _PART = 2000
 

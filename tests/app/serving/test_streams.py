@@ -12,7 +12,8 @@ from torch.testing import assert_close
 from app.serving.engine import Engine
 from app.serving.streams import ServedStream
 from models.predictive import Categorical
-from models.protocol import StreamVersion, TaskWeights
+from models.protocol import TaskWeights
+from models.stream_protocol import StreamVersion
 from tests.app.serving.engines import never, running
 from tests.models.test_stream_contract import DIM, WAYS, data, labels
 from tests.models.toys.stream import RidgeStream

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.continual.bundle import Bundle, TaskFigures, save
 from models.continual.config import StreamConfig, build
 from models.inputs import ImageInput, VectorInput
-from models.protocol import StreamLearner, StreamVersion
+from models.stream_protocol import StreamLearner, StreamVersion
 
 DIM, SHOTS = 8, 40
 TASKS = ("first", "second", "third")

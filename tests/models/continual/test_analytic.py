@@ -11,7 +11,8 @@ from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.config import Scenario, StreamConfig, build
 from models.continual.features import FeatureConfig
 from models.inputs import VectorInput
-from models.protocol import LearnerError, StreamVersion
+from models.protocol import LearnerError
+from models.stream_protocol import StreamVersion
 from tests.models.continual.blobs import DIM, examples, labels
 
 CONFIG = AnalyticConfig(features=FeatureConfig(count=48))

@@ -10,7 +10,8 @@ from models.continual.generated import Generated
 from models.continual.hypernetwork import HyperStream
 from models.continual.hyperstream_config import HyperStreamConfig
 from models.predictive import Categorical
-from models.protocol import LearnerError, StreamVersion
+from models.protocol import LearnerError
+from models.stream_protocol import StreamVersion
 
 DIM, TASKS, CLASSES = 64, 5, 3
 

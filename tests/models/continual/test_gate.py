@@ -8,7 +8,8 @@ from torch.testing import assert_close
 from models.continual.features import FeatureConfig
 from models.continual.gate import PREFIX, Gate, GateConfig
 from models.evaluation.scores import auroc
-from models.protocol import LearnerError, StreamVersion, TaskWeights
+from models.protocol import LearnerError, TaskWeights
+from models.stream_protocol import StreamVersion
 from models.weights import Header, pack, tensors, unpack
 from tests.models.continual.blobs import DIM, examples, labels, way
 

@@ -12,7 +12,8 @@ from models.continual.gate import GateConfig
 from models.continual.hypernetwork import HyperStream
 from models.continual.hyperstream_config import HyperStreamConfig
 from models.predictive import Categorical
-from models.protocol import LearnerError, StreamVersion
+from models.protocol import LearnerError
+from models.stream_protocol import StreamVersion
 
 CENTRES = {"across": [[-4.0, 0.0], [4.0, 0.0]], "along": [[0.0, -4.0], [0.0, 4.0]]}
 """Two tasks of two blobs each; the blobs of one lie on the boundary of the other."""

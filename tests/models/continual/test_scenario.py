@@ -5,7 +5,8 @@ import torch
 
 from models.continual.config import Scenario
 from models.continual.scenario import check_task
-from models.protocol import LearnerError, StreamVersion
+from models.protocol import LearnerError
+from models.stream_protocol import StreamVersion
 
 VERSION = StreamVersion(1, {"first": ("a", "b")}, {}, {"first": {}})
 

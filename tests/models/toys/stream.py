@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from models.noise import Noise, label_key
 from models.predictive import Categorical
-from models.protocol import LearnerError, Report, StreamLearner, StreamVersion, TaskWeights, Traits
+from models.protocol import LearnerError, TaskWeights, Traits
+from models.stream_protocol import Report, StreamLearner, StreamVersion
 
 _RIDGE = 1.0
 _SHARPNESS = 8.0
