@@ -41,7 +41,7 @@ HYPERNETWORK: dict[str, Any] = {
         "iterations": 40,
         "batch": 16,
         "chunk": 60,
-        "trunk": [8],
+        "trunk": [32],
         "lr": 0.02,
         "gate": ANALYTIC["hparams"],
     },
