@@ -38,7 +38,7 @@ def test_runs_are_resumed_and_merged_into_one_page(data: str, tmp_path: Path) ->
     records = RecordFile(out.with_suffix(".json")).read()
     assert len(records) == 4
     assert {record.run.hparams["strength"] for record in records if record.run.method == "ewc"} == {3}
-    assert records[0].command.startswith("hyperserve ")
+    assert records[0].command.startswith("hyperserve")
     assert str(tmp_path) not in records[0].command
     page = out.with_suffix(".md").read_text()
     assert "split-mnist, 5 tasks, CL1" in page

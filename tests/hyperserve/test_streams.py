@@ -47,6 +47,7 @@ def answered(stream: hs.Stream, task: str, **options: str | int) -> tuple[float,
     return right / len(found), sum(one.task == task for one in found) / len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_the_life_of_a_stream(live: hs.Client) -> None:
     stream = live.streams.create(

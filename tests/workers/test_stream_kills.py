@@ -21,6 +21,7 @@ PATIENCE_SECONDS = 100
 SLOW = f"{register_slowly.__module__}:{register_slowly.__name__}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_killed_registration_is_finished_later_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     # Children read the environment, as they do under a worker process.
