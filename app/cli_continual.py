@@ -77,6 +77,8 @@ def evaluate(
     except REFUSALS as error:
         console.print(f"[red]{error}[/red]", highlight=False)
         raise typer.Exit(2) from error
+    # Written after every run, and once more where all were measured already.
+    write(RecordFile(out.with_suffix(".json")).read(), out)
     typer.echo(out.with_suffix(".md").read_text(encoding="utf-8"))
 
 

@@ -13,7 +13,7 @@
 | 9 | divergence of the wrong variance, shifted, summed or not | `test_variational`, the Bayesian methods |
 | 10 | mixture prior of the whole vector | `test_variational` |
 | 11 | fine-tuning that fails in silence | `fewshot/test_finetune` |
-| 12 | stale targets of a regulariser, a gradient through the look-ahead | `continual/test_regulariser`, `test_two_step` |
+| 12 | stale targets, or a gradient through the look-ahead | `continual/test_regulariser`, `test_two_step` |
 | 13 | task inference that the first task always wins | `continual/test_hypernetwork` and others |
 | 14 | figures of one scenario taken for those of another | `evaluation/test_continual` |
 | 15 | an optimiser that was handed a spent iterator | `test_variational`, `fewshot/test_hypermaml` |
