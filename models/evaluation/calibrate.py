@@ -30,6 +30,11 @@ _QUERIES = 5
 _GOLD_QUERIES = 3
 _REFERENCE_WAY = 5
 _ROUNDS = 3
+_NUDGE = 0.1
+"""Of the log spread, to see what it does."""
+_SLOPES = (1.0, 8.0)
+"""Of the log of epistemic part over disagreement, by the log spread; 2 for a linear head."""
+_MOST_MOVE = 0.75
 _RIDGE = 1e-3
 
 
@@ -112,9 +117,13 @@ def _fit_epistemic(
 ) -> None:
     """Moves the log spread so that the mean epistemic part meets the mean disagreement in every cell.
 
-    MI is close to quadratic in the spread, hence the factor ½; the moves are fitted by least squares.
+    A Newton step per cell, its slope by a finite difference: MI is quadratic in the spread of a linear head, but far
+    steeper where hidden units are drawn, and disagreement falls as it rises. The moves are fitted by least squares.
     """
     rows, moves = [], []
+    start = calibration.epistemic
+    nudged = start.clone()
+    nudged[0] += _NUDGE
     asked = [
         (features, Cell(cell.way, cell.shot, max(1, min(_GOLD_QUERIES, features.smallest - cell.shot - 1))))
         for features in spaces
@@ -122,14 +131,19 @@ def _fit_epistemic(
         if cell.shot in _GOLD_SHOTS and cell.way <= _GOLD_MAX_WAY
     ]
     for features, cell in asked:
-        found = disagreement(learner, features, cell, plan.gold_tasks, plan.seed + 1)
-        ratio = found.disagreement.mean().clamp_min(1e-6) / found.epistemic.mean().clamp_min(1e-6)
+        excess = []
+        for spread in (start, nudged):
+            calibration.epistemic = spread
+            found = disagreement(learner, features, cell, plan.gold_tasks, plan.seed + 1)
+            least = found.epistemic.mean().clamp_min(1e-6), found.disagreement.mean().clamp_min(1e-6)
+            excess.append(least[0].log() - least[1].log())
+        slope = ((excess[1] - excess[0]) / _NUDGE).clamp(*_SLOPES)
         rows.append(found.terms.mean(0))
-        moves.append(0.5 * ratio.log().clamp(-1.5, 1.5))
+        moves.append((-excess[0] / slope).clamp(-_MOST_MOVE, _MOST_MOVE))
     terms, move = torch.stack(rows).double(), torch.stack(moves).double()
     ridge = _RIDGE * len(rows) * torch.eye(terms.shape[1], dtype=torch.double)
     step = torch.linalg.solve(terms.T @ terms + ridge, terms.T @ move)
-    calibration.epistemic = calibration.epistemic + step.float()
+    calibration.epistemic = start + step.float()
 
 
 def _fit_unknown(

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import EncoderConfig
 from models.encoders.identity import Identity
-from models.evaluation.calibrate import CalibrationPlan, _quantiles, calibrate
+from models.evaluation.calibrate import CalibrationPlan, _fit_epistemic, _quantiles, calibrate
 from models.evaluation.episodic import Cell, Features, accuracy, answers, nll
-from models.evaluation.gold import disagreement
+from models.evaluation.gold import Disagreement, disagreement
 from models.evaluation.scores import auroc, calibration_error, spearman
 from models.fewshot.hyperset import HyperSet, HyperSetConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
@@ -74,6 +75,28 @@ def test_unknown_prediction_sets_and_epistemic_hold_on_new_tasks() -> None:
     found = disagreement(learner, gaussian_space(9), Cell(5, 1, 3), 10, seed=1)
     assert 0.5 < float(found.disagreement.mean() / found.epistemic.mean()) < 2
     assert spearman(found.epistemic, found.disagreement) > 0.4
+
+
+@pytest.mark.parametrize("steepness", [2.0, 5.5])
+def test_the_epistemic_part_meets_disagreement_however_steeply_it_rises(
+    steepness: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where hidden units are drawn, a half of the spread may be a fiftieth of the epistemic part."""
+
+    def told(learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int) -> Disagreement:
+        terms = task_terms(torch.tensor([cell.way]), torch.full((1, cell.way), float(cell.shot)))
+        assert isinstance(learner.calibration, Calibration)
+        spread = learner.calibration.spread(terms)
+        return Disagreement(0.2 / cell.shot * spread**-0.5, 0.05 * spread**steepness, terms)
+
+    monkeypatch.setattr("models.evaluation.calibrate.disagreement", told)
+    learner, space = learner_of("hyperset"), gaussian_space(1)
+    assert isinstance(learner.calibration, Calibration)
+    for _ in range(3):
+        _fit_epistemic(learner, learner.calibration, [space], PLAN)
+    for shot in (1, 5):
+        found = told(learner, space, Cell(5, shot, 1), 1, 0)
+        assert float(found.epistemic / found.disagreement) == pytest.approx(1, rel=0.1)
 
 
 def test_the_conformal_quantile_is_the_ceiling_rank() -> None:
