@@ -86,7 +86,7 @@ def descend(
 
 
 def plain_gradient(loss: Callable[[Fast], Float[Tensor, ""]]) -> Callable[[Fast], Fast]:
-    """∇loss as `torch.func.grad` has it, by plain autograd, where nothing is under vmap.
+    """∇loss as `torch.func.grad` has it, by plain autograd: quicker where nothing is under vmap.
 
     The first call of the functional one imports torch's compiler, which costs a server a second of its start.
     """

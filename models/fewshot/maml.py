@@ -183,7 +183,9 @@ class Maml(MetaLearner):
 
     def _descend(self, support: Support, steps: int, frozen: bool, first_order: bool) -> Iterator[Fast]:
         """`frozen`: the network's start takes no outer gradient."""
-        differentiated = plain_gradient if self.inner is None else grad
+        # The functional one alone goes under vmap, and leaves what a frozen start begets without a graph.
+        functional = self.inner is not None and (frozen or self._together(support.features))
+        differentiated = grad if functional else plain_gradient
         gradient_of = differentiated(lambda fast: self._support_loss(fast, support))
         start = self._start(support, frozen)
         return descend(start, gradient_of, self._rate, steps, self.config.clip, first_order=first_order)
