@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.family.apart import Entry, apart
 from benchmarks.family.peers import INNER_LR, Peers, ours
 from benchmarks.family.tasks import WAY, episodes, labels, learner_of, pictures
 from benchmarks.family.turns import Contender, Rounds, take_turns
@@ -31,33 +34,45 @@ class Ratio:
     rounds: int
 
 
-def training(peers: Peers, rounds: int, most_seconds: float) -> list[Ratio]:
-    """Episodes in training: 5 ways, 1 shot, 15 queries; the same tensors to both."""
-    batch = episodes(TRAINED, SHOTS, QUERIES)
+def training(folder: Path, rounds: int, most_seconds: float) -> list[Ratio]:
+    """Episodes in training: 5 ways, 1 shot, 15 queries; the same tensors to both, each in a process of its own."""
     inner: dict[str, object] = {"ways": WAY, "steps": STEPS, "inner_lr": INNER_LR}
-    lines: dict[str, tuple[str, Contender, dict[str, object]]] = {
-        "protonet": ("easyfsl ProtoNet", peers.protonet(batch), {}),
-        "maml": ("learn2learn MAML", peers.maml(batch, STEPS), {**inner, "adapts": "all"}),
-        "anil": ("learn2learn ANIL", peers.anil(batch, STEPS), inner),
-    }
     found = []
-    for name, (other, peer, hparams) in lines.items():
-        method = "protonet" if name == "protonet" else "maml"
-        contenders: dict[str, Contender] = {
-            other: peer,
-            f"{name} fp32": ours(batch, method, hparams, at_once=TRAINED),
-            f"{name} bf16": ours(batch, method, hparams, at_once=TRAINED, bf16=True),
+    for name, (peer, hparams) in {
+        "protonet": ("easyfsl ProtoNet", {}),
+        "maml": ("learn2learn MAML", inner | {"adapts": "all"}),
+        "anil": ("learn2learn ANIL", inner),
+    }.items():
+        fp32 = partial(_own, "protonet" if name == "protonet" else "maml", hparams)
+        entries = {
+            peer: Entry(partial(_peer, folder, name)),
+            f"{name} fp32": Entry(fp32, keeps_memory=True),
+            f"{name} fp32, memory as the C library has it": Entry(fp32),
+            f"{name} bf16": Entry(partial(fp32, bf16=True), keeps_memory=True),
         }
         if name == "protonet":
-            contenders[f"{name} fp32, a step per episode"] = ours(batch, method, hparams, at_once=1)
-        turns = take_turns(contenders, rounds, most_seconds)
-        found += [_ratio(turns, own, other, TRAINED, 2.0) for own in list(contenders)[1:]]
+            one = partial(fp32, at_once=1)
+            entries[f"{name} fp32, a step per episode"] = Entry(one, keeps_memory=True)
+        with apart(entries) as contenders:
+            turns = take_turns(dict(contenders), rounds, most_seconds)
+        found += [_ratio(turns, own, peer, TRAINED, 2.0) for own in entries if own != peer]
     return found
 
 
-def readiness(peers: Peers, rounds: int, most_seconds: float) -> list[Ratio]:
+def _peer(folder: Path, name: str) -> Contender:
+    peers, batch = Peers(folder), episodes(TRAINED, SHOTS, QUERIES)
+    if name == "protonet":
+        return peers.protonet(batch)
+    return (peers.maml if name == "maml" else peers.anil)(batch, STEPS)
+
+
+def _own(method: str, hparams: dict[str, object], at_once: int = TRAINED, bf16: bool = False) -> Contender:
+    return ours(episodes(TRAINED, SHOTS, QUERIES), method, hparams, at_once=at_once, bf16=bf16)
+
+
+def readiness(folder: Path, rounds: int, most_seconds: float) -> list[Ratio]:
     """A support set of 5 ways and 5 shots to a model that answers, in process, both from pictures and from features."""
-    x, y = pictures(WAY * READY_SHOTS), labels(1, READY_SHOTS)
+    peers, x, y = Peers(folder), pictures(WAY * READY_SHOTS), labels(1, READY_SHOTS)
     plain = learner_of("protonet").eval()
     with torch.no_grad():
         features = plain.embed(x)
