@@ -16,6 +16,7 @@ import typer
 
 from app import devices
 from app.cli_train import REFUSALS, command_of, console, key_value
+from app.memory import keep_freed_memory
 from models.continual.config import Scenario, TargetName
 from models.continual.schedule import Schedule
 from models.data.dataset import DatasetError
@@ -72,6 +73,7 @@ def evaluate(
     threads: int = 1,
 ) -> None:
     """Train methods on a stream of tasks and measure what they forget. Run again, it goes on where it was."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
     budget = {
         "iterations": iterations,

@@ -13,6 +13,7 @@ from app.asked import Asked, Mode
 from app.benchmarks import BENCHMARKS
 from app.cli_evaluate_family import family_page
 from app.cli_train import REFUSALS, console, learner_at
+from app.memory import keep_freed_memory
 from models import artifact
 from models.artifact import Artifact
 from models.training.card import table, write_card
@@ -58,6 +59,7 @@ def evaluate(
     threads: int = 0,
 ) -> None:
     """Measure a learner on classes it has not seen: protocol, n, 95 % intervals and digests are printed."""
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     try:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from app.cli_pairs import key_value
 from app.cli_train import REFUSALS, command_of, console
+from app.memory import keep_freed_memory
 from app.settings import REPOSITORY
 from app.streams.combining import Told, combined, wanted
 from models.continual import bundle
@@ -62,6 +63,7 @@ def train(
     / "streams",
 ) -> None:
     """Register the stream tasks of a benchmark one after the other, and write the stream as a folder."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
     if benchmark != "split-mnist" or scenario not in SCENARIOS:
         raise typer.BadParameter(f"benchmark is split-mnist, scenario one of {', '.join(SCENARIOS)}")

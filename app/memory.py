@@ -1,4 +1,4 @@
-"""The allocator under a training: glibc gives large blocks back at each free and faults them in again at each step."""
+"""The allocator of a process that computes: glibc gives large blocks back at each free and faults them in again."""
 
 from __future__ import annotations
 

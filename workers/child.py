@@ -27,6 +27,7 @@ from app.db.engine import Database
 from app.db.failures import NO_ANSWER
 from app.jobs import repository
 from app.jobs.repository import Effect
+from app.memory import keep_freed_memory
 from app.settings import Settings
 from workers.jobs import JobContext, JobFailedError, Outcome, load
 from workers.logs import configure
@@ -71,6 +72,7 @@ def main() -> int:
     os.dup2(2, 1)
     settings = Settings()
     configure(settings)
+    keep_freed_memory()
     # The server's answers come first.
     os.nice(_NICE)
     return asyncio.run(run(order, settings, reporter))
