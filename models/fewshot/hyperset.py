@@ -115,12 +115,13 @@ class HyperSet(MetaLearner):
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)
-        gate = self.gate.expand(len(support.n_way))
+        gate = self.gate.expand(len(support.n_way)) if self.gate else None
         return self._adapt(support, self.metric(support.features), gate)
 
     def _adapt(
-        self, support: Support, u: Float[Tensor, "tasks support d"], gate: Float[Tensor, "tasks"]
+        self, support: Support, u: Float[Tensor, "tasks support d"], gate: Float[Tensor, "tasks"] | None
     ) -> TaskWeights:
+        """`gate` weighs the residual; None leaves it out, which is half of the work."""
         sums, shots = class_sums(support, u)
         present = support.class_mask
         means = sums / shots.clamp_min(1)[..., None]
@@ -133,11 +134,13 @@ class HyperSet(MetaLearner):
         kappa = (within / between)[:, None]
         count = shots[..., None] + kappa
         mean = (kappa * centre[:, None] + shots[..., None] * means) / count
-        deviation = (within[:, None] / count).sqrt()
-        tokens = (means - centre[:, None]) / (within + between).sqrt()[:, None]
-        shift, factor = self.residual(tokens, shots.clamp_min(1).log(), present)
-        mean = mean + gate[:, None, None] * shift * deviation
-        factor = gate[:, None] * factor
+        factor = torch.zeros_like(shots)
+        if gate is not None:
+            tokens = (means - centre[:, None]) / (within + between).sqrt()[:, None]
+            shift, factor = self.residual(tokens, shots.clamp_min(1).log(), present)
+            deviation = (within[:, None] / count).sqrt()
+            mean = mean + gate[:, None, None] * shift * deviation
+            factor = gate[:, None] * factor
         blank = ~present
         return TaskWeights(
             task={
