@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from models.protocol import FOREIGN, Episodes, Support
+from models.predictive import Categorical
+from models.protocol import FOREIGN, Episodes, Losses, MetaLearner, Support
 
 
 def class_sums(
@@ -62,6 +63,18 @@ def embed_episodes(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Emb
         real & (episodes.query_y != FOREIGN),
         real & (episodes.query_y == FOREIGN),
     )
+
+
+def answer_losses(learner: MetaLearner, episodes: Episodes) -> Losses:
+    """Of the learner's own answers, which nothing has calibrated yet.
+
+    Cross-entropy of the known queries over log way; foreign queries take no part.
+    """
+    embedded = embed_episodes(learner.embed, episodes)
+    answer = learner.predict(learner.adapt(embedded.support), embedded.query)
+    assert isinstance(answer, Categorical)
+    nll = cross_entropy(answer.log_probs, embedded.target, embedded.known)
+    return Losses(per_log_way(nll, episodes.n_way), {"nll": nll.detach()})
 
 
 def _unflatten(

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import class_sums, cross_entropy, embed_episodes, per_log_way
+from models.fewshot.classes import answer_losses, class_sums
 from models.fewshot.linear import answer
 from models.noise import Noise
 from models.predictive import Categorical
@@ -106,11 +106,7 @@ class Cnp(MetaLearner):
         return compared.masked_fill(~weights.class_mask[:, None], -torch.inf)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Cross-entropy of the known queries over log way; foreign queries take no part."""
-        embedded = embed_episodes(self.embed, episodes)
-        logits = self.logits(self.adapt(embedded.support), embedded.query)
-        nll = cross_entropy(logits.log_softmax(-1), embedded.target, embedded.known)
-        return Losses(per_log_way(nll, episodes.n_way), {"nll": nll.detach()})
+        return answer_losses(self, episodes)
 
 
 def _network(inputs: int, hidden: int, outputs: int, depth: int) -> nn.Sequential:

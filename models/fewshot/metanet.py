@@ -41,7 +41,11 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import class_members, class_sums, cross_entropy, embed_episodes, per_log_way
+from models.fewshot.classes import (
+    answer_losses,
+    class_members,
+    class_sums,
+)
 from models.fewshot.hypermaml import with_one
 from models.fewshot.linear import answer
 from models.fewshot.orders import refuse_other_ways
@@ -151,11 +155,7 @@ class MetaNet(MetaLearner):
         return scores.masked_fill(~weights.class_mask[:, None], -torch.inf).softmax(-1)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Cross-entropy of the known queries over log way; foreign queries take no part."""
-        embedded = embed_episodes(self.embed, episodes)
-        logits = self.logits(self.adapt(embedded.support), embedded.query)
-        nll = cross_entropy(logits.log_softmax(-1), embedded.target, embedded.known)
-        return Losses(per_log_way(nll, episodes.n_way), {"nll": nll.detach()})
+        return answer_losses(self, episodes)
 
     def representation_gradients(
         self, support: Support, x: Float[Tensor, "tasks support row"]

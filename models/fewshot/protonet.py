@@ -22,11 +22,10 @@ from torch.nn import functional as F
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
 from models.fewshot.classes import (
+    answer_losses,
     class_members,
     class_sums,
     cross_entropy,
-    embed_episodes,
-    per_log_way,
     split_distances,
     squared_distances,
 )
@@ -103,11 +102,7 @@ class ProtoNet(MetaLearner):
         )
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Cross-entropy of the known queries over log way; foreign queries take no part."""
-        embedded = embed_episodes(self.embed, episodes)
-        answer = self.predict(self.adapt(embedded.support), embedded.query)
-        nll = cross_entropy(answer.log_probs, embedded.target, embedded.known)
-        return Losses(per_log_way(nll, episodes.n_way), {"nll": nll.detach()})
+        return answer_losses(self, episodes)
 
     def _separation(
         self,

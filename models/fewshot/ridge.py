@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
-from models.fewshot.classes import class_members, cross_entropy, embed_episodes, per_log_way
+from models.fewshot.classes import answer_losses, class_members
 from models.fewshot.linear import answer, linear_logits, linear_weights
 from models.noise import Noise
 from models.predictive import Categorical
@@ -69,11 +69,7 @@ class Ridge(MetaLearner):
         return answer(self.calibration, weights, linear_logits(weights, features))
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Cross-entropy of the known queries over log way; foreign queries take no part."""
-        embedded = embed_episodes(self.embed, episodes)
-        logits = linear_logits(self.adapt(embedded.support), embedded.query)
-        nll = cross_entropy(logits.log_softmax(-1), embedded.target, embedded.known)
-        return Losses(per_log_way(nll, episodes.n_way), {"nll": nll.detach()})
+        return answer_losses(self, episodes)
 
 
 def ridge_solution(
