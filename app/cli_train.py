@@ -29,7 +29,7 @@ from models.protocol import LearnerError
 from models.registry import METHODS
 from models.training import own
 from models.training import recipe as training
-from models.training.gradient import TrainConfig, TrainingDivergedError
+from models.training.trainer import TrainConfig, TrainingDivergedError
 
 console = Console(stderr=True)
 OMNIGLOT, CROSS, BACKGROUND = "omniglot", "omniglot-emnist", "omniglot-background"

@@ -18,7 +18,7 @@ from models.data import omniglot
 from models.data.dataset import DatasetError, model_input
 from models.data.functions import Completion, Family, FunctionConfig, GaussianProcess, Sinusoids
 from models.training import functions as training
-from models.training.gradient import TrainConfig
+from models.training.trainer import TrainConfig
 
 SINUSOIDS, GP, COMPLETION = "sinusoids", "gp", "completion"
 _SHOTS = {SINUSOIDS: (10, 10), GP: (3, 10), COMPLETION: (10, 200)}

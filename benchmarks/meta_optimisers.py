@@ -31,10 +31,10 @@ from models.fewshot.ppa import Ppa, PpaConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.protocol import MetaLearner
 from models.training.card import table
-from models.training.gradient import TrainConfig
 from models.training.population import trainer_of
 from models.training.recipe import embed
 from models.training.search import Search, SearchConfig, Subset
+from models.training.trainer import TrainConfig
 
 HIDDEN = 16
 TASKS = EpisodeConfig(

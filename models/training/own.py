@@ -20,8 +20,8 @@ from models.evaluation.calibrate import CalibrationPlan
 from models.inputs import ImageInput, PhotoInput
 from models.protocol import Span
 from models.registry import LearnerConfig, RegistryError, build
-from models.training.gradient import TrainConfig
 from models.training.recipe import COLOUR, Recipe, TrainingData, input_of
+from models.training.trainer import TrainConfig
 
 HELD_OUT = 0.2
 """Share of the classes that validation takes."""

@@ -1,13 +1,8 @@
-"""Meta-training by search: each step asks a strategy for a population, scores it on the tasks of the step, tells it.
-
-The folder of a run holds what that of `GradientTrainer` holds. Tasks and draws are keyed by (seed, step), so a resumed
-run is the run that was never interrupted.
-"""
+"""Meta-training by search: each step asks a strategy for a population, scores it on the tasks of the step, tells it."""
 
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import torch
@@ -16,21 +11,13 @@ from torch import Tensor
 from models.data.episodes import Augmentation
 from models.protocol import MetaLearner
 from models.training import checkpoint
-from models.training.checkpoint import Progress
 from models.training.evolution import AntitheticES, CmaEs
 from models.training.fitness import Fitness
-from models.training.gradient import (
-    STATE_FILE,
-    GradientTrainer,
-    Report,
-    Sampler,
-    TrainConfig,
-    TrainingDivergedError,
-    Validate,
-)
+from models.training.gradient import GradientTrainer
 from models.training.reinforce import Reinforce
 from models.training.search import SearchConfig, Subset
 from models.training.strategy import Strategy
+from models.training.trainer import Sampler, TrainConfig, Trainer, TrainingDivergedError
 
 
 def strategy_of(start: Tensor, search: SearchConfig, config: TrainConfig) -> Strategy:
@@ -41,7 +28,7 @@ def strategy_of(start: Tensor, search: SearchConfig, config: TrainConfig) -> Str
     return kind(start, search.sigma, search.population, config.lr, config.seed)
 
 
-class PopulationTrainer:
+class PopulationTrainer(Trainer):
     """A step is a generation. What is validated and kept is the mean of the strategy."""
 
     def __init__(
@@ -53,41 +40,15 @@ class PopulationTrainer:
         search: SearchConfig,
         folder: Path,
     ) -> None:
-        self.config = config
+        super().__init__(config, folder)
         self.search = search
-        self.folder = folder
         self.learner = learner.to(config.device).eval()
         self.subset = Subset(self.learner, search.parameters)
         self.strategy = strategy_of(self.subset.read().cpu(), search, config)
         self.best = self.strategy.mean
-        self.progress = Progress()
         self._sampler = sampler
         self._augmentation = augmentation
         self._fitness = Fitness(self.learner, self.subset, search)
-
-    @property
-    def state_file(self) -> Path:
-        return self.folder / STATE_FILE
-
-    def run(self, validate: Validate, report: Report) -> MetaLearner:
-        """Trains to the end, resuming where the folder says so; returns the best validated learner."""
-        if self.state_file.exists():
-            self._resume()
-        started = time.monotonic() - self.progress.seconds
-        while self.progress.step < self.config.steps:
-            row = self._step()
-            self.progress.seconds = time.monotonic() - started
-            step = self.progress.step
-            last = step == self.config.steps
-            if last or step % self.config.validate_every == 0:
-                self._validate(validate, row)
-                report({"step": step, **row, **self.progress.history[-1]})
-            else:
-                report({"step": step, **row})
-            if last or step % self.config.checkpoint_every == 0:
-                self._save()
-        self.subset.write(self.best)
-        return self.learner
 
     def _step(self) -> dict[str, float]:
         step, config = self.progress.step, self.config
@@ -104,15 +65,16 @@ class PopulationTrainer:
             "evaluations": float(self.progress.step * self.search.population),
         }
 
-    def _validate(self, validate: Validate, row: dict[str, float]) -> None:
+    def _candidate(self) -> MetaLearner:
         self.subset.write(self.strategy.mean)
-        scores = validate(self.learner)
-        progress = self.progress
-        if scores["score"] > progress.best_score:
-            progress.best_score, progress.best_step = scores["score"], progress.step
-            self.best = self.strategy.mean
-        progress.history.append({"step": progress.step, "seconds": progress.seconds, **row, **scores})
-        checkpoint.write_history(self.folder, progress.history)
+        return self.learner
+
+    def _keep(self) -> None:
+        self.best = self.strategy.mean
+
+    def _best(self) -> MetaLearner:
+        self.subset.write(self.best)
+        return self.learner
 
     def _save(self) -> None:
         searched = {f"strategy/{name}": value for name, value in self.strategy.state().items()}

@@ -22,7 +22,8 @@ from models.data.episodes import Augmentation, shown
 from models.encoders.base import Encoder
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.protocol import Episodes, LearnerError, Losses
-from models.training.gradient import GradientTrainer, Report, TrainConfig, Validate
+from models.training.gradient import GradientTrainer
+from models.training.trainer import Report, TrainConfig, Validate
 
 FOLDER = "pretraining"
 _STREAM = 1

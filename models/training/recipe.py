@@ -24,10 +24,10 @@ from models.inputs.photo import SIZE
 from models.protocol import MetaLearner, Span, Traits
 from models.registry import LearnerConfig, build
 from models.training.card import write_card
-from models.training.gradient import Report, TrainConfig
 from models.training.population import trainer_of
 from models.training.pretraining import PretrainingConfig, pretrain
 from models.training.search import SearchConfig, summary
+from models.training.trainer import Report, TrainConfig
 
 COLOUR = "conv4-rgb"
 """The encoder of pictures in colour."""

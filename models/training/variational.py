@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.bayes.variational import MeanField, ScaleMixture, linear_moments, minibatch_weight
-from models.training.gradient import TrainingDivergedError
+from models.training.trainer import TrainingDivergedError
 
 Report = Callable[[dict[str, float]], None]
 

@@ -24,7 +24,7 @@ from app.learners import files, repository
 from app.settings import Settings
 from hyperserve.types import Dataset
 from models.inputs import PhotoInput
-from models.training.gradient import STATE_FILE
+from models.training.trainer import STATE_FILE
 from tests.models.data.archives import zipped
 from tests.models.photo_data import photos, png
 from workers.jobs import JobContext, JobFailedError, Outcome

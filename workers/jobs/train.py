@@ -24,7 +24,7 @@ from models.data.dataset import DatasetError
 from models.data.refusal import DatasetFileError
 from models.protocol import LearnerError
 from models.training import own, recipe
-from models.training.gradient import STATE_FILE, TrainingDivergedError
+from models.training.trainer import STATE_FILE, TrainingDivergedError
 from workers.jobs import JobContext, JobFailedError, Outcome
 
 _ABOUT_THE_JOB = ("learner", "name", "dataset")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.continual.baselines.base import Answer, ContinualMethod, Setting
 from models.continual.baselines.convolutional import main_network
 from models.continual.schedule import scheduled
-from models.training.gradient import TrainingDivergedError
+from models.training.trainer import TrainingDivergedError
 
 _CHECKED_EVERY = 100
 

@@ -8,8 +8,8 @@ from models import artifact
 from models.artifact import Artifact
 from models.data.episodes import EpisodeConfig
 from models.evaluation.calibrate import CalibrationPlan
-from models.training.gradient import TrainConfig
 from models.training.recipe import Recipe, TrainingData, train
+from models.training.trainer import TrainConfig
 from tests.models.glyph_data import glyphs
 
 

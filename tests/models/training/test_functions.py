@@ -15,8 +15,8 @@ from models.fewshot.maml_regression import MamlRegression
 from models.inputs import VectorInput
 from models.registry import RegistryError
 from models.training.functions import FunctionRecipe, train
-from models.training.gradient import TrainConfig
 from models.training.recipe import RecipeError
+from models.training.trainer import TrainConfig
 
 SMALL: dict[str, dict[str, Any]] = {
     "cnp-regression": {"width": 8},

@@ -10,7 +10,8 @@ from models.encoders.conv4 import Conv4, Conv4Config
 from models.fewshot.hyperset import HyperSet, HyperSetConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.protocol import MetaLearner
-from models.training.gradient import GradientTrainer, TrainConfig, TrainingDivergedError
+from models.training.gradient import GradientTrainer
+from models.training.trainer import TrainConfig, TrainingDivergedError
 from tests.models.glyph_data import glyphs
 
 DATA = glyphs()

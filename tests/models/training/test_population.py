@@ -21,10 +21,10 @@ from models.fewshot.ppa import Ppa, PpaConfig
 from models.protocol import MetaLearner
 from models.registry import METHODS
 from models.training.fitness import Fitness
-from models.training.gradient import TrainConfig
 from models.training.population import PopulationTrainer
 from models.training.recipe import Recipe, TrainingData, train
 from models.training.search import Search, SearchConfig, SearchError, Subset, axis_of, trainable_by
+from models.training.trainer import TrainConfig
 from tests.models.cases import REGISTERED, Case, advantage
 from tests.models.episodes import episodes_of
 from tests.models.glyph_data import glyphs

@@ -15,9 +15,9 @@ from models.data.episodes import EpisodeConfig
 from models.encoders.conv4_rgb import Conv4Rgb, Conv4RgbConfig
 from models.evaluation.calibrate import CalibrationPlan
 from models.protocol import MetaLearner
-from models.training.gradient import TrainConfig
 from models.training.pretraining import BatchSampler, ClassifierOfAll, PretrainingConfig, pretrain
 from models.training.recipe import Recipe, TrainingData, train
+from models.training.trainer import TrainConfig
 from tests.models.glyph_data import glyphs
 from tests.models.photo_data import photos
 

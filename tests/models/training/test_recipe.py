@@ -12,8 +12,8 @@ from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig
 from models.evaluation.calibrate import CalibrationPlan
 from models.registry import RegistryError
-from models.training.gradient import TrainConfig
 from models.training.recipe import Recipe, RecipeError, TrainingData, task_ways, train
+from models.training.trainer import TrainConfig
 from tests.models.glyph_data import glyphs
 
 THREE: dict[str, object] = {"ways": 3, "hidden": 8}

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from models.bayes.variational import MeanField
-from models.training.gradient import TrainingDivergedError
+from models.training.trainer import TrainingDivergedError
 from models.training.variational import (
     VariationalConfig,
     averaged_probabilities,
