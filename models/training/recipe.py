@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
 
 from models import artifact
 from models.data.augment import AugmentConfig
@@ -285,12 +285,20 @@ def _warm_start(learner: MetaLearner, start: MetaLearner) -> None:
     learner.load_state_dict({**own, **taken})
 
 
+def _written(kind: type[BaseModel], file: Path) -> str | None:
+    """The recipe of a file as one of today; None where it is none."""
+    try:
+        return kind.model_validate_json(file.read_bytes()).model_dump_json(indent=1) + "\n"
+    except ValidationError:
+        return None
+
+
 def claim(folder: Path, recipe: BaseModel) -> None:
-    """Writes the recipe into the folder, or checks that the one there is the same."""
+    """Writes the recipe into the folder, or checks that the one there is the same, what it leaves out being default."""
     file = folder / _RECIPE_FILE
     described = recipe.model_dump_json(indent=1) + "\n"
     if file.exists():
-        if file.read_text(encoding="utf-8") != described:
+        if _written(type(recipe), file) != described:
             raise RecipeError(
                 f"{folder} holds another training (see {file}); choose another name or remove it"
             )

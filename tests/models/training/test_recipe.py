@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig
 from models.evaluation.calibrate import CalibrationPlan
 from models.registry import RegistryError
-from models.training.recipe import Recipe, RecipeError, TrainingData, task_ways, train
+from models.training.recipe import Recipe, RecipeError, TrainingData, claim, task_ways, train
 from models.training.trainer import TrainConfig
 from tests.models.glyph_data import glyphs
 
@@ -83,3 +84,19 @@ def test_ways_that_contradict_the_method_are_refused(tmp_path: Path, ways: tuple
 def test_too_few_classes_for_the_way_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="3 classes are too few"):
         run(recipe(), tmp_path / "mine", classes=3)
+
+
+def test_a_setting_that_is_new_since_a_training_began_does_not_end_it(tmp_path: Path) -> None:
+    recipe = Recipe(method="protonet", encoder="conv4", dataset="any")
+    claim(tmp_path, recipe)
+    file = tmp_path / "recipe.json"
+    older = json.loads(file.read_text())
+    del older["train"]["weight_decay"]
+    file.write_text(json.dumps(older))
+    claim(tmp_path, recipe)
+    other = recipe.model_copy(update={"train": TrainConfig(weight_decay=0.5)})
+    with pytest.raises(RecipeError, match="holds another training"):
+        claim(tmp_path, other)
+    file.write_text("{")
+    with pytest.raises(RecipeError, match="holds another training"):
+        claim(tmp_path, recipe)
