@@ -29,7 +29,9 @@ _GOLD_MAX_WAY = 20
 _QUERIES = 5
 _GOLD_QUERIES = 3
 _REFERENCE_WAY = 5
-_ROUNDS = 3
+_MOST_ROUNDS = 6
+_SETTLED = 0.1
+"""A move of the log spread after which no more are made."""
 _NUDGE = 0.1
 """Of the log spread, to see what it does."""
 _SLOPES = (1.0, 8.0)
@@ -55,12 +57,13 @@ def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: Calibratio
         raise TypeError(f"{type(learner).__name__} has nothing to calibrate")
     if not any(_cells(learner.traits, features) for features in spaces):
         raise DatasetError(f"the validation classes are too few or too small for {learner.traits.ways} ways")
-    for _ in range(_ROUNDS if learner.traits.stochastic else 1):
-        _fit_temperature(learner, calibration, spaces, plan)
-        if learner.traits.stochastic:
-            _fit_epistemic(learner, calibration, spaces, plan)
+    _fit_temperature(learner, calibration, spaces, plan)
     if learner.traits.stochastic:
-        _fit_temperature(learner, calibration, spaces, plan)
+        for _ in range(_MOST_ROUNDS):
+            moved = _fit_epistemic(learner, calibration, spaces, plan)
+            _fit_temperature(learner, calibration, spaces, plan)
+            if moved < _SETTLED:
+                break
     _fit_unknown(learner, calibration, spaces, plan)
     _fit_sets(learner, calibration, spaces, plan)
 
@@ -114,8 +117,8 @@ def _fit_temperature(
 
 def _fit_epistemic(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
-) -> None:
-    """Moves the log spread so that the mean epistemic part meets the mean disagreement in every cell.
+) -> float:
+    """Moves the log spread so that the mean epistemic part meets the mean disagreement in every cell; the largest move.
 
     A Newton step per cell, its slope by a finite difference: MI is quadratic in the spread of a linear head, but far
     steeper where hidden units are drawn, and disagreement falls as it rises. The moves are fitted by least squares.
@@ -144,6 +147,7 @@ def _fit_epistemic(
     ridge = _RIDGE * len(rows) * torch.eye(terms.shape[1], dtype=torch.double)
     step = torch.linalg.solve(terms.T @ terms + ridge, terms.T @ move)
     calibration.epistemic = start + step.float()
+    return float((terms @ step).abs().max())
 
 
 def _fit_unknown(
