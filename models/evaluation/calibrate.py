@@ -30,6 +30,8 @@ _QUERIES = 5
 _GOLD_QUERIES = 3
 _REFERENCE_WAY = 5
 _MOST_ROUNDS = 6
+_TOLERATED = 0.02
+"""Share by which the NLL may rise for the sake of the epistemic part."""
 _SETTLED = 0.1
 """A move of the log spread after which no more are made."""
 _NUDGE = 0.1
@@ -57,15 +59,32 @@ def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: Calibratio
         raise TypeError(f"{type(learner).__name__} has nothing to calibrate")
     if not any(_cells(learner.traits, features) for features in spaces):
         raise DatasetError(f"the validation classes are too few or too small for {learner.traits.ways} ways")
-    _fit_temperature(learner, calibration, spaces, plan)
+    nll = _fit_temperature(learner, calibration, spaces, plan)
     if learner.traits.stochastic:
-        for _ in range(_MOST_ROUNDS):
-            moved = _fit_epistemic(learner, calibration, spaces, plan)
-            _fit_temperature(learner, calibration, spaces, plan)
-            if moved < _SETTLED:
-                break
+        _fit_spread(learner, calibration, spaces, plan, nll * (1 + _TOLERATED))
     _fit_unknown(learner, calibration, spaces, plan)
     _fit_sets(learner, calibration, spaces, plan)
+
+
+def _fit_spread(
+    learner: MetaLearner,
+    calibration: Calibration,
+    spaces: Sequence[Features],
+    plan: CalibrationPlan,
+    most_nll: float,
+) -> None:
+    """Spread and temperature in turn, until the spread settles or a round would cost more than `most_nll`.
+
+    A posterior of the wrong shape can be made as wide as it should be, but its answers get worse.
+    """
+    for _ in range(_MOST_ROUNDS):
+        kept = calibration.epistemic, calibration.temperature
+        moved = _fit_epistemic(learner, calibration, spaces, plan)
+        if _fit_temperature(learner, calibration, spaces, plan) > most_nll:
+            calibration.epistemic, calibration.temperature = kept
+            return
+        if moved < _SETTLED:
+            return
 
 
 def _cells(traits: Traits, features: Features) -> list[Cell]:
@@ -94,8 +113,8 @@ def _batches(
 
 def _fit_temperature(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
-) -> None:
-    """Least NLL over log way, by LBFGS through the learner's own `predict`."""
+) -> float:
+    """Least NLL over log way, by LBFGS through the learner's own `predict`; that NLL."""
     batches = _batches(learner, spaces, plan.tasks, plan.seed, foreign=False)
     noise = Noise(SAMPLES) if learner.traits.stochastic else None
     start = calibration.temperature.clone()
@@ -111,8 +130,9 @@ def _fit_temperature(
             total = total - picked.mean() / math.log(int(batch.weights.n_way[0]))
         return total / len(batches) + _RIDGE * free[1:].square().sum()
 
-    _minimise(free, objective)
+    least = _minimise(free, objective)
     calibration.temperature = free.detach().clone()
+    return least
 
 
 def _fit_epistemic(
@@ -213,7 +233,8 @@ def _quantiles(scores: Float[Tensor, "n"]) -> Float[Tensor, "levels"]:
     return ordered[rank - 1]
 
 
-def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> None:
+def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> float:
+    """Moves `free` to where the objective is least; its value there."""
     optimiser = torch.optim.LBFGS([free], max_iter=12, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -224,3 +245,5 @@ def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> None:
         return loss
 
     optimiser.step(closure)
+    with torch.no_grad():
+        return float(objective())

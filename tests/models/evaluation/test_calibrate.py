@@ -99,6 +99,23 @@ def test_the_epistemic_part_meets_disagreement_however_steeply_it_rises(
         assert float(found.epistemic / found.disagreement) == pytest.approx(1, rel=0.1)
 
 
+def test_answers_are_not_given_up_for_a_wider_epistemic_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never_wide_enough(
+        learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int
+    ) -> Disagreement:
+        terms = task_terms(torch.tensor([cell.way]), torch.full((1, cell.way), float(cell.shot)))
+        assert isinstance(learner.calibration, Calibration)
+        return Disagreement(torch.ones(1), 1e-4 * learner.calibration.spread(terms) ** 2, terms)
+
+    spaces = [gaussian_space(1), gaussian_space(2)]
+    honest, asked_for_more = learner_of("hyperset"), learner_of("hyperset")
+    calibrate(honest, spaces, PLAN)
+    monkeypatch.setattr("models.evaluation.calibrate.disagreement", never_wide_enough)
+    calibrate(asked_for_more, spaces, PLAN)
+    for shot in (1, 5):
+        assert measure(asked_for_more, Cell(5, shot))[1] < 1.1 * measure(honest, Cell(5, shot))[1]
+
+
 def test_the_conformal_quantile_is_the_ceiling_rank() -> None:
     """Nine tasks: the level for 90 % is the ninth smallest, and above that the whole mass."""
     scores = torch.arange(1, 10) / 10
