@@ -30,7 +30,7 @@ class Apart:
         self._pipe = pipe
 
     def __call__(self) -> Seconds:
-        """Raises `EOFError` where the process has ended."""
+        """Raises `EOFError` or `ConnectionError` where the process has ended."""
         self._pipe.send(None)
         taken: Seconds = self._pipe.recv()
         return taken
