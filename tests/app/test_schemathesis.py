@@ -25,6 +25,11 @@ parameters = {{ "path.task_id" = "{task}" }}
 [[operations]]
 include-path = "/v1/streams/{{stream}}/predict"
 parameters = {{ "path.stream" = "digits" }}
+
+[[operations]]
+# 409: the bundled stream refuses, whatever the body.
+include-path = "/v1/streams/{{stream}}/tasks"
+checks.negative_data_rejection.expected-statuses = [400, 404, 405, 409, 413, 415, 422]
 """
 
 
