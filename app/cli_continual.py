@@ -75,15 +75,9 @@ def evaluate(
     """Train methods on a stream of tasks and measure what they forget. Run again, it goes on where it was."""
     keep_freed_memory()
     torch.set_num_threads(threads)
-    budget = {
-        "iterations": iterations,
-        "lr": lr,
-        "schedule": schedule,
-        "target": target,
-        "batch": batch,
-        "precision": precision,
-    }
-    given: dict[str, Any] = {name: value for name, value in budget.items() if value is not None}
+    budget: dict[str, Any] = {"iterations": iterations, "lr": lr, "schedule": schedule, "target": target}
+    budget |= {"batch": batch, "precision": precision}
+    given = {name: value for name, value in budget.items() if value is not None}
     try:
         scenarios = _names(scenario, _SCENARIOS)
         _one_of(benchmark, BUDGETS)

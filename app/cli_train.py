@@ -29,6 +29,7 @@ from models.protocol import LearnerError
 from models.registry import METHODS
 from models.training import own
 from models.training import recipe as training
+from models.training.claim import RecipeError
 from models.training.trainer import TrainConfig, TrainingDivergedError
 
 console = Console(stderr=True)
@@ -38,7 +39,7 @@ PUBLISHED = (OMNIGLOT, CROSS, BACKGROUND, SYNTHETIC, CIFAR)
 _SPACES = 12
 _LOCAL = ("--data", "--emnist", "--runs")
 _LOCAL_WITH_VALUE = tuple(f"{name}=" for name in _LOCAL)
-REFUSALS = (ArtifactError, DatasetError, LearnerError, training.RecipeError, TrainingDivergedError)
+REFUSALS = (ArtifactError, DatasetError, LearnerError, RecipeError, TrainingDivergedError)
 
 
 def train(

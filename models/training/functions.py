@@ -17,8 +17,8 @@ from models.inputs import VectorInput
 from models.protocol import MetaLearner
 from models.registry import METHODS, LearnerConfig, build
 from models.training.card import write_card
+from models.training.claim import RecipeError, claim
 from models.training.gradient import GradientTrainer
-from models.training.recipe import RecipeError, claim
 from models.training.trainer import Report, TrainConfig
 
 _VALIDATION_TASKS = 200

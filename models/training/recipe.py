@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from models import artifact
 from models.data.augment import AugmentConfig
@@ -24,6 +24,7 @@ from models.inputs.photo import SIZE
 from models.protocol import MetaLearner, Span, Traits
 from models.registry import LearnerConfig, build
 from models.training.card import write_card
+from models.training.claim import RecipeError, claim
 from models.training.population import trainer_of
 from models.training.pretraining import PretrainingConfig, pretrain
 from models.training.search import SearchConfig, summary
@@ -34,11 +35,6 @@ COLOUR = "conv4-rgb"
 VALIDATION_WAYS, VALIDATION_SHOTS = (5, 20), (1, 5)
 _VALIDATION_TASKS = 200
 _VALIDATION_SEED = 1
-_RECIPE_FILE = "recipe.json"
-
-
-class RecipeError(ValueError):
-    """A training cannot be started or resumed as asked."""
 
 
 class Recipe(BaseModel):
@@ -283,25 +279,3 @@ def _warm_start(learner: MetaLearner, start: MetaLearner) -> None:
     if wrong:
         raise RecipeError(f"the learner to start from is of another make: {wrong[0]}")
     learner.load_state_dict({**own, **taken})
-
-
-def _written(kind: type[BaseModel], file: Path) -> str | None:
-    """The recipe of a file as one of today; None where it is none."""
-    try:
-        return kind.model_validate_json(file.read_bytes()).model_dump_json(indent=1) + "\n"
-    except ValidationError:
-        return None
-
-
-def claim(folder: Path, recipe: BaseModel) -> None:
-    """Writes the recipe into the folder, or checks that the one there is the same, what it leaves out being default."""
-    file = folder / _RECIPE_FILE
-    described = recipe.model_dump_json(indent=1) + "\n"
-    if file.exists():
-        if _written(type(recipe), file) != described:
-            raise RecipeError(
-                f"{folder} holds another training (see {file}); choose another name or remove it"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(described, encoding="utf-8")

@@ -24,6 +24,7 @@ from models.data.dataset import DatasetError
 from models.data.refusal import DatasetFileError
 from models.protocol import LearnerError
 from models.training import own, recipe
+from models.training.claim import RecipeError
 from models.training.trainer import STATE_FILE, TrainingDivergedError
 from workers.jobs import JobContext, JobFailedError, Outcome
 
@@ -53,7 +54,7 @@ async def run(context: JobContext) -> Outcome:
         raise JobFailedError("dataset_lost", "The file of the dataset is not in the store.") from error
     except DatasetFileError as error:
         raise JobFailedError(error.code, f"{error}") from error
-    except (DatasetError, LearnerError, recipe.RecipeError) as error:
+    except (DatasetError, LearnerError, RecipeError) as error:
         raise JobFailedError("training_refused", f"{error}") from error
     except (TrainingDivergedError, ArtifactError) as error:
         raise JobFailedError("training_diverged", f"{error}") from error
