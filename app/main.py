@@ -15,7 +15,8 @@ from typing import Any
 from fastapi import FastAPI
 from obstore.exceptions import BaseError as StoreError
 
-from app.between import Between, between
+from app.cluster import Between, between
+from app.core.settings import Settings
 from app.datasets import routes as dataset_routes
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
@@ -24,48 +25,43 @@ from app.db.failures import NO_ANSWER, at_fault, busy
 from app.db.migrate import prepare_database
 from app.http import handlers, openapi
 from app.http.body import Intake
-from app.http.drain import DrainBody
-from app.http.draining import Draining
 from app.http.idempotency import Idempotency
 from app.http.limits import LIMITS
-from app.http.middleware import RequestContext
+from app.http.middleware import DrainBody, RequestContext
 from app.http.problems import ProblemError, fail
+from app.http.shutdown import Draining
 from app.http.upload import Spool
 from app.jobs import routes as job_routes
 from app.jobs.events import Followers
 from app.jobs.service import JobService
-from app.learners import documents as learner_documents
+from app.learners import openapi_examples as learner_documents
 from app.learners import routes as learner_routes
 from app.learners.library import Library
 from app.learners.service import Learners
 from app.learners.trainings import TrainingService
 from app.maintenance.collection import Maintenance
+from app.meta import methods as method_routes
+from app.meta import metrics as telemetry_routes
 from app.meta import routes as meta_routes
-from app.methods import routes as method_routes
+from app.payloads.openapi_examples import SCHEMAS
+from app.sampler import Sampler
 from app.serving.engine import Engine
 from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
-from app.settings import Settings
-from app.streams import documents as stream_documents
-from app.streams import predict_documents as stream_predict_documents
-from app.streams import predict_routes as stream_predict_routes
+from app.streams import openapi_examples as stream_documents
 from app.streams import routes as stream_routes
-from app.streams.asking import StreamAsking
+from app.streams.predict import StreamAsking
 from app.streams.registrations import Registrations
 from app.streams.service import StreamService
 from app.streams.wiring import wire
-from app.tasks import documents, version_routes
+from app.tasks import openapi_examples
 from app.tasks import routes as task_routes
+from app.tasks.cache import Heads, Invalidation
 from app.tasks.garbage import Collector
-from app.tasks.heads import Heads
-from app.tasks.news import Invalidation
-from app.tasks.restore import Restorer
 from app.tasks.service import TaskService
-from app.telemetry import routes as telemetry_routes
+from app.tasks.weights import Restorer
 from app.telemetry import tracing
 from app.telemetry.access import Access
-from app.telemetry.jobs import JobGauges
-from app.telemetry.sampler import Sampler
-from app.telemetry.streams import StreamGauges
+from app.telemetry.gauges import JobGauges, StreamGauges
 from models.protocol import LearnerError
 
 DECODERS = 2
@@ -116,19 +112,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     handlers.install(app, _TRANSLATIONS)
     for resource in (
         task_routes,
-        version_routes,
         learner_routes,
         method_routes,
         dataset_routes,
         job_routes,
         stream_routes,
-        stream_predict_routes,
         meta_routes,
         telemetry_routes,
     ):
         app.include_router(resource.router)
-    bodies = (documents, learner_documents, stream_documents, stream_predict_documents)
-    openapi.install(app, [model for one in bodies for model in one.MODELS], documents.SCHEMAS)
+    bodies = (openapi_examples, learner_documents, stream_documents)
+    openapi.install(app, [model for one in bodies for model in one.MODELS], SCHEMAS)
     return app
 
 

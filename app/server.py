@@ -16,8 +16,8 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from app.http.draining import AGAIN_SECONDS
-from app.settings import Settings
+from app.core.settings import Settings
+from app.http.shutdown import AGAIN_SECONDS
 from app.telemetry import logs
 
 GRACE_SECONDS = 2.5

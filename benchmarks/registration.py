@@ -24,11 +24,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.family.turns import take_turns
+from experiments.continual.plots import charts
 from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.hypernetwork import HyperStream
 from models.continual.hyperstream_config import HyperStreamConfig
 from models.data import mnist
-from models.evaluation.continual_plots import charts
 from models.predictive import Categorical
 from models.stream_protocol import StreamLearner, StreamVersion
 from models.training.card import table

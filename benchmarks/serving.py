@@ -29,7 +29,7 @@ from rich.table import Table
 
 from app.serving.engine import Engine
 from app.serving.packing import Packed
-from app.serving.served import Served
+from app.serving.served_models import Served
 from app.serving.types import SupportSet
 from models.artifact import Artifact, load
 from models.noise import Noise

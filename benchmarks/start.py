@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from app.private_server import private_server
+from app.cli.private_server import private_server
 
 
 def main(starts: Annotated[int, typer.Option(help="Starts to time.")] = 5) -> None:

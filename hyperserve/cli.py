@@ -18,7 +18,7 @@ To get the server, from a checkout of hyperserve: pip install -e '.[server]'
 def main() -> None:
     """Run the server's command line; exit with 2 and a hint where the server is not installed."""
     try:
-        from app.cli import app
+        from app.cli.root import app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _SERVER_PACKAGES:
             raise

@@ -13,10 +13,10 @@ import threading
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.settings import Settings
 from app.db.engine import Database
 from app.db.migrate import revision
 from app.db.tables import REVISION
-from app.settings import Settings
 from workers.jobs import kinds
 from workers.logs import configure
 from workers.supervisor import Supervisor

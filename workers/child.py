@@ -22,17 +22,16 @@ from typing import Any, Literal
 
 from obstore.exceptions import BaseError
 
+from app.core.allocator import keep_freed_memory
+from app.core.settings import Settings
 from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.failures import NO_ANSWER
 from app.jobs import repository
 from app.jobs.repository import Effect
-from app.memory import keep_freed_memory
-from app.settings import Settings
+from workers.ipc import Order, Reporter, plain
 from workers.jobs import JobContext, JobFailedError, Outcome, load
 from workers.logs import configure
-from workers.orders import Order, plain
-from workers.reporter import Reporter
 
 TEMPORARY = os.EX_TEMPFAIL
 """Exit status of a child that another attempt may help."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from logging.config import dictConfig
 
-from app.settings import Settings
+from app.core.settings import Settings
 from app.telemetry import logs
 
 

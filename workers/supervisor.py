@@ -12,11 +12,11 @@ from contextlib import suppress
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.ids import new_id
+from app.core.settings import Settings
 from app.db.engine import Database
-from app.ids import new_id
 from app.jobs import folders, repository
-from app.settings import Settings
-from workers.minder import STOP_SECONDS, Minder, Reason
+from workers.job_runner import STOP_SECONDS, Minder, Reason
 
 POLL_SECONDS = 0.5
 """How long a new job or a cancellation may go unseen."""

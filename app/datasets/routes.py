@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from app.datasets import documents
+from app.datasets import openapi_examples
 from app.datasets.service import LOCATION, MEDIA_TYPES, DatasetService
-from app.http.context import Tenant, options_once
+from app.http.dependencies import Tenant, options_once
 from app.http.fields import Name, NoOptions, Options, PageOptions
 from app.http.idempotency import takes_key
 from app.http.openapi import BODY, problems
@@ -37,7 +37,7 @@ Service = Annotated[DatasetService, Depends(_service)]
     summary="Upload a labelled set: a zip of class folders, an npz, or a CSV of vectors",
     dependencies=[Depends(takes_key)],
     responses=problems(409, 410, *BODY, 507),
-    openapi_extra=documents.UPLOAD,
+    openapi_extra=openapi_examples.UPLOAD,
 )
 async def create_dataset(
     request: Request,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from app.core.ids import is_id, new_id
 from app.datasets import repository
 from app.db.blobs import Blobs
 from app.db.engine import Database
@@ -14,10 +15,9 @@ from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail, pointer
 from app.http.upload import Spool, Upload
-from app.ids import is_id, new_id
 from hyperserve.types import Dataset, Page
 from models.data import files
-from models.data.refusal import DatasetFileError, Format, Summary
+from models.data.errors import DatasetFileError, Format, Summary
 
 MEDIA_TYPES: dict[str, Format | None] = {
     "application/zip": "zip",

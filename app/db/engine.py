@@ -49,7 +49,7 @@ class Database:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         self.on_news: Callable[[], None] = _silent
-        """Called after each commit that records a change (`app.db.changes`)."""
+        """Called after each commit that records a change (`app.db.invalidation_log`)."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

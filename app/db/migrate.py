@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from app.core.settings import REPOSITORY, Settings
 from app.db.engine import CONNECT_SECONDS
 from app.db.tables import REVISION
-from app.settings import REPOSITORY, Settings
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from app.db.changes import Watcher
+from app.db.invalidation_log import Watcher
 from app.db.redis import FAILURES, Link, RedisAwayError, connect
 
 CHANNEL = "hyperserve:news"

@@ -22,13 +22,13 @@ from sqlalchemy import ColumnElement, and_, delete, null, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.ids import new_id
+from app.db.base import now
 from app.db.clock import now_ms
 from app.db.engine import Database
 from app.db.tables import IdempotencyRow
-from app.db.types import now
 from app.http.body import Body
 from app.http.problems import ProblemError, fail
-from app.ids import new_id
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"

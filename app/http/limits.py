@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hyperserve.types import Limits
 from models.data.archive import MAX_MEMBERS, MAX_UNPACKED
-from models.data.refusal import MAX_CLASSES, MAX_EXAMPLES
+from models.data.errors import MAX_CLASSES, MAX_EXAMPLES
 from models.inputs.image import MAX_BYTES, MAX_PIXELS
 from models.inputs.raw import MAX_TEXT, MAX_VECTOR
 

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.http.catalogue import CATALOGUE
+from app.http.problem_codes import CATALOGUE
 from app.http.problems import MEDIA_TYPE
 from hyperserve.types import Problem
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.core.ids import is_id
 from app.http.problems import fail
-from app.ids import is_id
 
 
 @dataclass(frozen=True)

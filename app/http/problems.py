@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fastapi.responses import Response
 from starlette.types import Scope
 
-from app.http.catalogue import CATALOGUE
 from app.http.limits import ERRORS_MAX
+from app.http.problem_codes import CATALOGUE
 from hyperserve.types import Problem, ProblemItem
 
 MEDIA_TYPE = "application/problem+json"

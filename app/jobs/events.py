@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db.changes import EVERYTHING, Change
 from app.db.engine import Database
+from app.db.invalidation_log import EVERYTHING, Change
 from app.jobs import repository
 
 POLL_SECONDS = 1.0
@@ -34,7 +34,7 @@ class Follower:
 
 
 class Followers:
-    """All streams of this process. A listener of `app.db.changes.Watcher`."""
+    """All streams of this process. A listener of `app.db.invalidation_log.Watcher`."""
 
     def __init__(self, database: Database, seconds: float = POLL_SECONDS) -> None:
         self._database = database

@@ -28,15 +28,42 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
-from app.db.changes import Change, record
+from app.core.ids import new_id
+from app.db.base import now
 from app.db.clock import now_ms
+from app.db.invalidation_log import Change, record
 from app.db.tables import JobRow
-from app.db.types import now
-from app.ids import new_id
-from app.jobs.lanes import ACTIVE as ACTIVE
-from app.jobs.lanes import State as State
-from app.jobs.lanes import behind, last_in
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"]
+ACTIVE: tuple[State, ...] = ("queued", "running")
+
+
+async def ahead(session: AsyncSession, job: JobRow) -> list[JobRow]:
+    """Jobs of its lane that run or come before it, in order."""
+    others = select(JobRow).where(JobRow.lane == job.lane, JobRow.state.in_(ACTIVE))
+    return list(await session.scalars(others.where(JobRow.run_at < job.run_at).order_by(JobRow.run_at)))
+
+
+async def active(session: AsyncSession, lane: str) -> bool:
+    """Whether a job of the lane runs or waits."""
+    return bool(await session.scalar(select(exists().where(JobRow.lane == lane, JobRow.state.in_(ACTIVE)))))
+
+
+def behind() -> ColumnElement[bool]:
+    """Whether another job of a job's lane runs, or was there before it."""
+    other = aliased(JobRow)
+    before = (other.state == "queued") & (other.run_at < JobRow.run_at)
+    return exists().where(other.lane == JobRow.lane, or_(other.state == "running", before))
+
+
+def last_in(lane: str) -> ColumnElement[int]:
+    """When to run what comes last: later than all others, though the clock may not have moved on."""
+    last = select(func.max(JobRow.run_at)).where(JobRow.lane == lane, JobRow.state.in_(ACTIVE))
+    after = func.coalesce(last.scalar_subquery(), 0) + 1
+    return case((after > now_ms(), after), else_=now_ms())
+
 
 if TYPE_CHECKING:
     from hyperserve.types import Job

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.http.context import Tenant, options_once
+from app.http.dependencies import Tenant, options_once
 from app.http.fields import NoOptions
 from app.http.openapi import problems
 from app.http.pagination import Cursor

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.ids import is_id
 from app.db.engine import Database
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
-from app.ids import is_id
 from app.jobs import repository
 from app.jobs.events import Followers
 from app.jobs.repository import State, job_answer

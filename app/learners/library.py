@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.db.blobs import STORE_ERRORS, BlobMissingError, Blobs
-from app.db.changes import EVERYTHING, Change
 from app.db.engine import Database
-from app.http.context import DEFAULT_TENANT
+from app.db.invalidation_log import EVERYTHING, Change
+from app.http.dependencies import DEFAULT_TENANT
 from app.learners import files, repository
 from app.learners.repository import Trained
 from app.learners.service import Learners
@@ -74,7 +74,7 @@ class Library:
             return await repository.names(session, DEFAULT_TENANT)
 
     async def heard(self, news: Sequence[Change]) -> None:
-        """A listener of `app.db.changes.Watcher`."""
+        """A listener of `app.db.invalidation_log.Watcher`."""
         names = {change.subject for change in news if change.kind == "learner"}
         if any(change.kind == EVERYTHING for change in news):
             names |= {*self._shelves, *await self.names()}

@@ -8,7 +8,12 @@ from typing import Any, Literal
 from sqlalchemy import Select, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.tables import JobRow, LearnerRow, VersionRow
+from app.db.tables import (
+    JobRow,
+    LearnerRow,
+    StreamRow,
+    VersionRow,
+)
 from app.jobs.repository import ACTIVE
 
 PREFIX = "learners/"
@@ -99,3 +104,9 @@ def _trained(tenant: str) -> Select[LearnerRow, str | None, dict[str, Any] | Non
         .outerjoin(JobRow, JobRow.id == LearnerRow.job_id)
         .where(LearnerRow.tenant == tenant)
     )
+
+
+async def is_encoder_of_stream(session: AsyncSession, tenant: str, name: str) -> bool:
+    """Whether the frozen encoder of a stream is that of the learner."""
+    query = select(StreamRow.config["encoder"].as_string()).where(StreamRow.tenant == tenant)
+    return name in set(await session.scalars(query))

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.http import strict_json
 from app.http.body import BodyKind, Intake
-from app.http.context import Tenant, options_once
+from app.http.dependencies import Tenant, options_once
 from app.http.fields import NoOptions, PageOptions
 from app.http.idempotency import takes_key
 from app.http.openapi import BODY, problems
 from app.http.validation import validated
-from app.learners import documents, schemas
+from app.learners import openapi_examples, schemas
 from app.learners.trainings import LOCATION, TrainingService, cursor_of
 from hyperserve.types import Learner, LearnerCard, Page, Training
 
@@ -42,7 +42,7 @@ Name = Annotated[str, Path(examples=["glyphs"])]
     summary="Train a learner on a dataset",
     dependencies=[Depends(takes_key)],
     responses=problems(409, *BODY),
-    openapi_extra=documents.TRAIN,
+    openapi_extra=openapi_examples.TRAIN,
 )
 async def train_learner(
     request: Request,

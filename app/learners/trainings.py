@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 
+from app.core.ids import is_id, new_id
 from app.datasets import repository as datasets
 from app.db.blobs import Blobs
-from app.db.changes import Change, record
 from app.db.engine import Database
+from app.db.invalidation_log import Change, record
 from app.db.locks import FILES, lock
 from app.db.orphans import drop
 from app.db.tables import DatasetRow, LearnerRow
@@ -16,19 +17,17 @@ from app.http.fields import SLUG
 from app.http.idempotency import UNCLAIMED, Claim
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
-from app.ids import is_id, new_id
 from app.jobs import repository as jobs
 from app.learners import files, repository
 from app.learners.library import Library
 from app.learners.repository import Trained
 from app.learners.schemas import TrainLearner, WayRange
 from app.learners.service import Learners
-from app.streams import repository as streams
 from hyperserve.types import Learner, LearnerCard, Page, Training
-from models.data.refusal import DatasetFileError
+from models.data.errors import DatasetFileError
 from models.protocol import LearnerError, Span
 from models.registry import ENCODERS, METHODS
-from models.training import own
+from models.training import user_dataset
 
 KIND = "train"
 LOCATION = "/v1/jobs/{id}"
@@ -120,7 +119,7 @@ class TrainingService:
                 raise fail(
                     "learner_in_use", "Tasks are adapted by the learner; delete them, or use force=true."
                 )
-            if not force and await streams.uses_learner(session, tenant, name):
+            if not force and await repository.is_encoder_of_stream(session, tenant, name):
                 detail = "Streams stand on the learner's encoder; delete them, or use force=true."
                 raise fail("learner_in_use", detail)
             await repository.remove(session, found.row.id)
@@ -144,7 +143,7 @@ class TrainingService:
         async with self._database.read() as session:
             return await repository.get(session, tenant, name)
 
-    async def _checked(self, tenant: str, wanted: TrainLearner) -> own.Asked:
+    async def _checked(self, tenant: str, wanted: TrainLearner) -> user_dataset.Asked:
         """Raises `ProblemError` 422 for what could not be trained, before a job is made of it."""
         for field, name, known in (("method", wanted.method, METHODS), ("encoder", wanted.encoder, ENCODERS)):
             if name not in known:
@@ -162,18 +161,18 @@ class TrainingService:
         return await asyncio.to_thread(_asked, wanted, dataset)
 
 
-def _asked(wanted: TrainLearner, dataset: DatasetRow) -> own.Asked:
+def _asked(wanted: TrainLearner, dataset: DatasetRow) -> user_dataset.Asked:
     """The request with its defaults, checked against the method and the data."""
     shape = None if dataset.shape is None else tuple(dataset.shape)
-    settings = own.encoder_hparams(wanted.encoder, shape)
+    settings = user_dataset.encoder_hparams(wanted.encoder, shape)
     try:
-        taken = own.ways_of(wanted.method, wanted.hparams, wanted.encoder, settings)
+        taken = user_dataset.ways_of(wanted.method, wanted.hparams, wanted.encoder, settings)
     except LearnerError as error:
         raise fail("invalid_hparams", f"{error}.", "/hparams") from None
     low, high = _ways(wanted.ways, taken)
     if wanted.shots.max < wanted.shots.min:
         raise fail("out_of_range", "max is below min.", "/shots/max", wanted.shots.min)
-    asked = own.Asked(
+    asked = user_dataset.Asked(
         method=wanted.method,
         hparams=wanted.hparams,
         encoder=wanted.encoder,
@@ -186,7 +185,7 @@ def _asked(wanted: TrainLearner, dataset: DatasetRow) -> own.Asked:
         seed=wanted.seed,
     )
     try:
-        own.check(asked, dataset.classes, taken)
+        user_dataset.check(asked, dataset.classes, taken)
     except DatasetFileError as error:
         raise fail(error.code, error.detail, "/dataset", error.limit) from None
     return asked

@@ -21,7 +21,8 @@ from typing import IO, Any
 from sqlalchemy import DateTime, LargeBinary, Table
 from sqlalchemy.types import TypeDecorator
 
-from app.db.tables import Base, ChangeRow, IdempotencyRow
+from app.db.base import Base
+from app.db.tables import ChangeRow, IdempotencyRow
 
 FORMAT = 1
 HEAD, MANIFEST = "head.json", "manifest.json"

@@ -12,18 +12,18 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.settings import Settings
 from app.datasets import repository as datasets
+from app.db.base import Base, now
 from app.db.blobs import Blobs
-from app.db.changes import forget
 from app.db.clock import now_ms
 from app.db.engine import Database
+from app.db.invalidation_log import forget
 from app.db.locks import FILES, lock
-from app.db.tables import Base, ChangeRow, IdempotencyRow, JobRow, PredictionRow
-from app.db.types import now
+from app.db.tables import ChangeRow, IdempotencyRow, JobRow, PredictionRow
 from app.jobs import folders
 from app.jobs.repository import ACTIVE
 from app.learners import repository as learners
-from app.settings import Settings
 from app.streams import repository as streams
 from app.tasks import repository as tasks
 from app.tasks.garbage import FAILURES, Collector

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 
-from app.http.catalogue import CATALOGUE, Entry
 from app.http.limits import LIMITS
 from app.http.openapi import problems
+from app.http.problem_codes import CATALOGUE, Entry
 from app.http.problems import fail
 from hyperserve.types import Health, Limits, Page
 

@@ -19,11 +19,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from app.serving import heads
+from app.serving import batched_calls
 from app.serving.arena import Arena
+from app.serving.calls import AdaptJob, Job, PredictJob
 from app.serving.errors import EngineBusy, EngineClosed, LearnerFailed
-from app.serving.jobs import AdaptJob, Job, PredictJob
-from app.serving.lanes import Lanes, Slice
+from app.serving.queue import Lanes, Slice
 from app.serving.types import Adapted, Answers
 from app.telemetry.metrics import observe
 from models.protocol import LearnerError, TaskWeights
@@ -169,14 +169,18 @@ class Batcher:
             if not job.done:
                 groups[job.group].append(job)
         for group in groups.values():
-            for batch in heads.cut(group):
+            for batch in batched_calls.cut(group):
                 self._finish(list(zip(batch, _attempt(batch, self._outcomes), strict=True)))
 
     def _outcomes(self, jobs: Sequence[Job]) -> Sequence[Outcome]:
         began = perf_counter()
         adapts = [job for job in jobs if isinstance(job, AdaptJob)]
         predicts = [job for job in jobs if isinstance(job, PredictJob)]
-        made = heads.adapt(adapts, self._arena) if adapts else heads.predict(predicts, self._arena)
+        made = (
+            batched_calls.adapt(adapts, self._arena)
+            if adapts
+            else batched_calls.predict(predicts, self._arena)
+        )
         spent = 1e3 * (perf_counter() - began)
         observe("adapt" if adapts else "predict", len(jobs), spent / 1e3)
         outcomes: list[Outcome] = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from app.db.redis import Link, RedisAwayError
-from app.serving.tiers import Tiers
+from app.serving.cache_stats import Tiers
 from models.protocol import TaskWeights
 from models.weights import Header, WeightsError, pack, unpack
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from app.serving.arena import Arena, Entry
 from app.serving.batcher import Batcher
+from app.serving.cache_stats import Tiers
+from app.serving.calls import AdaptJob, Job, PredictJob
 from app.serving.errors import UnknownLearner
-from app.serving.jobs import AdaptJob, Job, PredictJob
 from app.serving.packing import Packed
-from app.serving.served import Asked, Served
-from app.serving.tiers import Tiers
+from app.serving.served_models import Asked, Served
 from app.serving.types import Adapted, Answers, Load, SupportSet
 from app.telemetry.spans import span
 from models.artifact import Artifact

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app.http.fields import SLUG
 from app.http.problems import ProblemError, fail
-from app.streams.heads import StreamHead, config_digest
 from app.streams.repository import Part, Stored
+from app.streams.versions import StreamHead, config_digest
 from models.continual.bundle import STREAM_FILE, VERSION, Bundle, load
 from models.continual.storage import StreamStorageError
 

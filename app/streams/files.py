@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection, Mapping
 
-from app.db.blobs import Blobs, digest
+from app.db.blobs import STORE_ERRORS, Blobs, digest
+from app.db.engine import Database
+from app.db.failures import NO_ANSWER
+from app.db.locks import FILES, lock
 from app.streams import repository
 from app.streams.repository import Stored
 from models.continual.storage import StreamStorageError, assemble
@@ -34,3 +38,17 @@ async def keep(blobs: Blobs, tenant: str, parts: Mapping[str, bytes]) -> None:
 
 async def drop(blobs: Blobs, tenant: str, names: Collection[str]) -> None:
     await blobs.delete_files([repository.path(tenant, name) for name in names])
+
+
+log = logging.getLogger("hyperserve")
+
+
+async def collect(database: Database, blobs: Blobs, tenant: str, digests: Collection[str]) -> None:
+    """Deletes those that no row names, while none can begin to. What cannot be deleted now is left to the clearing
+    away that comes every hour."""
+    try:
+        async with database.write() as session:
+            await lock(session, FILES)
+            await drop(blobs, tenant, await repository.unreferenced(session, tenant, digests))
+    except (*NO_ANSWER, *STORE_ERRORS) as error:
+        log.warning("blobs of a stream stay for now: %s", getattr(error, "orig", error))

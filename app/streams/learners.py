@@ -11,8 +11,8 @@ from torch import nn
 
 from app.http.problems import fail
 from app.learners.service import Learners
-from app.serving.streams import ServedStream
-from app.streams.heads import StreamHead
+from app.serving.served_models import ServedStream
+from app.streams.versions import StreamHead
 from models.continual.config import StreamConfig, build
 from models.protocol import LearnerError
 from models.stream_protocol import StreamLearner

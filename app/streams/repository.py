@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import JobRow, StreamPartRow, StreamRow, StreamTaskRow, StreamVersionRow
-from app.jobs.lanes import ACTIVE
+from app.jobs.repository import ACTIVE
 
 PREFIX = "streams/"
 _CHUNK = 500
@@ -223,12 +223,6 @@ async def unreferenced(session: AsyncSession, tenant: str, digests: Collection[s
 
 async def refers(session: AsyncSession, tenant: str, digest: str) -> bool:
     return not await unreferenced(session, tenant, [digest])
-
-
-async def uses_learner(session: AsyncSession, tenant: str, name: str) -> bool:
-    """Whether the frozen encoder of a stream is that of the learner."""
-    query = select(StreamRow.config["encoder"].as_string()).where(StreamRow.tenant == tenant)
-    return name in set(await session.scalars(query))
 
 
 def _current() -> ColumnElement[bool]:

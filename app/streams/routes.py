@@ -10,18 +10,19 @@ from pydantic import BaseModel
 from app.datasets.service import MEDIA_TYPES
 from app.http import strict_json
 from app.http.body import Body, BodyKind, Intake
-from app.http.context import Tenant, options_once
+from app.http.dependencies import Clock, Tenant, options_once, timed, unless_gone
 from app.http.etags import IfMatch, IfNoneMatch, etag, unchanged
 from app.http.fields import NoOptions, PageOptions
 from app.http.idempotency import Idempotency, takes_key
 from app.http.openapi import BODY, problems
 from app.http.problems import fail
 from app.http.validation import validated
-from app.streams import documents, schemas
+from app.streams import openapi_examples, schemas
+from app.streams.predict import PredictOptions, StreamAsking
 from app.streams.registrations import LOCATION as JOB
 from app.streams.registrations import Registrations
 from app.streams.service import LOCATION, StreamService, cursor_of, number_cursor
-from hyperserve.stream_types import Stream, StreamTask, StreamVersion, StreamWork
+from hyperserve.stream_types import Stream, StreamPredictions, StreamTask, StreamVersion, StreamWork
 from hyperserve.types import Page
 
 router = APIRouter(prefix="/v1/streams", tags=["streams"], dependencies=[Depends(options_once)])
@@ -66,7 +67,7 @@ Task = Annotated[str, Path(examples=["0-1"])]
     summary="Make a stream",
     dependencies=[Depends(takes_key)],
     responses=problems(409, 410, *BODY),
-    openapi_extra=documents.CREATE,
+    openapi_extra=openapi_examples.CREATE,
 )
 async def create_stream(
     request: Request,
@@ -92,7 +93,7 @@ async def list_streams(service: Service, tenant: Tenant, options: Pages) -> Page
     "/{stream}",
     summary="One stream",
     response_model=Stream,
-    responses=documents.CACHEABLE | problems(404, 422, 503),
+    responses=openapi_examples.CACHEABLE | problems(404, 422, 503),
 )
 async def get_stream(
     stream: Name, response: Response, service: Service, tenant: Tenant, known: IfNoneMatch, _options: Nothing
@@ -123,7 +124,7 @@ async def delete_stream(
     description="The file may come alone or as the one part of a form; its options are in the query string.",
     dependencies=[Depends(takes_key)],
     responses=problems(404, 409, 410, *BODY, 507),
-    openapi_extra=documents.REGISTER,
+    openapi_extra=openapi_examples.REGISTER,
 )
 async def register_stream_task(
     request: Request,
@@ -176,7 +177,7 @@ async def get_stream_task(
     summary="Forget a stream task: it is taken out, and every version that holds it is deleted",
     dependencies=[Depends(takes_key)],
     responses=problems(404, 409, 410, 422, 503),
-    openapi_extra=documents.FORGET,
+    openapi_extra=openapi_examples.FORGET,
 )
 async def forget_stream_task(
     request: Request,
@@ -205,7 +206,7 @@ async def list_stream_versions(
     "/{stream}/rollback",
     summary="Let another version answer",
     responses=problems(404, 409, 412, *BODY),
-    openapi_extra=documents.ROLLBACK,
+    openapi_extra=openapi_examples.ROLLBACK,
 )
 async def roll_stream_back(
     request: Request,
@@ -226,3 +227,30 @@ async def roll_stream_back(
 
 def _read(model: type[Asked], body: Body) -> Asked:
     return validated(model, strict_json.parse(body.data))
+
+
+async def _asking(request: Request) -> StreamAsking:
+    asking: StreamAsking = request.app.state.services.stream_asking
+    return asking
+
+
+@router.post(
+    "/{stream}/predict",
+    summary="Ask a stream",
+    responses=problems(404, 409, 410, *BODY),
+    openapi_extra=openapi_examples.PREDICT,
+)
+async def predict_stream(
+    request: Request,
+    stream: str,
+    asking: Annotated[StreamAsking, Depends(_asking)],
+    tenant: Tenant,
+    timing: Clock,
+    bodies: Bodies,
+    options: Annotated[PredictOptions, Query()],
+) -> StreamPredictions:
+    """The stream task may be named; else it is inferred for each query, and the answer says which it is."""
+    await asking.check(tenant, stream, options.version)
+    async with bodies.body(request, ("json", "multipart", "image")) as body:
+        work = asking.predict(tenant, stream, body, options, timing)
+        return timed(await unless_gone(request, work), request)

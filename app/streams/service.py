@@ -8,28 +8,102 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.ids import new_id
+from app.db.base import now
 from app.db.blobs import Blobs
-from app.db.changes import Change, record
 from app.db.engine import Database
+from app.db.invalidation_log import Change, record
 from app.db.locks import FILES, lock
-from app.db.tables import JobRow, StreamRow, StreamVersionRow
+from app.db.tables import JobRow, StreamPartRow, StreamRow, StreamTaskRow, StreamVersionRow
 from app.http.etags import UNCONDITIONAL, Condition, etag
 from app.http.fields import SLUG
 from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
-from app.http.problems import ProblemError, fail
-from app.ids import new_id
-from app.jobs import lanes
+from app.http.problems import Fault, ProblemError, fail
 from app.jobs import repository as jobs
+from app.jobs import repository as lanes
 from app.learners.service import Learners
-from app.streams import answers, copying, garbage, reading, repository
+from app.streams import files, repository, responses
+from app.streams import versions as reading
 from app.streams.bundled import BundledStreams
-from app.streams.descriptions import describe
-from app.streams.news import changed, deleted
+from app.streams.cache import changed, deleted
+from app.streams.config import describe
 from app.streams.repository import TaskFound
 from app.streams.schemas import CreateStream
 from hyperserve.stream_types import Stream, StreamTask, StreamVersion
 from hyperserve.types import Page
+from models.continual.bundle import Bundle, TaskFigures
+
+_FIXED = ("method", "scenario", "hparams", "input", "learner", "seed")
+"""Fields that a copy has from its source."""
+
+
+def copied_bundle(wanted: CreateStream, bundled: BundledStreams) -> Bundle:
+    """Raises `ProblemError` 422."""
+    if given := [name for name in _FIXED if name in wanted.model_fields_set]:
+        raise ProblemError([Fault("given_twice", "A copy has it from its source.", f"/{n}") for n in given])
+    found = bundled.get(wanted.source or "")
+    if found is None:
+        detail = f"Copied can be: {', '.join(bundled.bundles) or 'none'}."
+        raise fail("unknown_stream", detail, "/from")
+    return found
+
+
+async def copy(session: AsyncSession, blobs: Blobs, row: StreamRow, bundle: Bundle) -> None:
+    """Its one version and its stream tasks, whose held-out examples are not copied. To be called under
+    `app.db.locks.FILES`."""
+    description = bundle.description
+    parts = {digest: bundle.own(task) for task, digest in description.own.items()}
+    parts[description.shared] = bundle.shared()
+    await files.keep(blobs, row.tenant, parts)
+    version = StreamVersionRow(
+        id=new_id("sv"),
+        tenant=row.tenant,
+        stream_id=row.id,
+        number=1,
+        parent=None,
+        blob=description.shared,
+        origin="copied",
+    )
+    # They are listed by their ids, and ids of one millisecond come in any order.
+    ids = sorted(new_id("stask") for _ in description.labels)
+    named = zip(ids, description.labels.items(), strict=True)
+    tasks = [_task(row, id, name, labels, bundle) for id, (name, labels) in named]
+    await repository.add(session, version, *tasks)
+    for position, task in enumerate(tasks):
+        figures = description.tasks.get(task.name, TaskFigures(examples=0))
+        session.add(
+            StreamPartRow(
+                version_id=version.id,
+                position=position,
+                tenant=row.tenant,
+                task_id=task.id,
+                blob=description.own[task.name],
+                accuracy=figures.accuracy_now,
+                inferred=figures.inferred_now,
+                drift=figures.drift,
+                alarm=False,
+            )
+        )
+    row.current = row.latest = 1
+    await session.flush()
+
+
+def _task(row: StreamRow, id: str, name: str, labels: tuple[str, ...], bundle: Bundle) -> StreamTaskRow:
+    figures = bundle.description.tasks.get(name, TaskFigures(examples=0))
+    return StreamTaskRow(
+        id=id,
+        tenant=row.tenant,
+        stream_id=row.id,
+        name=name,
+        labels=list(labels),
+        state="ready",
+        examples=figures.examples,
+        held_out=0,
+        accuracy_registered=figures.accuracy_registered,
+        registered_at=now(),
+    )
+
 
 LOCATION = "/v1/streams/{name}"
 Told = Callable[[Change], Awaitable[None]]
@@ -52,7 +126,7 @@ class StreamService:
         """Without stream tasks, or as a copy of one that came with the server."""
         if wanted.name in self._bundled:
             raise _taken()
-        source = None if wanted.source is None else copying.source(wanted, self._bundled)
+        source = None if wanted.source is None else copied_bundle(wanted, self._bundled)
         config = source.config if source is not None else await describe(wanted, self._learners)
         row = StreamRow(
             id=new_id("strm"),
@@ -72,8 +146,8 @@ class StreamService:
                 raise _taken()
             await repository.add(session, row)
             if source is not None:
-                await copying.copy(session, self._blobs, row, source)
-            answer = answers.stream_answer(row, 0 if source is None else len(source.description.labels))
+                await copy(session, self._blobs, row, source)
+            answer = responses.stream_answer(row, 0 if source is None else len(source.description.labels))
             headers = {"Location": LOCATION.format(name=row.name), "ETag": etag(row.revision)}
             await claim.keep(session, 201, answer, headers, row.id)
             await record(session, changed(row))
@@ -85,10 +159,10 @@ class StreamService:
         async with self._database.read() as session:
             rows = await repository.listed(session, tenant, after, limit + 1)
             sizes = await repository.sizes(session, [row.id for row in rows])
-        found = {row.name: answers.stream_answer(row, sizes.get(row.id, 0)) for row in rows}
+        found = {row.name: responses.stream_answer(row, sizes.get(row.id, 0)) for row in rows}
         for name, bundle in self._bundled.bundles.items():
             if name > after:
-                found.setdefault(name, answers.bundle_answer(bundle))
+                found.setdefault(name, responses.bundle_answer(bundle))
         names = sorted(found)
         items = [found[name] for name in names[:limit]]
         more = len(names) > limit
@@ -96,7 +170,7 @@ class StreamService:
 
     async def get(self, tenant: str, name: str) -> tuple[Stream, int]:
         if (bundle := self._bundled.get(name)) is not None:
-            return answers.bundle_answer(bundle), 1
+            return responses.bundle_answer(bundle), 1
         async with self._database.read() as session:
             row = await found(session, tenant, name)
             return await _answer(session, row), row.revision
@@ -104,36 +178,37 @@ class StreamService:
     async def tasks(self, tenant: str, name: str) -> Page[StreamTask]:
         """All, in the order in which they were asked for: a stream has no more than a page holds."""
         if (bundle := self._bundled.get(name)) is not None:
-            return Page[StreamTask](items=answers.bundle_tasks(bundle))
+            return Page[StreamTask](items=responses.bundle_tasks(bundle))
         async with self._database.read() as session:
             row = await found(session, tenant, name)
             tasks = await repository.tasks(session, row.id)
-        return Page[StreamTask](items=[answers.task_answer(task) for task in tasks])
+        return Page[StreamTask](items=[responses.task_answer(task) for task in tasks])
 
     async def task(self, tenant: str, name: str, task: str) -> StreamTask:
         if (bundle := self._bundled.get(name)) is not None:
-            shipped = {one.name: one for one in answers.bundle_tasks(bundle)}
+            shipped = {one.name: one for one in responses.bundle_tasks(bundle)}
             if task not in shipped:
                 raise no_task()
             return shipped[task]
         async with self._database.read() as session:
             row = await found(session, tenant, name)
             tasks = await named(session, row, task)
-        return answers.task_answer(tasks[0])
+        return responses.task_answer(tasks[0])
 
     async def versions(
         self, tenant: str, name: str, cursor: Cursor | None, limit: int
     ) -> Page[StreamVersion]:
         """Newest first."""
         if (bundle := self._bundled.get(name)) is not None:
-            return Page[StreamVersion](items=[answers.bundle_version(bundle)])
+            return Page[StreamVersion](items=[responses.bundle_version(bundle)])
         before = None if cursor is None else int(cursor.after)
         async with self._database.read() as session:
             row = await found(session, tenant, name)
             rows = await repository.versions(session, row.id, before, limit + 1)
             held = await repository.parts(session, [version.id for version in rows[:limit]])
         items = [
-            answers.version_answer(version, held.get(version.id, ()), row.current) for version in rows[:limit]
+            responses.version_answer(version, held.get(version.id, ()), row.current)
+            for version in rows[:limit]
         ]
         more = len(rows) > limit
         return Page[StreamVersion](
@@ -179,7 +254,7 @@ class StreamService:
             change = deleted(row, versions)
             await record(session, change)
         await self._told(change)
-        await garbage.collect(self._database, self._blobs, tenant, blobs)
+        await files.collect(self._database, self._blobs, tenant, blobs)
 
     async def _cancel(self, session: AsyncSession, row: StreamRow) -> None:
         waiting = select(JobRow.id).where(JobRow.lane == row.id, JobRow.state.in_(lanes.ACTIVE))
@@ -222,7 +297,7 @@ def no_task() -> ProblemError:
 
 async def _answer(session: AsyncSession, row: StreamRow) -> Stream:
     sizes = await repository.sizes(session, [row.id])
-    return answers.stream_answer(row, sizes.get(row.id, 0))
+    return responses.stream_answer(row, sizes.get(row.id, 0))
 
 
 def _taken() -> ProblemError:

@@ -3,28 +3,85 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from app.db.blobs import BlobMissingError, Blobs
 from app.db.engine import Database
 from app.db.failures import NO_ANSWER
 from app.http.problems import ProblemError, fail
 from app.serving.cache import Cache, Key
-from app.serving.tiers import Tiers
-from app.streams import files, reading
-from app.streams.heads import StreamHead, key_prefix
+from app.serving.cache_stats import Tiers
+from app.streams import files
+from app.streams import versions as reading
 from app.streams.learners import Built
-from app.streams.parts import Parts, Tensors
 from app.streams.repository import Part, Stored
+from app.streams.versions import StreamHead, key_prefix
+from models.continual.storage import from_bytes
 from models.protocol import TaskWeights
 from models.stream_protocol import StreamVersion
 from models.weights import Header
+
+KEPT_BYTES = 512 << 20
+"""Of tensors that are kept for the next task that is asked, or the next version."""
+
+Tensors = Mapping[str, Tensor]
+
+
+class Parts:
+    """Least recently used. Belongs to the event loop; each part is read once for all who wait."""
+
+    def __init__(self, capacity: int = KEPT_BYTES) -> None:
+        self._left = capacity
+        self._kept: OrderedDict[str, Tensors] = OrderedDict()
+        self._flights: dict[str, asyncio.Task[Tensors]] = {}
+
+    async def get(self, digest: str, read: Callable[[], Awaitable[bytes]]) -> Tensors:
+        """Raises what `read` raises, and `StreamStorageError`."""
+        if (found := self._kept.get(digest)) is not None:
+            self._kept.move_to_end(digest)
+            return found
+        flight = self._flights.get(digest)
+        if flight is None:
+            flight = self._flights[digest] = asyncio.create_task(self._load(digest, read))
+        # Shielded: a client that leaves takes only itself away.
+        return await asyncio.shield(flight)
+
+    def clear(self) -> None:
+        """Forgets all; what is being read is not kept."""
+        self._left += sum(map(_size, self._kept.values()))
+        self._kept.clear()
+        self._flights.clear()
+
+    async def _load(self, digest: str, read: Callable[[], Awaitable[bytes]]) -> Tensors:
+        flight = asyncio.current_task()
+        try:
+            tensors = await asyncio.to_thread(from_bytes, await read())
+            if self._flights.get(digest) is flight:
+                self._put(digest, tensors)
+            return tensors
+        finally:
+            if self._flights.get(digest) is flight:
+                del self._flights[digest]
+
+    def _put(self, digest: str, tensors: Tensors) -> None:
+        self._kept[digest] = tensors
+        self._left -= _size(tensors)
+        while self._left < 0:
+            _, dropped = self._kept.popitem(last=False)
+            self._left += _size(dropped)
+
+
+def _size(tensors: Tensors) -> int:
+    return sum(value.nbytes for value in tensors.values())
+
 
 BUNDLED = "bundled"
 """Tenant of what ships with the code, in keys."""

@@ -6,19 +6,19 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from app.between import Between
+from app.cluster import Between
+from app.core.settings import Settings
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.learners.service import Learners
 from app.serving.engine import Engine
-from app.settings import Settings
-from app.streams.asking import StreamAsking
 from app.streams.bundled import BundledStreams
-from app.streams.heads import StreamHeads
 from app.streams.learners import StreamLearners
+from app.streams.predict import StreamAsking
 from app.streams.registrations import Registrations
 from app.streams.service import StreamService
+from app.streams.versions import StreamHeads
 from app.streams.weights import StreamWeights
 
 

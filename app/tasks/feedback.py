@@ -11,23 +11,21 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.ids import is_id, made_ms, new_id
+from app.db.base import now
 from app.db.blobs import BlobMissingError, digest
 from app.db.tables import PredictionRow, TaskRow, VersionRow
-from app.db.types import now
 from app.http.idempotency import Claim
 from app.http.problems import ProblemError, fail
-from app.ids import is_id, made_ms, new_id
-from app.tasks import history, kept, schemas
-from app.tasks.answers import task_answer
-from app.tasks.drafts import Draft, redirected
-from app.tasks.heads import Head
-from app.tasks.history import Base, Held
-from app.tasks.repository import StoredExample
-from app.tasks.restore import not_found
-from app.tasks.revise import ATTEMPTS, Revised, Reviser, Terms
-from app.tasks.shared import Shared
-from app.tasks.support import Aim
-from app.tasks.wanted import aim_of
+from app.payloads.support import Aim
+from app.tasks import repository, schemas
+from app.tasks.cache import Head
+from app.tasks.dependencies import Shared
+from app.tasks.prepare import aim_of
+from app.tasks.repository import Base, Held, StoredExample
+from app.tasks.responses import task_answer
+from app.tasks.revisions import ATTEMPTS, Draft, Revised, Reviser, Terms, redirected
+from app.tasks.weights import not_found
 from hyperserve.types import Estimate, Prediction, Timing
 from models.inputs import RawInput
 
@@ -90,9 +88,9 @@ class Feedback:
         ]
 
         async def add(session: AsyncSession) -> None:
-            if not await history.share_task(session, head.tenant, head.task):
+            if not await repository.share_task(session, head.tenant, head.task):
                 raise not_found()
-            await kept.add_predictions(session, rows)
+            await repository.add_predictions(session, rows)
 
         await self._shared.writer.inputs(head.tenant, dict(zip(names, data, strict=True)), add)
         return [row.id for row in rows]
@@ -124,7 +122,7 @@ class Feedback:
         if not is_id(prediction, "pred"):
             raise _no_prediction()
         async with self._shared.database.read() as session:
-            row = await kept.get_prediction(session, tenant, prediction)
+            row = await repository.get_prediction(session, tenant, prediction)
         if row is not None and row.expires_at >= now():
             return row
         # Rows of lapsed predictions go; their ids still tell when they were made.
@@ -147,7 +145,7 @@ class Feedback:
         version: VersionRow,
         _draft: Draft,
     ) -> None:
-        row = await kept.get_prediction(session, seen.tenant, seen.id, lock=True)
+        row = await repository.get_prediction(session, seen.tenant, seen.id, lock=True)
         if row is None:
             raise _lapsed()
         if row.feedback_version != seen.feedback_version:
@@ -160,13 +158,13 @@ class Feedback:
         number = row.feedback_version
         assert number is not None
         async with self._shared.database.read() as session:
-            found = await history.get_version(session, row.tenant, row.task_id, number)
+            found = await repository.get_version(session, row.tenant, row.task_id, number)
         if found is None:
             raise not_found()
         revised = Revised(task_answer(*found), found[0].revision)
         if claim.id is not None:
             async with self._shared.database.write() as session:
-                if not await history.share_task(session, row.tenant, row.task_id):
+                if not await repository.share_task(session, row.tenant, row.task_id):
                     raise not_found()
                 await claim.keep(session, 201, revised.task, revised.headers(), row.task_id)
         return revised

@@ -9,12 +9,12 @@ from itertools import islice
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.db.base import now
 from app.db.blobs import STORE_ERRORS, Blobs
 from app.db.engine import Database
 from app.db.failures import NO_ANSWER
-from app.db.holds import Holds
-from app.db.types import now
-from app.tasks import kept, repository
+from app.db.locks import Holds
+from app.tasks import repository
 
 RETRY_SECONDS = 60.0
 AT_ONCE = 500
@@ -28,7 +28,7 @@ log = logging.getLogger("hyperserve")
 
 
 class Collector:
-    """Deletes a blob only while nobody can begin to hold it: see `app.db.holds`."""
+    """Deletes a blob only while nobody can begin to hold it: see `app.db.locks`."""
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
         self._database = database
@@ -75,11 +75,11 @@ class Collector:
         count = 0
         while True:
             async with self._database.write() as session:
-                gone = await kept.drop_lapsed(session, now())
+                gone = await repository.drop_lapsed(session, now())
             for tenant in {tenant for tenant, _ in gone}:
                 await self.collect(tenant, {blob for owner, blob in gone if owner == tenant})
             count += len(gone)
-            if len(gone) < kept.AT_ONCE:
+            if len(gone) < repository.AT_ONCE:
                 return count
 
     async def run(self) -> None:

@@ -16,14 +16,30 @@ from app.http.limits import LIMITS
 from app.http.problems import fail
 from app.http.validation import validated
 from app.learners.service import REGRESSION, Learners
+from app.payloads.inputs import Decoded, decode
+from app.payloads.options import TaskOptions
+from app.payloads.support import (
+    Aim,
+    Sent,
+    SentSupport,
+    from_parts,
+    normal_label,
+    queries_from_json,
+    support_from_json,
+)
+from app.payloads.targets import (
+    aim_key,
+    goals,
+    inputs_of,
+    pairs_from_json,
+    target_from_json,
+    targets_from_json,
+)
+from app.payloads.warnings import notices
 from app.serving.types import SupportSet
 from app.tasks import schemas
-from app.tasks.fit import chosen
-from app.tasks.heads import Head
-from app.tasks.inputs import Decoded, decode
-from app.tasks.notices import notices
-from app.tasks.support import Aim, Sent, SentSupport, from_parts, queries_from_json, support_from_json
-from app.tasks.targets import aim_key, goals, inputs_of, pairs_from_json, targets_from_json
+from app.tasks.cache import Head
+from app.tasks.learner_selection import chosen
 from hyperserve.types import Notice, TaskKind
 from models.artifact import Artifact
 
@@ -186,7 +202,7 @@ def _queries(sents: tuple[Sent, ...], given: object, target: int | None) -> Quer
     return Queries(inputs_of(sents), None if given is None else targets_from_json(given, len(sents), target))
 
 
-def _support(sent: SentSupport, asked: schemas.TaskOptions, learners: Learners) -> PreparedSupport:
+def _support(sent: SentSupport, asked: TaskOptions, learners: Learners) -> PreparedSupport:
     artifact = chosen(sent, asked.learner, asked.kind, learners)
     decoded = decode(sent.examples, artifact.config.input)
     blobs = _blobs(decoded)
@@ -194,3 +210,32 @@ def _support(sent: SentSupport, asked: schemas.TaskOptions, learners: Learners) 
     seed = seed_of([aim_key(aim) for aim in sent.aims], digests)
     support = SupportSet(decoded.x, goals(sent.aims, sent.classes), sent.classes, seed)
     return PreparedSupport(artifact, support, sent, blobs, tuple(notices(sent, decoded, digests)))
+
+
+def relabel_from_json(tree: object) -> schemas.Wanted:
+    """Raises `ProblemError` 422."""
+    if _has_target(tree):
+        return validated(schemas.Retarget, tree)
+    return validated(schemas.Relabel, tree)
+
+
+def feedback_from_json(tree: object) -> schemas.Wanted:
+    """Raises `ProblemError` 422."""
+    if _has_target(tree):
+        return validated(schemas.TargetFeedback, tree)
+    return validated(schemas.Feedback, tree)
+
+
+def aim_of(wanted: schemas.Wanted, head: Head) -> Aim:
+    """Raises `ProblemError` 422, where it is not what examples of the task have."""
+    if isinstance(wanted, (schemas.Retarget, schemas.TargetFeedback)):
+        if head.target is None:
+            raise fail("wrong_task_kind", "An example of a classification task has a label.", "/target")
+        return "", target_from_json(wanted.target, ("target",), head.target)
+    if head.target is not None:
+        raise fail("wrong_task_kind", "An example of a regression task has a target.", "/label")
+    return normal_label(wanted.label, "/label"), None
+
+
+def _has_target(tree: object) -> bool:
+    return isinstance(tree, dict) and "target" in tree and "label" not in tree

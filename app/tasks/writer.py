@@ -13,7 +13,7 @@ from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.tables import VersionRow
 from app.tasks.garbage import BUSY, Collector
-from app.tasks.restore import Restorer
+from app.tasks.weights import Restorer
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from app.memory import keep_freed_memory
+from app.core.allocator import keep_freed_memory
 from benchmarks.family.turns import Contender, Seconds, timed
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import Database
 from app.db.tables import JobRow
-from app.http.context import DEFAULT_TENANT
+from app.http.dependencies import DEFAULT_TENANT
 from app.jobs import repository
 from benchmarks.kills.jobs import TABLE
 from benchmarks.kills.stage import Kind, Stage, Victim

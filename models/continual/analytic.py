@@ -15,11 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.continual.config import Scenario
-from models.continual.gate import PREFIX, Gate, GateConfig
+from models.continual.config import Scenario, check_known, check_task
+from models.continual.gate import PREFIX, Gate, GateConfig, temperature
 from models.continual.ridge import moments, solve
-from models.continual.scenario import check_known, check_task
-from models.continual.temperature import temperature
 from models.continual.unknown import Sample
 from models.noise import Noise, label_key
 from models.predictive import Categorical

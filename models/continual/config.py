@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
 
 from models.inputs import InputSpec
 from models.protocol import LearnerError
 from models.registry import STREAMS
-from models.stream_protocol import StreamLearner
+from models.stream_protocol import StreamLearner, StreamVersion
 
 Scenario = Literal["cl1", "cl2", "cl3"]
 """van de Ven & Tolias 2019. CL1: the task is told, each has a head of its own. CL2: all tasks share one set of
@@ -49,3 +50,38 @@ def build(config: StreamConfig, encoder: nn.Module | None = None) -> StreamLearn
         raise LearnerError("an encoder is given exactly where the stream names one")
     found, hparams = STREAMS.configured(config.method, config.hparams)
     return found(config.shape, config.scenario, hparams, encoder, config.seed)
+
+
+def check_task(
+    scenario: Scenario, version: StreamVersion | None, task: str, labels: tuple[str, ...], y: Int[Tensor, "n"]
+) -> None:
+    """Raises `LearnerError` when the task cannot be registered on top of `version`: its name is taken, it has fewer
+    than two classes or an empty one, or its labels do not go with the scenario."""
+    if len(labels) < 2:
+        raise LearnerError(f"stream task {task!r} needs at least two classes")
+    if len(set(labels)) < len(labels):
+        raise LearnerError(f"stream task {task!r} names a label twice")
+    if y.numel() == 0 or int(y.min()) < 0 or int(y.max()) >= len(labels):
+        raise LearnerError(f"stream task {task!r}: every target is an index of its {len(labels)} labels")
+    counts = y.bincount(minlength=len(labels)).tolist()
+    if 0 in counts:
+        raise LearnerError(f"stream task {task!r}: class {labels[counts.index(0)]!r} has no examples")
+    if version is None:
+        return
+    if task in version.tasks:
+        raise LearnerError(f"stream task {task!r} is registered already")
+    for other, theirs in version.labels.items():
+        if scenario == "cl2" and theirs != labels:
+            raise LearnerError(
+                f"in scenario cl2 all stream tasks have the same labels: those of {task!r} differ from {other!r}"
+            )
+        if scenario == "cl3" and (shared := [label for label in labels if label in theirs]):
+            raise LearnerError(
+                f"in scenario cl3 labels are all different: {shared[0]!r} of {task!r} is one of {other!r} too"
+            )
+
+
+def check_known(version: StreamVersion, task: str) -> None:
+    """Raises `LearnerError` where the task is not registered."""
+    if task not in version.tasks:
+        raise LearnerError(f"stream task {task!r} is not registered")

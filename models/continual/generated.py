@@ -19,8 +19,7 @@ from models.continual.regulariser import (
     Regulariser,
     Sampled,
 )
-from models.continual.target_modules import target
-from models.continual.targets import head
+from models.continual.target_networks import head, target
 from models.protocol import LearnerError
 
 NUMBERS_MOST = 1 << 29

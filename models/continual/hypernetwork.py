@@ -14,24 +14,66 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.continual import entropy
-from models.continual.config import Scenario
+from models.continual.config import Scenario, check_known, check_task
 from models.continual.forgetting import erase
 from models.continual.gate import Gate
 from models.continual.generated import Generated
 from models.continual.hyperstream_config import HyperStreamConfig
-from models.continual.scenario import check_known, check_task
-from models.continual.sketch import relative_change, sketch
-from models.continual.targets import head
+from models.continual.target_networks import head
 from models.continual.two_step import learn
 from models.noise import Noise, label_key
 from models.predictive import Categorical
 from models.protocol import LearnerError, TaskWeights, Traits
 from models.stream_protocol import Report, StreamLearner, StreamVersion
+
+LENGTH = 256
+_SEED = 20190603
+
+
+def sketch(flat: Float[Tensor, "size"]) -> Float[Tensor, "256"]:
+    """By the processor, where the signs are drawn."""
+    generator = torch.Generator().manual_seed(_SEED + len(flat))
+    signs = 2 * torch.randint(0, 2, flat.shape, generator=generator, dtype=torch.int8) - 1
+    signed = flat.cpu() * signs
+    return F.pad(signed, (0, -len(flat) % LENGTH)).view(-1, LENGTH).sum(0)
+
+
+def relative_change(now: Float[Tensor, "size"], then: Float[Tensor, "256"]) -> float:
+    """‖now − then‖ / ‖then‖, the second known by its sketch."""
+    return float((sketch(now) - then).norm() / then.norm().clamp_min(1e-12))
+
+
+_SMALL = 1e-3
+
+
+def log_entropy(
+    logits: Float[Tensor, "*batch way"], mask: Bool[Tensor, "*#batch way"]
+) -> Float[Tensor, "*batch"]:
+    """log H in nats of softmax over the classes of the mask; finite for any finite logits of two classes or more."""
+    log_probs = logits.masked_fill(~mask, -torch.inf).log_softmax(-1)
+    top = log_probs.argmax(-1, keepdim=True)
+    others = log_probs.scatter(-1, top, -torch.inf)
+    # Of the surest class −log p = −log(1 − Σ others), which is 0 in floating point long before the others are.
+    log_rest = others.logsumexp(-1, keepdim=True)
+    rest = log_rest.exp()
+    log_surprise = torch.where(
+        rest < _SMALL, log_rest + rest / 2, (-torch.log1p(-rest.clamp_max(1 - 1e-6))).clamp_min(1e-30).log()
+    )
+    log_terms = (others + (-others.clamp_min(-3e38)).log()).masked_fill(others == -torch.inf, -torch.inf)
+    of_top = torch.log1p(-rest.clamp_max(1 - 1e-6)) + log_surprise
+    return torch.cat([log_terms, of_top], -1).logsumexp(-1)
+
+
+def posterior(
+    log_entropies: Float[Tensor, "*batch tasks"], ways: Float[Tensor, "*#batch tasks"]
+) -> Float[Tensor, "*batch tasks"]:
+    """log P(task) with P(task) ∝ 1 / H, each H as a share of the most it can be, log way."""
+    return (ways.log().log() - log_entropies).log_softmax(-1)
+
 
 _PREFIX = "hnet."
 _AT_ONCE = 512
@@ -158,8 +200,8 @@ class HyperStream(StreamLearner):
             x = _scaled(queries, held["scale"]).expand(len(held["way"]), *queries.shape)
             logits = head(held["rows"], self.generated.target.features(held["flat"], x))
             mask = torch.arange(logits.shape[2], device=logits.device) < held["way"][:, None, None]
-            found = entropy.log_entropy(logits / held["margin"][:, None, None], mask)
-            answers.append(entropy.posterior(found.T, held["way"].float()))
+            found = log_entropy(logits / held["margin"][:, None, None], mask)
+            answers.append(posterior(found.T, held["way"].float()))
         return Categorical(torch.stack(answers))
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ With φ the features of an example and y its one-hot class, both about their mea
     W = (Σ φφᵀ + λI)⁻¹ Σ φyᵀ,    score of class c = P(c) + w_c (φ - mean).
 
 Sums know no order, so the solution of the tasks that remain is that of a stream which never saw the forgotten one.
-What a task keeps: half of its scatter (`models.continual.packed`), the sum of features and the count of each class.
+What a task keeps: half of its scatter (`models.continual.ridge`), the sum of features and the count of each class.
 Sums over tasks and all that is solved are float64. λ is that of the highest marginal likelihood (MacKay 1992), one
 noise level for all classes. Leaving one example out is closed form: y - ŷ₋ᵢ = (y - ŷ) / (1 - h), h its leverage.
 """
@@ -22,8 +22,34 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.continual.packed import outer, pack, unpack
 from models.protocol import LearnerError
+
+
+def pack(matrix: Float[Tensor, "f f"]) -> Float[Tensor, "diagonals f"]:
+    """f // 2 + 1 diagonals; where f is even, the last holds its entries twice."""
+    size = len(matrix)
+    twice = torch.cat((matrix, matrix), 1)
+    return twice.as_strided((size // 2 + 1, size), (1, 2 * size + 1)).clone()
+
+
+def unpack(diagonals: Float[Tensor, "diagonals f"]) -> Float[Tensor, "f f"]:
+    """The whole matrix, symmetric to the bit."""
+    size = diagonals.shape[1]
+    twice = diagonals.new_zeros(size, 2 * size)
+    into = twice.as_strided(diagonals.shape, (1, 2 * size + 1))
+    into.copy_(diagonals)
+    if size % 2 == 0:
+        into[-1, size // 2 :] = 0
+    half = twice[:, :size] + twice[:, size:]
+    return half + half.T - torch.diag(half.diagonal())
+
+
+def outer(vector: Float[Tensor, "f"]) -> Float[Tensor, "diagonals f"]:
+    """What `pack` makes of the vector's outer product with itself."""
+    size = len(vector)
+    around = torch.cat((vector, vector)).as_strided((size // 2 + 1, size), (1, 1))
+    return around * vector
+
 
 PENALTIES = tuple(10.0**-power for power in (-1, 0, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6))
 """Candidates of λ, relative to the mean scatter of a feature."""

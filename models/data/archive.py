@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from io import BufferedIOBase
 from zipfile import ZipExtFile, ZipInfo
 
-from models.data.refusal import DatasetFileError
+from models.data.errors import DatasetFileError
 
 MAX_MEMBERS = 500_000
 MAX_UNPACKED = 4 << 30

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from models.data.dataset import ClassDataset
-from models.data.refusal import DatasetFileError, Summary, check_classes, check_examples, label, summary
+from models.data.errors import DatasetFileError, Summary, check_classes, check_examples, label, summary
 from models.inputs.raw import MAX_VECTOR
 
 _LINE_BYTES = 1 << 20

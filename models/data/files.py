@@ -11,7 +11,7 @@ import torch
 from models.data import csv_file, npz_file, zip_file
 from models.data.archive import Archive
 from models.data.dataset import ClassDataset, DatasetError
-from models.data.refusal import DatasetFileError, Format, Summary
+from models.data.errors import DatasetFileError, Format, Summary
 from models.data.zip_file import GLYPHS, Pictures, stored
 from models.inputs import ImageBytes, InputError
 

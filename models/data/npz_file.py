@@ -15,7 +15,7 @@ import torch
 
 from models.data.archive import Archive, chunks, finish
 from models.data.dataset import ClassDataset
-from models.data.refusal import DatasetFileError, Summary, check_classes, check_examples, label, summary
+from models.data.errors import DatasetFileError, Summary, check_classes, check_examples, label, summary
 from models.inputs.image import MAX_PIXELS
 from models.inputs.raw import MAX_VECTOR
 

@@ -11,15 +11,7 @@ import torch
 
 from models.data.archive import Archive
 from models.data.dataset import GLYPH_SIDE, ClassDataset
-from models.data.refusal import (
-    DatasetFileError,
-    Summary,
-    check_classes,
-    check_examples,
-    label,
-    shown,
-    summary,
-)
+from models.data.errors import DatasetFileError, Summary, check_classes, check_examples, label, shown, summary
 from models.inputs import ImageBytes, ImageInput, InputError, PhotoInput
 from models.inputs.image import MAX_BYTES, decode_pixels, pixels_of
 

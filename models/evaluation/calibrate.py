@@ -17,7 +17,7 @@ from torch import Tensor
 from models.bayes.calibration import LEVELS, SHOT_EDGES, UNKNOWN_TERMS, WAY_EDGES, Calibration, bins
 from models.data.dataset import DatasetError
 from models.evaluation.episodic import SAMPLES, Batch, Cell, Features, answers, cells_of
-from models.evaluation.gold import disagreement
+from models.evaluation.resampled_disagreement import disagreement
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import MetaLearner, Traits

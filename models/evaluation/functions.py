@@ -23,8 +23,8 @@ from models.data.functions import (
     Sinusoids,
 )
 from models.evaluation.scores import Estimate
+from models.fewshot.common.values import ValueConfig
 from models.fewshot.maml_regression import MamlRegression
-from models.fewshot.values import ValueConfig
 from models.predictive import Gaussian
 from models.protocol import LearnerError, MetaLearner, Support, TaskWeights
 

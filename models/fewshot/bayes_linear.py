@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.encoders.base import Encoder
-from models.fewshot.values import (
+from models.fewshot.common.values import (
     NO_WAYS,
     ValueConfig,
     embed_values,

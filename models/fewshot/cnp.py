@@ -26,8 +26,8 @@ from torch import Tensor, nn
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import answer_losses, class_sums
-from models.fewshot.linear import answer
+from models.fewshot.common.classes import answer_losses, class_sums
+from models.fewshot.common.linear import answer
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.encoders.base import Encoder
-from models.fewshot.values import (
+from models.fewshot.common.values import (
     NO_WAYS,
     ValueConfig,
     embed_values,

@@ -16,8 +16,8 @@ subtracts Δ at each; here Δ counts once. The gradient of a linear classifier h
 it gives the second order. Answers are always those of p = 0.
 
 The length of the input fixes the way N; averaging leaves the shots free. Which class stands at which place matters,
-so the order is that of `models.fewshot.orders`, and answers are the mean over its turns. The encoder's BatchNorm
-uses running statistics: answers are inductive, where the published figures are transductive.
+so the order is that of `models.fewshot.common.class_order`, and answers are the mean over its turns. The encoder's
+BatchNorm uses running statistics: answers are inductive, where the published figures are transductive.
 
 Task weights: per class row, its θ' (weights, then bias) in each order. Deterministic: there is no epistemic part.
 `unknown` is read off the energy −log Σ exp(logits) (Liu et al. 2020, 2010.03759), once that is calibrated.
@@ -37,14 +37,14 @@ from torch.nn import functional as F
 from models.bayes.calibration import Calibration, task_terms
 from models.bayes.sampling import MOST_SAMPLED
 from models.encoders.base import Encoder
-from models.fewshot.classes import (
+from models.fewshot.common.class_order import refuse_other_ways, turns
+from models.fewshot.common.classes import (
     EmbeddedEpisodes,
     class_members,
     class_sums,
     cross_entropy,
     embed_episodes,
 )
-from models.fewshot.orders import refuse_other_ways, turns
 from models.hypernets.row_tails import RowTails
 from models.noise import Noise
 from models.predictive import Categorical

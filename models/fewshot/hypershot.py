@@ -36,9 +36,9 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import EmbeddedEpisodes, class_sums, cross_entropy, embed_episodes
-from models.fewshot.finetune import Fast, each, support_loss, together, tuned
-from models.fewshot.orders import refuse_other_ways, turns
+from models.fewshot.common.class_order import refuse_other_ways, turns
+from models.fewshot.common.classes import EmbeddedEpisodes, class_sums, cross_entropy, embed_episodes
+from models.fewshot.common.finetune import Fast, each, support_loss, together, tuned
 from models.hypernets.tensor_heads import TensorHeads
 from models.noise import Noise
 from models.predictive import Categorical

@@ -10,16 +10,17 @@ features, `adapts="all"` the whole network. The head starts in one of two ways:
 * `ways` given, as published: at one learned row for each of N places, of which the classes take theirs in the order
   of their keys (digests of the labels), whatever order a client lists them in.
 
-Options of MAML++ (Antoniou et al. 2019, 1810.09502) are in `models.fewshot.inner_loop`: learned rates, the loss after
-every step, first-order gradients at first. Steps that end in numbers that are not finite raise `LearnerError`.
+Options of MAML++ (Antoniou et al. 2019, 1810.09502) are in `models.fewshot.common.inner_loop`: learned rates, the
+loss after every step, first-order gradients at first. Steps that end in numbers that are not finite raise
+`LearnerError`.
 
 The meta-loss is the mean over the tasks of a batch, as in the paper's code; HyperMAML's sums them, which is an outer
 rate times the number of tasks.
 
 BatchNorm never depends on queries: with "head" it is the encoder's, with running statistics; with "all" its
-statistics are those of the support set (`models.fewshot.inner_network`), where published figures are transductive.
-They are measured anew after every inner step, which is what the per-step statistics of MAML++ are for; its scales and
-offsets of BatchNorm are tensors that descend like all others.
+statistics are those of the support set (`models.fewshot.common.inner_network`), where published figures are
+transductive. They are measured anew after every inner step, which is what the per-step statistics of MAML++
+are for; its scales and offsets of BatchNorm are tensors that descend like all others.
 
 Task weights: a head row and an offset per class; with "all" the network's tensors and statistics too, one task at a
 time, as its support and its convolutions are its own. Deterministic: there is no epistemic part.
@@ -40,12 +41,12 @@ from torch.func import grad
 
 from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
-from models.fewshot.classes import cross_entropy, embed_episodes, per_log_way
-from models.fewshot.each_task import alike, at_once, each_task, in_order
-from models.fewshot.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
-from models.fewshot.inner_network import InnerNetwork
-from models.fewshot.linear import answer, linear_logits, linear_weights
-from models.fewshot.orders import refuse_other_ways
+from models.fewshot.common.class_order import refuse_other_ways
+from models.fewshot.common.classes import cross_entropy, embed_episodes, per_log_way
+from models.fewshot.common.each_task import alike, at_once, each_task, in_order
+from models.fewshot.common.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
+from models.fewshot.common.inner_network import InnerNetwork
+from models.fewshot.common.linear import answer, linear_logits, linear_weights
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (

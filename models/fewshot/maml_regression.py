@@ -3,9 +3,9 @@
     θ' = θ − α ∇L_support(θ), repeated;    outer loss: L_query(θ'), through the inner steps (or, first order, not)
 
 L is the mean squared error over points and target numbers. The network is that of the paper's sinusoids, 1-40-40-1
-with ReLU. Options are those of `models.fewshot.inner_loop`; beside its learned rates per tensor and step there are
-rates per weight and step (Meta-SGD, Li et al. 2017, 1707.09835). Steps that end in numbers that are not finite raise
-`LearnerError`.
+with ReLU. Options are those of `models.fewshot.common.inner_loop`; beside its learned rates per tensor and step
+there are rates per weight and step (Meta-SGD, Li et al. 2017, 1707.09835). Steps that end in numbers that
+are not finite raise `LearnerError`.
 
 The tasks of a batch descend together: weights carry a task axis and layers are batched products. Measured on one
 thread at 25 tasks of 10 points, forward and backward through one step takes 3.9 ms so, 5.9 ms by `vmap` of the
@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from models.bayes.shot_noise import ShotNoise
 from models.encoders.base import Encoder
-from models.fewshot.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
-from models.fewshot.values import (
+from models.fewshot.common.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
+from models.fewshot.common.values import (
     NO_WAYS,
     ValueConfig,
     embed_values,

@@ -7,8 +7,8 @@ At step t an LSTM sees the features of example t, the label of example t − 1 a
     p(y_t) = softmax(W [h_t ; recalled_t] + b).
 
 A label comes one step late, so an answer at t owes nothing to y_t, and what x_t was must be kept in memory until y_t
-is told. The memory is that of `models.fewshot.lrua`. A query is one more step, with the last label of the stream, on
-a copy that is thrown away: queries never write, and the next query finds the memory as the stream left it.
+is told. The memory is that of `models.fewshot.common.lrua`. A query is one more step, with the last label of the
+stream, on a copy that is thrown away: queries never write, and the next query finds the memory as the stream left it.
 
 Labels are one-hot over `ways` places: a fixed way. Classes take places in the order of the digests of their labels;
 in training a class is at a random place in each episode, as published. As far as the paper leaves it open or we
@@ -34,10 +34,10 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import class_members, embed_episodes, per_log_way
-from models.fewshot.linear import answer
-from models.fewshot.lrua import Access, Memory, access
-from models.fewshot.orders import refuse_other_ways
+from models.fewshot.common.class_order import refuse_other_ways
+from models.fewshot.common.classes import class_members, embed_episodes, per_log_way
+from models.fewshot.common.linear import answer
+from models.fewshot.common.lrua import Access, Memory, access
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (

@@ -41,14 +41,10 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import (
-    answer_losses,
-    class_members,
-    class_sums,
-)
+from models.fewshot.common.class_order import refuse_other_ways
+from models.fewshot.common.classes import answer_losses, class_members, class_sums
+from models.fewshot.common.linear import answer
 from models.fewshot.hypermaml import with_one
-from models.fewshot.linear import answer
-from models.fewshot.orders import refuse_other_ways
 from models.hypernets.gradient_maps import GradientLstm, GradientMlp
 from models.noise import Noise
 from models.predictive import Categorical

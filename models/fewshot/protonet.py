@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration, task_terms
 from models.encoders.base import Encoder
-from models.fewshot.classes import (
+from models.fewshot.common.classes import (
     answer_losses,
     class_members,
     class_sums,

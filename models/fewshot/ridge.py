@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
-from models.fewshot.classes import answer_losses, class_members
-from models.fewshot.linear import answer, linear_logits, linear_weights
+from models.fewshot.common.classes import answer_losses, class_members
+from models.fewshot.common.linear import answer, linear_logits, linear_weights
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits, refuse_prior

@@ -12,13 +12,13 @@ from models import artifact
 from models.bayes.shot_noise import SHOTS, ShotNoise
 from models.data.functions import Family, FunctionConfig, FunctionSampler, Purpose
 from models.evaluation.functions import answers
-from models.fewshot.values import ValueConfig
+from models.fewshot.common.values import ValueConfig
 from models.inputs import VectorInput
 from models.protocol import MetaLearner
 from models.registry import METHODS, LearnerConfig, build
 from models.training.card import write_card
-from models.training.claim import RecipeError, claim
 from models.training.gradient import GradientTrainer
+from models.training.run_folder import RecipeError, claim
 from models.training.trainer import Report, TrainConfig
 
 _VALIDATION_TASKS = 200

@@ -24,9 +24,9 @@ from models.inputs.photo import SIZE
 from models.protocol import MetaLearner, Span, Traits
 from models.registry import LearnerConfig, build
 from models.training.card import write_card
-from models.training.claim import RecipeError, claim
 from models.training.population import trainer_of
 from models.training.pretraining import PretrainingConfig, pretrain
+from models.training.run_folder import RecipeError, claim
 from models.training.search import SearchConfig, summary
 from models.training.trainer import Report, TrainConfig
 

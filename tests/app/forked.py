@@ -14,8 +14,8 @@ PRELOADED = [
     "app.main",
     "app.server",
     "app.worker_process",
-    "app.leaving",
-    "app.cli_errors",
+    "app.cli.exit",
+    "app.cli.errors",
     "hyperserve.cli",
 ]
 PRELOADED += ["aiosqlite", "alembic.command", "psycopg", "rich.traceback", "uvicorn.lifespan.on"]

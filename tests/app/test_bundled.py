@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
+from app.core.settings import REPOSITORY
 from app.db.blobs import digest
-from app.settings import REPOSITORY
 from app.tasks.prepare import seed_of
 from models import artifact
 from models.bayes.calibration import Calibration

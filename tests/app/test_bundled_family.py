@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.settings import REPOSITORY
+from app.core.settings import REPOSITORY
 from models import artifact
 from models.artifact import Artifact
 from tests.app.server import Server

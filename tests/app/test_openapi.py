@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app.core.settings import REPOSITORY, Settings
 from app.main import create_app
-from app.settings import REPOSITORY, Settings
-from app.tasks.documents import BOX, CROSS, WIDE_CROSS
+from app.payloads.openapi_examples import BOX, CROSS, WIDE_CROSS
 from tests.app.problems import create
 from tests.models.data.archives import folders, zipped
 

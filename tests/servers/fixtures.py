@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from app.core.settings import Settings
 from app.db.migrate import upgrade
-from app.settings import Settings
 from tests.servers import postgres, redis
 from tests.servers.postgres import Databases, Postgres, own_postgres
 from tests.servers.programs import installed_postgres, installed_redis, missing, wheel_postgres, wheel_redis

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from app.core.settings import Settings
 from app.db.engine import Database
 from app.db.tables import ChangeRow, JobRow
 from app.jobs import repository
-from app.settings import Settings
 from tests.workers.kinds import EFFECT, KINDS
 from tests.workers.streams import Place
 from workers.supervisor import Supervisor

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.changes import Change, record
+from app.db.invalidation_log import Change, record
 from workers.jobs import JobContext, JobFailedError, Outcome
 
 EFFECT = "effect"

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from sqlalchemy import select
 
+from app.core.settings import Settings
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
-from app.db.changes import Change
 from app.db.engine import Database
+from app.db.invalidation_log import Change
 from app.db.tables import JobRow, StreamTaskRow
 from app.http.upload import Spool, Upload
 from app.jobs import repository as queue
 from app.learners.service import Learners
-from app.settings import Settings
 from app.streams import files, repository
 from app.streams.bundled import BundledStreams
 from app.streams.registrations import Registrations

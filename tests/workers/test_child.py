@@ -18,8 +18,7 @@ from app.jobs import folders, repository
 from tests.workers.conftest import Bench
 from tests.workers.kinds import KINDS
 from workers import child
-from workers.orders import LINE_MAX, Order
-from workers.reporter import Reporter
+from workers.ipc import LINE_MAX, Order, Reporter
 
 Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
 

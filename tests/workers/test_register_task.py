@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from app.db.changes import Change
+from app.db.invalidation_log import Change
 from app.db.tables import ChangeRow, StreamTaskRow
 from app.streams import repository
 from models.continual.config import StreamConfig, build

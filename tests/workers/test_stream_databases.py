@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.http.problems import ProblemError
-from app.streams import repository
+from app.learners import repository as learners
 from app.streams.service import number_cursor
 from tests.app.streams.asked import vectors
 from tests.workers.streams import TENANT, Place
@@ -51,7 +51,7 @@ def test_the_life_of_a_stream(run: Run) -> None:
         listed = (await place.streams.versions(TENANT, "points", None, 9)).items
         assert [(version.number, version.parent, version.tasks) for version in listed] == [(4, 2, ["second"])]
         async with place.database.read() as session:
-            assert not await repository.uses_learner(session, TENANT, "glyphs")
+            assert not await learners.is_encoder_of_stream(session, TENANT, "glyphs")
         await place.streams.delete(TENANT, "points")
         assert await place.blob_names() == set()
         assert [change.detail[0] for change in place.heard] == ["5", "deleted"]

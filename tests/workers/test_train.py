@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.core.ids import new_id
+from app.core.settings import Settings
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.migrate import prepare_database
 from app.db.tables import LearnerRow
 from app.http.upload import Spool, Upload
-from app.ids import new_id
 from app.learners import files, repository
-from app.settings import Settings
 from hyperserve.types import Dataset
 from models.inputs import PhotoInput
 from models.training.trainer import STATE_FILE

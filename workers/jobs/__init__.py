@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.core.settings import Settings
 from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.jobs.repository import Effect
-from app.settings import Settings
 
 KINDS: dict[str, str] = {
     "train": "workers.jobs.train:run",

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.base import now
 from app.db.blobs import BlobMissingError
-from app.db.changes import record
+from app.db.invalidation_log import record
 from app.db.locks import FILES, lock
 from app.db.tables import StreamPartRow, StreamTaskRow, StreamVersionRow
-from app.db.types import now
-from app.streams import files, garbage, repository
-from app.streams.news import changed
+from app.streams import files, repository
+from app.streams.cache import changed
 from models.artifact import ArtifactError
 from models.protocol import LearnerError
 from workers.jobs import JobContext, JobFailedError, Outcome
@@ -63,7 +63,7 @@ async def _publish(context: JobContext, base: Base, new: Made | None) -> Outcome
         await record(session, changed(stream, versions))
 
     async def after() -> None:
-        await garbage.collect(context.database, context.blobs, context.tenant, purged)
+        await files.collect(context.database, context.blobs, context.tenant, purged)
 
     return Outcome({"stream": base.stream.name, "task": name}, effect, after)
 

@@ -11,18 +11,18 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.datasets import repository as datasets
+from app.db.base import now
 from app.db.blobs import BlobMissingError, digest
-from app.db.changes import record
+from app.db.invalidation_log import record
 from app.db.locks import FILES, lock
 from app.db.tables import DatasetRow, StreamTaskRow
-from app.db.types import now
 from app.streams import files
-from app.streams.news import changed
+from app.streams.cache import changed
 from models.artifact import ArtifactError
-from models.continual import intake
-from models.continual.holdout import held_out_counts, split
+from models.continual import dataset_reader
+from models.continual.dataset_reader import held_out_counts, split
 from models.data.dataset import DatasetError
-from models.data.refusal import DatasetFileError
+from models.data.errors import DatasetFileError
 from models.protocol import LearnerError
 from workers.jobs import JobContext, JobFailedError, Outcome
 from workers.jobs.stream_base import Base, HeldOut, Made, base_of, gone, locked, made, pack, publish
@@ -86,7 +86,7 @@ def _register(
     context: JobContext, base: Base, task: StreamTaskRow, dataset: DatasetRow, path: Path
 ) -> tuple[Made, HeldOut]:
     labels = tuple(context.payload["labels"])
-    x, y = intake.read(path, dataset.format, base.config.input, labels)  # type: ignore[arg-type]
+    x, y = dataset_reader.read(path, dataset.format, base.config.input, labels)  # type: ignore[arg-type]
     counts = torch.bincount(y, minlength=len(labels)).tolist()
     wanted = held_out_counts(counts, context.payload["held_out"])
     learned, kept = split(y, wanted, base.config.seed)

@@ -13,9 +13,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from torch import Tensor, nn
 
+from app.core.ids import new_id
 from app.db.blobs import digest
 from app.db.tables import StreamPartRow, StreamRow, StreamTaskRow, StreamVersionRow
-from app.ids import new_id
 from app.learners import files as learner_files
 from app.learners import repository as learners
 from app.streams import files, repository

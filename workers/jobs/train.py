@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.datasets import repository as datasets
 from app.db.blobs import BlobMissingError
-from app.db.changes import Change, record
+from app.db.invalidation_log import Change, record
 from app.db.locks import FILES, lock
 from app.db.tables import DatasetRow
 from app.learners import files as learner_files
@@ -21,10 +21,10 @@ from app.learners import repository as learners
 from models.artifact import ArtifactError
 from models.data import files
 from models.data.dataset import DatasetError
-from models.data.refusal import DatasetFileError
+from models.data.errors import DatasetFileError
 from models.protocol import LearnerError
-from models.training import own, recipe
-from models.training.claim import RecipeError
+from models.training import recipe, user_dataset
+from models.training.run_folder import RecipeError
 from models.training.trainer import STATE_FILE, TrainingDivergedError
 from workers.jobs import JobContext, JobFailedError, Outcome
 
@@ -35,11 +35,13 @@ _SHOWN = ("step", "loss", "score")
 
 
 async def run(context: JobContext) -> Outcome:
-    """Payload: learner (id of its row), name, dataset, and the fields of `models.training.own.Asked`.
+    """Payload: learner (id of its row), name, dataset, and the fields of `models.training.user_dataset.Asked`.
 
     Raises `JobFailedError`.
     """
-    asked = own.Asked.model_validate({k: v for k, v in context.payload.items() if k not in _ABOUT_THE_JOB})
+    asked = user_dataset.Asked.model_validate(
+        {k: v for k, v in context.payload.items() if k not in _ABOUT_THE_JOB}
+    )
     name = str(context.payload["name"])
     context.progress({"phase": "loading", "step": 0, "steps": asked.steps})
     async with context.database.read() as session:
@@ -79,16 +81,18 @@ async def _publish(context: JobContext, name: str, digest: str) -> Outcome:
     return Outcome({"learner": name, "digest": digest[:16], "metrics": metrics}, effect)
 
 
-def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Path, name: str) -> str:
+def _train(context: JobContext, asked: user_dataset.Asked, dataset: DatasetRow, path: Path, name: str) -> str:
     """Digest of the learner in the attempt's folder."""
     if (state := context.left(STATE_FILE)) is not None:
         resume(state.parent, context.folder)
-    settings = own.encoder_hparams(asked.encoder, None if dataset.shape is None else tuple(dataset.shape))
-    ways = own.ways_of(asked.method, asked.hparams, asked.encoder, settings)
-    source, pictures = dataset.name or dataset.id, own.pictures(asked.encoder)
+    settings = user_dataset.encoder_hparams(
+        asked.encoder, None if dataset.shape is None else tuple(dataset.shape)
+    )
+    ways = user_dataset.ways_of(asked.method, asked.hparams, asked.encoder, settings)
+    source, pictures = dataset.name or dataset.id, user_dataset.pictures(asked.encoder)
     given = files.from_file(path, dataset.format, source, pictures=pictures)  # type: ignore[arg-type]
-    own.check(asked, given.counts, ways)
-    data = own.training_data(given, asked.encoder, asked.seed, ways)
+    user_dataset.check(asked, given.counts, ways)
+    data = user_dataset.training_data(given, asked.encoder, asked.seed, ways)
 
     def report(row: dict[str, float]) -> None:
         phase = "training" if row["step"] < asked.steps else "calibrating"
@@ -97,7 +101,7 @@ def _train(context: JobContext, asked: own.Asked, dataset: DatasetRow, path: Pat
 
     context.progress({"phase": "training", "step": 0, "steps": asked.steps})
     source = f"{dataset.name} ({dataset.id})" if dataset.name else dataset.id
-    chosen = own.recipe(asked, source, settings, context.settings.worker_device)
+    chosen = user_dataset.recipe(asked, source, settings, context.settings.worker_device)
     return recipe.train(
         chosen,
         data,
@@ -121,7 +125,7 @@ def resume(previous: Path, folder: Path) -> None:
         state.unlink(missing_ok=True)
 
 
-def _command(name: str, asked: own.Asked, dataset: str) -> str:
+def _command(name: str, asked: user_dataset.Asked, dataset: str) -> str:
     """How to make the learner again."""
     body = {"name": name, "dataset": dataset} | asked.model_dump(
         include={"method", "hparams", "encoder", "queries", "steps", "seed"}

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
+from app.core.ids import new_id
 from app.db.engine import Database
 from app.db.migrate import upgrade
 from app.db.tables import TaskRow, VersionRow
-from app.ids import new_id
 
 Test = Callable[[Database], Awaitable[None]]
 

@@ -11,6 +11,8 @@ import pytest
 from alembic import command
 from sqlalchemy import create_engine, insert, inspect, select, text
 
+from app.core.settings import Settings
+from app.db.base import now
 from app.db.migrate import (
     DatabaseAwayError,
     DatabaseRevisionError,
@@ -21,8 +23,6 @@ from app.db.migrate import (
     upgrade,
 )
 from app.db.tables import REVISION, Base, ExampleRow, JobRow, TaskRow, VersionExampleRow, VersionRow
-from app.db.types import now
-from app.settings import Settings
 from tests.servers.postgres import Databases, Postgres
 
 TABLES = set(Base.metadata.tables)

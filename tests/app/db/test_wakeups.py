@@ -11,8 +11,8 @@ import pytest
 
 from app.db import redis as link_module
 from app.db import wakeups
-from app.db.changes import Change, Watcher, record
 from app.db.engine import Database
+from app.db.invalidation_log import Change, Watcher, record
 from app.db.redis import Link
 from app.db.wakeups import CHANNEL, WakeUps
 from tests.servers.redis import Redis

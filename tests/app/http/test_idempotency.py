@@ -10,9 +10,9 @@ import pytest
 from fastapi import Request
 from sqlalchemy import insert, select, update
 
-from app.db.changes import Change, record
 from app.db.clock import now_ms
 from app.db.engine import Database
+from app.db.invalidation_log import Change, record
 from app.db.tables import ChangeRow, IdempotencyRow
 from app.http.body import Body
 from app.http.idempotency import Claim, Idempotency, Replay, forget

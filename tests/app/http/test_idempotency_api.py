@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from app.ids import new_id
+from app.core.ids import new_id
 from tests.app.problems import OK, error, problem
 from tests.app.server import Server
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.core.ids import is_id, new_id
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError
-from app.ids import is_id, new_id
 
 
 def test_round_trip() -> None:

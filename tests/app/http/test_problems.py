@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.http.catalogue import CATALOGUE
+from app.http.problem_codes import CATALOGUE
 from app.http.problems import Fault, ProblemError, fail, pointer
 
 

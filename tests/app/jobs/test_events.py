@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.db.changes import EVERYTHING, Change
 from app.db.engine import Database
+from app.db.invalidation_log import EVERYTHING, Change
 from app.http.problems import ProblemError
 from app.jobs import events, repository
 from app.jobs.events import Followers

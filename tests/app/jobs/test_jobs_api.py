@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
-from app.http.context import DEFAULT_TENANT
+from app.http.dependencies import DEFAULT_TENANT
 from app.jobs import repository
 from hyperserve.events import Event, EventParser
 from tests.app.server import Server

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from app.core.ids import new_id
+from app.core.settings import Settings
 from app.db.blobs import Blobs
-from app.db.changes import Change, record
 from app.db.engine import Database
+from app.db.invalidation_log import Change, record
 from app.db.tables import LearnerRow
-from app.ids import new_id
 from app.learners import files, repository
-from app.settings import Settings
 from tests.app.learner import save_learner
 
 

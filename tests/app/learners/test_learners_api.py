@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.core.settings import Settings
 from app.learners.service import Learners
 from app.main import create_app
-from app.settings import Settings
 from models.artifact import ArtifactError
 from tests.app.learner import save_learner
 from tests.app.problems import error, problem

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
+from app.core.ids import new_id
 from app.db.engine import Database
 from app.db.tables import LearnerRow
-from app.ids import new_id
 from app.learners import repository
 
 NAMES = ["a-c", "a1", "ab", "ab-1", "abc"]

@@ -19,7 +19,7 @@ from app.db.migrate import upgrade
 from app.db.tables import DatasetRow, ExampleRow, TaskRow
 from app.maintenance.archive import BackupError
 from app.maintenance.backup import backup
-from app.maintenance.restoring import restore
+from app.maintenance.restore import restore
 from tests.app.maintenance.stock import INPUT, contents, count, fill, paths
 from tests.servers.postgres import Databases
 

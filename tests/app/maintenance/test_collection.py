@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.settings import Settings
 from app.datasets import repository as datasets
 from app.db.blobs import Blobs, digest
 from app.db.clock import now_ms
@@ -16,7 +17,6 @@ from app.db.engine import Database
 from app.db.tables import ChangeRow, IdempotencyRow, JobRow, PredictionRow
 from app.learners import repository as learners
 from app.maintenance.collection import Maintenance
-from app.settings import Settings
 from app.streams import files as stream_files
 from app.tasks.garbage import Collector
 from tests.app.maintenance.stock import MINE, PAST, add, contents, job, key, paths, prediction

@@ -12,12 +12,12 @@ import pytest
 import redis
 import torch
 
+from app.core.ids import new_id
 from app.db import redis as link_module
 from app.db.redis import Link, RedisAwayError
-from app.ids import new_id
 from app.serving import cache as cache_module
 from app.serving.cache import Cache, Key
-from app.serving.tiers import Tiers
+from app.serving.cache_stats import Tiers
 from models.noise import label_key
 from models.protocol import TaskWeights
 from models.weights import Header, tensors

@@ -13,13 +13,12 @@ import torch
 
 from app.db.blobs import Blobs
 from app.db.engine import Database
-from app.serving.streams import ServedStream
-from app.serving.tiers import Tiers
+from app.serving.cache_stats import Tiers
+from app.serving.served_models import ServedStream
 from app.streams.bundled import BundledStreams
-from app.streams.heads import StreamHead
 from app.streams.learners import Built
-from app.streams.parts import Parts
-from app.streams.weights import StreamWeights
+from app.streams.versions import StreamHead
+from app.streams.weights import Parts, StreamWeights
 from models.continual import bundle
 from models.continual.config import build
 from models.continual.storage import StreamStorageError, to_bytes

@@ -6,8 +6,8 @@ import sqlite3
 
 from sqlalchemy import create_engine, text
 
+from app.core.settings import Settings
 from app.db.migrate import sync_url
-from app.settings import Settings
 from tests.app.server import Server
 
 

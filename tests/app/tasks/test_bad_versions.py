@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.ids import new_id
+from app.core.ids import new_id
 from tests.app.problems import OK, create, error, problem
 from tests.app.tasks.living import CORNERS, Living, living
 

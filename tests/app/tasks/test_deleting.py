@@ -6,12 +6,11 @@ import asyncio
 
 import httpx
 
+from app.core.ids import new_id
 from app.db.engine import Database
 from app.db.tables import TaskRow, VersionRow
-from app.ids import new_id
-from app.tasks import history, repository
-from app.tasks.history import Held
-from app.tasks.repository import StoredExample
+from app.tasks import repository
+from app.tasks.repository import Held, StoredExample
 from tests.app.problems import OK, problem
 from tests.app.tasks.living import Living, feedback
 
@@ -37,11 +36,11 @@ def test_a_version_that_is_written_meanwhile_goes_too(database_url: str) -> None
                 return await repository.remove_task(session, "t", task.id)
 
         async with database.write() as session:
-            await history.lock_task(session, "t", task.id)
+            await repository.lock_task(session, "t", task.id)
             deleting = asyncio.create_task(delete())
             await asyncio.sleep(0.1)
             added = [Held(1, new_id("ex"), "a", "vector", "1" * 64)]
-            await history.add_version(session, second, first, added=added)
+            await repository.add_version(session, second, first, added=added)
         removed = await deleting
         assert removed is not None
         assert {id for _, id in removed.versions} == {first.id, second.id}

@@ -12,7 +12,7 @@ from contextlib import closing
 import httpx
 import pytest
 
-from app.ids import new_id
+from app.core.ids import new_id
 from tests.app.problems import OK, error, problem
 from tests.app.server import Server
 from tests.app.tasks.living import CORNERS, Living, feedback, living

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from app.core.ids import new_id
+from app.db.base import now
 from app.db.blobs import Blobs, digest
 from app.db.engine import Database
 from app.db.tables import PredictionRow, TaskRow, VersionRow
-from app.db.types import now
-from app.ids import new_id
-from app.tasks import kept, repository
+from app.tasks import repository
 from app.tasks.garbage import Collector
 from app.tasks.repository import StoredExample
 
@@ -130,15 +130,15 @@ def test_lapsed_predictions_go_with_their_inputs(run: Callable[[Test], None]) ->
             for blob, seconds in times.items()
         ]
         async with database.write() as session:
-            await kept.add_predictions(session, rows)
+            await repository.add_predictions(session, rows)
         collector = Collector(database, blobs)
         await collector.sweep()
         assert await names(blobs) == {"t": sorted((KEPT, ORPHAN))}, "predictions name their inputs"
         assert await collector.lapse() == 2
         assert await names(blobs) == {"t": [KEPT]}
         async with database.read() as session:
-            assert await kept.get_prediction(session, "t", rows[2].id) is not None
-            assert await kept.get_prediction(session, "u", rows[2].id) is None
+            assert await repository.get_prediction(session, "t", rows[2].id) is not None
+            assert await repository.get_prediction(session, "u", rows[2].id) is None
         assert await collector.lapse() == 0
 
     run(test)
@@ -150,8 +150,8 @@ def test_many_lapse_in_turns(run: Callable[[Test], None], monkeypatch: pytest.Mo
         values = {"tenant": "t", "task_id": task, "version": 1, "label": "a", "kind": "vector", "blob": KEPT}
         async with database.write() as session:
             rows = [PredictionRow(id=new_id("pred"), expires_at=now(), **values) for _ in range(7)]
-            await kept.add_predictions(session, rows)
+            await repository.add_predictions(session, rows)
         assert await Collector(database, blobs).lapse() == 7
 
-    monkeypatch.setattr(kept, "AT_ONCE", 3)
+    monkeypatch.setattr(repository, "AT_ONCE", 3)
     run(test)

@@ -15,10 +15,10 @@ from app.db.engine import Database
 from app.db.redis import Link
 from app.http.problems import ProblemError
 from app.serving.cache import Cache, Key
-from app.serving.tiers import Tiers
-from app.tasks.restore import Restorer
+from app.serving.cache_stats import Tiers
+from app.tasks.weights import Restorer
 from models.artifact import Artifact, load
-from tests.app.tasks.test_restore import Stored, stored
+from tests.app.tasks.test_weights import Stored, stored
 
 
 @asynccontextmanager

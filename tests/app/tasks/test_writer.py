@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.ids import new_id
 from app.db.blobs import Blobs, digest
 from app.db.engine import Database
 from app.db.tables import TaskRow, VersionRow
-from app.ids import new_id
 from app.serving.engine import Engine
 from app.tasks import garbage as garbage_module
 from app.tasks import repository
 from app.tasks.garbage import Collector
 from app.tasks.repository import StoredExample
-from app.tasks.restore import Restorer
+from app.tasks.weights import Restorer
 from app.tasks.writer import Writer
 
 BLOB = digest(b"x")

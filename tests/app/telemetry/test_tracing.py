@@ -11,8 +11,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from app.core.settings import Settings
 from app.main import create_app
-from app.settings import Settings
 from app.telemetry import tracing
 from app.telemetry.spans import span
 from tests.app.problems import OK

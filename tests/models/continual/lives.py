@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.continual.baselines.base import Setting
+from experiments.continual import methods
+from experiments.continual.baselines.base import Setting
 from models.continual.config import StreamConfig, build
 from models.continual.measure import measure
-from models.evaluation import continual_methods
 from models.inputs import VectorInput
 from models.predictive import Categorical
 from models.stream_protocol import StreamLearner
@@ -87,8 +87,8 @@ def of_method(method: str, device: str) -> dict[str, Tensor]:
         precision="fp32",
         device=device,
     )
-    config = continual_methods.hparams(method, "split-mnist", setting, _FEW.get(method, {}))
-    learner = continual_methods.build(method, setting, config)
+    config = methods.hparams(method, "split-mnist", setting, _FEW.get(method, {}))
+    learner = methods.build(method, setting, config)
     y = torch.arange(2).repeat(12)
     for task in range(3):
         x = torch.rand(len(y), 4, 4, generator=torch.Generator().manual_seed(task))

@@ -9,15 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from models.continual.baselines.base import NoConfig, Setting, likelier
-from models.continual.baselines.dgr import Dgr, DgrConfig
-from models.continual.baselines.ewc import Ewc, EwcConfig
-from models.continual.baselines.finetune import FineTune
-from models.continual.baselines.network import Network
-from models.continual.baselines.replay import Replay, ReplayConfig
-from models.continual.baselines.separate import Separate
-from models.continual.baselines.si import Si, SiConfig
-from models.continual.vae import distillation
+from experiments.continual.baselines.base import NoConfig, Setting, likelier
+from experiments.continual.baselines.dgr import Dgr, DgrConfig
+from experiments.continual.baselines.ewc import Ewc, EwcConfig
+from experiments.continual.baselines.finetune import FineTune
+from experiments.continual.baselines.network import Network
+from experiments.continual.baselines.replay import Replay, ReplayConfig
+from experiments.continual.baselines.separate import Separate
+from experiments.continual.baselines.si import Si, SiConfig
+from experiments.continual.vae import distillation
 from models.protocol import LearnerError
 
 TINY = Setting(

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from models.continual.chunked import ChunkedHypernetwork
-from models.continual.targets import MLPTarget
+from models.continual.target_networks import MLPTarget
 
 GENERATOR = torch.Generator
 

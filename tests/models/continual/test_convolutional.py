@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from models.continual.baselines.base import NoConfig, Setting
-from models.continual.baselines.convolutional import TargetNetwork, main_network
-from models.continual.baselines.ewc import Ewc, EwcConfig
-from models.continual.baselines.finetune import FineTune
-from models.continual.baselines.network import Network
-from models.continual.baselines.replay import Replay, ReplayConfig
-from models.continual.baselines.separate import Separate
-from models.continual.baselines.streamed import SurestHypernetwork
+from experiments.continual.baselines.base import NoConfig, Setting
+from experiments.continual.baselines.convolutional import TargetNetwork, main_network
+from experiments.continual.baselines.ewc import Ewc, EwcConfig
+from experiments.continual.baselines.finetune import FineTune
+from experiments.continual.baselines.network import Network
+from experiments.continual.baselines.replay import Replay, ReplayConfig
+from experiments.continual.baselines.separate import Separate
+from experiments.continual.baselines.streamed import SurestHypernetwork
 from models.continual.hyperstream_config import HyperStreamConfig
 from models.protocol import LearnerError
 

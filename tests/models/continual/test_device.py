@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from experiments.continual.methods import METHODS
 from models.continual.generated import Generated
 from models.continual.hyperstream_config import HyperStreamConfig
 from models.continual.regulariser import look_ahead
-from models.evaluation.continual_methods import METHODS
 from tests.models import pretended
 from tests.models.continual.lives import STREAMS, of_method, of_stream
 

@@ -12,7 +12,7 @@ import pytest
 
 from models.data import archive
 from models.data.archive import Archive
-from models.data.refusal import DatasetFileError
+from models.data.errors import DatasetFileError
 from tests.models.data.archives import FLAGS, METHOD, UNPACKED, patched, picture, special, zipped
 
 

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from models.data import csv_file
-from models.data.refusal import DatasetFileError
+from models.data.errors import DatasetFileError
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.data import npz_file
-from models.data.refusal import MAX_EXAMPLES, DatasetFileError
+from models.data.errors import MAX_EXAMPLES, DatasetFileError
 from tests.models.data.archives import zipped
 
 LABEL = [0, 0, 1, 1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.data import files, zip_file
-from models.data.refusal import DatasetFileError
+from models.data.errors import DatasetFileError
 from tests.models.data.archives import folders, picture, zipped
 
 

@@ -8,7 +8,7 @@ from models.encoders.base import EncoderConfig
 from models.encoders.identity import Identity
 from models.evaluation.calibrate import CalibrationPlan, _fit_epistemic, _quantiles, calibrate
 from models.evaluation.episodic import Cell, Features, accuracy, answers, nll
-from models.evaluation.gold import Disagreement, disagreement
+from models.evaluation.resampled_disagreement import Disagreement, disagreement
 from models.evaluation.scores import auroc, calibration_error, spearman
 from models.fewshot.hyperset import HyperSet, HyperSetConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from experiments.fewshot import compare, omniglot, vectors
+from experiments.fewshot.tables import Plan, renamed_row
 from models.data.dataset import model_input
 from models.encoders.conv4 import Conv4, Conv4Config
-from models.evaluation import compare, omniglot, vectors
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import Cell, cells_of
-from models.evaluation.tables import Plan, renamed_row
 from models.fewshot.hypershot import HyperShot, HyperShotConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.inputs import ImageInput

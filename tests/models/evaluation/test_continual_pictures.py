@@ -3,14 +3,15 @@
 import pytest
 import torch
 
+from experiments.continual import methods
+from experiments.continual import page as continual_page
+from experiments.continual.harness import Plan, measure
+from experiments.continual.records import Run
+from experiments.continual.tasks import split_cifar
 from models.data.cifar100 import Pictures
 from models.data.dataset import DatasetError
-from models.evaluation import continual_methods, continual_page
-from models.evaluation.continual import Plan, measure
-from models.evaluation.continual_records import Run
-from models.evaluation.continual_tasks import split_cifar
 from models.protocol import LearnerError
-from tests.models.evaluation.test_continual import ROWS, record
+from tests.experiments.continual.test_harness import ROWS, record
 
 
 def pictures(classes: int, each: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,7 +53,7 @@ def test_a_target_brings_its_budget() -> None:
         31_250,
         32,
     )
-    config = continual_methods.hparams("hnet-ent", "split-cifar-80", published, {}).model_dump()
+    config = methods.hparams("hnet-ent", "split-cifar-80", published, {}).model_dump()
     assert (config["target"], config["chunk"], config["trunk"], config["beta"]) == (
         "resnet32",
         7000,
@@ -79,7 +80,7 @@ def test_what_draws_grey_pictures_takes_none_in_colour(method: str) -> None:
     for target in ("lenet", "mlp"):
         setting = Plan("split-cifar-80", "cl1", budget={"target": target}).setting(split_cifar(DATA), 0)
         with pytest.raises(LearnerError, match=f"{method} learns to draw grey pictures"):
-            continual_methods.hparams(method, "split-cifar-80", setting, {})
+            methods.hparams(method, "split-cifar-80", setting, {})
 
 
 def test_a_record_from_before_there_were_targets_is_of_an_mlp() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from models.encoders.base import Encoder
-from models.fewshot.classes import cross_entropy, embed_episodes
+from models.fewshot.common.classes import cross_entropy, embed_episodes
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (

@@ -14,8 +14,8 @@ from models.data.functions import Completion, Family, FunctionConfig, Sinusoids
 from models.fewshot.maml_regression import MamlRegression
 from models.inputs import VectorInput
 from models.registry import RegistryError
-from models.training.claim import RecipeError
 from models.training.functions import FunctionRecipe, train
+from models.training.run_folder import RecipeError
 from models.training.trainer import TrainConfig
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig
 from models.evaluation.calibrate import CalibrationPlan
 from models.registry import RegistryError
-from models.training.claim import RecipeError, claim
 from models.training.recipe import Recipe, TrainingData, task_ways, train
+from models.training.run_folder import RecipeError, claim
 from models.training.trainer import TrainConfig
 from tests.models.glyph_data import glyphs
 

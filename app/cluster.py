@@ -1,0 +1,58 @@
+"""What ties the processes of one service together: news through the database, wake-ups and weights through Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app.core.secret import secret_of
+from app.core.settings import Settings
+from app.db.engine import Database
+from app.db.invalidation_log import Watcher
+from app.db.redis import Link
+from app.db.wakeups import WakeUps
+from app.serving.cache import Cache
+from app.serving.cache_stats import Tiers
+
+
+@dataclass(frozen=True)
+class Between:
+    """Listeners are to be given to `watcher` before `run` starts."""
+
+    watcher: Watcher
+    tiers: Tiers
+    cache: Cache | None
+    """None without Redis."""
+    wake_ups: WakeUps | None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        runs = [self.watcher.run(), *([] if self.wake_ups is None else [self.wake_ups.run()])]
+        await asyncio.gather(*runs)
+
+
+@asynccontextmanager
+async def between(settings: Settings, database: Database) -> AsyncIterator[Between]:
+    """To be entered before anything is kept in memory: news are heard from here on. Raises `SecretError`."""
+    secret = secret_of(settings)
+    # A connection of its own: requests that wait for theirs do not keep news waiting.
+    news = Database(settings.database, connections=1)
+    watcher, tiers = Watcher(news), Tiers()
+    await watcher.begin()
+    try:
+        if settings.redis_url is None:
+            database.on_news = watcher.wake
+            yield Between(watcher, tiers, None, None)
+            return
+        link = Link(settings.redis_url)
+        cache, wake_ups = Cache(link, secret, tiers), WakeUps(settings.redis_url, link, watcher)
+        database.on_news = wake_ups.tell
+        try:
+            yield Between(watcher, tiers, cache, wake_ups)
+        finally:
+            await cache.close()
+            await link.close()
+    finally:
+        await news.close()

@@ -1,0 +1,130 @@
+"""The one settings class. Flags of `hyperserve serve` stand over the environment, that over `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+"""The server runs from a checkout or an image of one."""
+
+
+class Settings(BaseSettings):
+    """Every option is an environment variable with the prefix `HYPERSERVE_`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HYPERSERVE_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # Of a secret or a URL with a password as well.
+        hide_input_in_errors=True,
+    )
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(default=1, ge=1, le=64, description="Serving processes.")
+    data_dir: Path = Field(default=Path("./data"), description="Where the database and blobs live.")
+    database_url: str | None = Field(
+        default=None, description="SQLAlchemy URL of the state of record; SQLite in DATA_DIR when unset."
+    )
+    blob_url: str | None = Field(
+        default=None,
+        description="Where raw inputs live, such as s3://bucket/prefix; a folder in DATA_DIR when unset.",
+    )
+    learners_dir: Path = Field(
+        default=REPOSITORY / "models" / "zoo",
+        description="One folder per learner to serve; the name is the folder's.",
+    )
+    streams_dir: Path = Field(
+        default=REPOSITORY / "models" / "streams",
+        description="One folder per stream that everybody may ask; the name is the folder's.",
+    )
+    default_image_learner: str = Field(
+        default="glyphs", description="Answers images when no learner is named."
+    )
+    default_vector_learner: str = Field(
+        default="vectors", description="Answers vectors when no learner is named."
+    )
+    default_regression_learner: str = Field(
+        default="sinusoid", description="Answers regression tasks when no learner is named."
+    )
+    device: str = Field(default="cpu", description="torch device of the serving engine.")
+    arena_bytes: int = Field(default=256 << 20, gt=0, description="Memory for the weights of resident tasks.")
+    queue_limit: int = Field(
+        default=2048, gt=0, description="Waiting requests beyond which the answer is 503."
+    )
+    body_bytes: int = Field(default=512 << 20, gt=0, description="Memory for request bodies, all together.")
+    body_seconds: float = Field(default=60, gt=0, description="Time a client has to send its body.")
+
+    redis_url: str | None = Field(
+        default=None, description="Shares weights between processes and wakes them; needs SECRET."
+    )
+    secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Signs what goes through Redis; made up and kept in DATA_DIR when unset, without Redis.",
+    )
+    worker: bool = Field(default=True, description="Whether `serve` runs a worker beside it.")
+    worker_jobs: int = Field(default=1, ge=1, le=64, description="Jobs that a worker runs at a time.")
+    worker_device: str = Field(default="cpu", description="torch device of the worker's jobs.")
+    lease_seconds: float = Field(
+        default=15, ge=0.5, le=3600, description="Silence after which a worker's job goes to another."
+    )
+    job_kinds: str | None = Field(
+        default=None, description="Module whose KINDS are further kinds of jobs that the worker runs."
+    )
+    prediction_seconds: float = Field(
+        default=7 * 86_400, gt=0, description="How long predictions asked with store=true take feedback."
+    )
+    job_seconds: float = Field(
+        default=30 * 86_400, gt=0, description="How long finished jobs are kept before `gc` drops them."
+    )
+    drain_seconds: float = Field(
+        default=1,
+        ge=0,
+        le=60,
+        description="After SIGTERM, how long requests are still taken while /readyz already says no.",
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object per line, or lines for people."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is worth a line."
+    )
+
+    @property
+    def database(self) -> str:
+        """The URL in the form that SQLAlchemy's asyncio engine takes."""
+        url = self.database_url
+        if url is None:
+            return f"sqlite+aiosqlite:///{(self.data_dir / 'hyperserve.db').resolve()}"
+        for short, full in (("postgresql:", "postgresql+psycopg:"), ("postgres:", "postgresql+psycopg:")):
+            url = full + url[len(short) :] if url.startswith(short) else url
+        return "sqlite+aiosqlite:" + url[len("sqlite:") :] if url.startswith("sqlite:") else url
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """Default learners by what they are the default of: a kind of input, or regression."""
+        return {
+            "image": self.default_image_learner,
+            "vector": self.default_vector_learner,
+            "regression": self.default_regression_learner,
+        }
+
+    @property
+    def chosen_defaults(self) -> dict[str, str]:
+        """Default learners that somebody chose: those must be there, while a folder may lack the usual ones."""
+        return {
+            kind: name
+            for kind, name in self.defaults.items()
+            if f"default_{kind}_learner" in self.model_fields_set
+        }
+
+    @property
+    def uses_sqlite(self) -> bool:
+        return self.database.startswith("sqlite")

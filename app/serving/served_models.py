@@ -1,0 +1,124 @@
+"""Loaded artifacts made ready to serve: on the device, BatchNorm folded, warm."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from models.artifact import Artifact
+from models.inputs import InputSpec
+from models.noise import Noise
+from models.predictive import Categorical
+from models.protocol import MetaLearner, Servable, Support, TaskWeights
+from models.stream_protocol import StreamLearner
+
+Learner = TypeVar("Learner", MetaLearner, StreamLearner)
+
+_CHUNK = 16
+"""Examples per call of an encoder on a CPU: the activations of more no longer fit its caches."""
+_FREE_LENGTH = 64
+"""Length of the vectors that warm a learner which takes any."""
+
+
+def target_length(artifact: Artifact) -> int | None:
+    """Of a learner of values, the one length of target vectors that it takes; None where it takes any.
+
+    It is the hyperparameter `target` by the convention of all of them.
+    """
+    length = artifact.config.hparams.get("target")
+    return length if isinstance(length, int) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What answers by weights, as the compute thread runs it. Compared by identity."""
+
+    learner: Servable
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
+        if x.shape[0] <= _CHUNK or x.device.type != "cpu":
+            return self.learner.embed(x)
+        return torch.cat([self.learner.embed(part) for part in x.split(_CHUNK)])
+
+
+@dataclass(frozen=True, eq=False)
+class Served(Asked):
+    """A learner that makes weights of support sets as well."""
+
+    learner: MetaLearner
+    input: InputSpec
+    target: int = 1
+    """Length of the target vectors that warm a learner of values."""
+
+    @classmethod
+    def of(cls, artifact: Artifact, device: torch.device) -> Served:
+        """Leaves the artifact's own learner as it is, but for the device."""
+        learner = artifact.learner.to(device).eval()
+        return cls(folded(learner), artifact.config.input, target_length(artifact) or 1)
+
+    def warm(self, device: torch.device) -> None:
+        """Answers made-up requests: the first call of each kind is many times slower than the next."""
+        shape = _shape(self.input)
+        traits = self.learner.traits
+        size = traits.ways.nearest(2) if traits.kind == "classification" else traits.shots.nearest(2)
+        noise = Noise(8) if traits.stochastic else None
+        for tasks in (1, 2):
+            features = self.learner.embed(torch.rand(tasks * size, *shape, device=device))
+            features = features.view(tasks, size, *features.shape[1:])
+            targets = torch.arange(size, device=device).expand(tasks, size)
+            if traits.kind == "regression":
+                targets = torch.zeros(tasks, size, self.target, device=device)
+            self.learner.predict(self.learner.adapt(Support.of(features, targets)), features, noise)
+
+
+def folded(learner: Learner) -> Learner:
+    """A shallow copy whose encoder runs without BatchNorm, where the encoder offers that."""
+    fold = getattr(getattr(learner, "encoder", None), "fold", None)
+    if fold is None:
+        return learner
+    served = copy.copy(learner)
+    served._modules = {**learner._modules, "encoder": fold()}
+    return served
+
+
+def _shape(spec: InputSpec) -> tuple[int, ...]:
+    if spec.kind == "image":
+        return spec.channels, spec.size, spec.size
+    return (spec.dim or _FREE_LENGTH,)
+
+
+class Gate(Servable):
+    """Task inference as a learner like any other: its classes are the stream's tasks."""
+
+    def __init__(self, learner: StreamLearner) -> None:
+        self.traits = learner.traits
+        self._learner = learner
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
+        return self._learner.embed(x)
+
+    def predict(
+        self,
+        weights: TaskWeights,
+        features: Float[Tensor, "tasks query *feature"],
+        noise: Noise | None = None,
+    ) -> Categorical:
+        return self._learner.posterior(weights, features)
+
+
+@dataclass(frozen=True)
+class ServedStream:
+    """Both take the same features: those that one has made may be given to the other."""
+
+    networks: Asked
+    gate: Asked
+
+    @classmethod
+    def of(cls, learner: StreamLearner, device: torch.device) -> ServedStream:
+        served = folded(learner.to(device).eval().requires_grad_(False))
+        return cls(Asked(served), Asked(Gate(served)))

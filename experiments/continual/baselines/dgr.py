@@ -1,0 +1,91 @@
+"""Deep generative replay (1705.08690) with distillation (1809.10635): a VAE draws what is gone, the classifier from
+before the stream task answers for it, softened by T.
+
+Both learn from the data and from what is drawn: stream task t weighs 1/t, those before it the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from experiments.continual.baselines.base import Setting
+from experiments.continual.baselines.finetune import FineTune
+from experiments.continual.baselines.network import FlatNetwork, Network
+from experiments.continual.vae import LATENT, distillation, drawn, encoder, negative_elbo
+
+
+class DgrConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=2.0, gt=0)
+    latent: int = Field(default=LATENT, ge=1)
+
+
+class Dgr(FineTune):
+    """Encoder and decoder have the hidden layers of the main network."""
+
+    Config = DgrConfig
+    draws = True
+
+    def __init__(self, setting: Setting, config: BaseModel) -> None:
+        super().__init__(setting, config)
+        assert isinstance(config, DgrConfig)
+        self.config = config
+        device = setting.device
+        self.encoder = encoder(setting.inputs, setting.hidden, config.latent, setting.generator(2), device)
+        widths = (config.latent, *reversed(setting.hidden), setting.inputs)
+        self.decoder = Network(widths, setting.generator(3), device)
+        self.before: tuple[FlatNetwork, Network] | None = None
+
+    def kept(self) -> Mapping[str, Tensor]:
+        return {**super().kept(), "encoder": self.encoder.flat, "decoder": self.decoder.flat}
+
+    def optimisers(self, task: int) -> list[torch.optim.Optimizer]:
+        """Called at the start of a stream task: what replays is as it was then."""
+        self.before = (self.network.copy(), self.decoder.copy()) if task else None
+        networks = (self.network, self.encoder, self.decoder)
+        return [network.adam(self.setting.lr) for network in networks]
+
+    def losses(self, task: int, x: Float[Tensor, "batch d"], y: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
+        self.encoder.grad.zero_()
+        self.decoder.grad.zero_()
+        if self.before is None:
+            return self.loss(task, x, y) + self._negative_elbo(x).mean()
+        classifier, decoder = self.before
+        with torch.no_grad(), self.setting.autocast():
+            fake = drawn(len(x), self.config.latent, decoder, self.generator, self.setting.device)
+            targets = classifier(fake).float()
+        # One pass over both.
+        both, share = torch.cat((x, fake)), 1 / (task + 1)
+        real, of_fake = self.logits(both).split(len(x))
+        setting = self.setting
+        known = real[:, setting.active(task, task)]
+        losses = F.cross_entropy(known, setting.indices(task, y)), self._distilled(task, of_fake, targets)
+        elbos = self._negative_elbo(both).split(len(x))
+        loss: Tensor = share * (losses[0] + elbos[0].mean()) + (1 - share) * (losses[1] + elbos[1].mean())
+        return loss
+
+    def _negative_elbo(self, x: Float[Tensor, "batch d"]) -> Float[Tensor, "batch"]:
+        with self.setting.autocast():
+            encoded = self.encoder(x).float()
+            return negative_elbo(x, encoded, self.decoder, self.generator)
+
+    def _distilled(
+        self, task: int, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, "n outputs"]
+    ) -> Float[Tensor, ""]:
+        """In CL1 by every head from before, as nobody says of which stream task a drawn picture is."""
+        setting, temperature = self.setting, self.config.temperature
+        if setting.scenario != "cl1":
+            now, known = setting.active(task, task), setting.active(task - 1, task - 1)
+            return distillation(logits[:, now], targets[:, known], temperature)
+        each = [
+            distillation(logits[:, setting.own(old)], targets[:, setting.own(old)], temperature)
+            for old in range(task)
+        ]
+        return torch.stack(each).mean()

@@ -1,1 +1,0 @@
-"""What hypernetworks are compared with: one network for all stream tasks, and ways to keep what it knew."""
