@@ -1,14 +1,16 @@
-"""hyperserve's client: post a support set, get a task, query it with uncertainty."""
+"""Python client of hyperserve: create a task from a support set, query it, get calibrated uncertainty."""
 
 from hyperserve.aio.client import AsyncClient
 from hyperserve.aio.streams import AsyncStream
 from hyperserve.aio.task import AsyncEstimate, AsyncPrediction, AsyncPredictions, AsyncTask
 from hyperserve.errors import (
+    ArgumentTypeError,
     BadRequestError,
     ConflictError,
     ConnectionFailedError,
     GoneError,
     HyperserveError,
+    InvalidArgumentError,
     JobFailedError,
     MalformedAnswerError,
     NotFoundError,
@@ -29,6 +31,7 @@ from hyperserve.sync.task import Estimate, Prediction, Predictions, Task
 from hyperserve.types import Dataset, Example, Job, Learner, Version
 
 __all__ = [
+    "ArgumentTypeError",
     "AsyncClient",
     "AsyncEstimate",
     "AsyncPrediction",
@@ -44,6 +47,7 @@ __all__ = [
     "Example",
     "GoneError",
     "HyperserveError",
+    "InvalidArgumentError",
     "Job",
     "JobFailedError",
     "Learner",

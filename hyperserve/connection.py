@@ -1,4 +1,4 @@
-"""What a connection to a server needs to be told."""
+"""Connection settings: server address, headers and timeouts."""
 
 from __future__ import annotations
 
@@ -7,52 +7,57 @@ from importlib.metadata import PackageNotFoundError, version
 
 import httpx
 
+from hyperserve.errors import InvalidArgumentError
+
 DEFAULT_URL = "http://127.0.0.1:8000"
 # Shorter than the 5 s after which uvicorn closes an idle connection: no request may run into that.
 POOL = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4.0)
 _CONNECT_TIMEOUT = 5.0
-_UPLOAD_SILENCE = 600.0
-"""A large dataset is read through before it is answered."""
-_STREAM_SILENCE = 45.0
-"""Three heartbeats of an event stream."""
+# The server reads a large dataset to its end before it answers.
+_UPLOAD_READ_TIMEOUT = 600.0
+# Three heartbeats of an event stream.
+_STREAM_READ_TIMEOUT = 45.0
 
 
-def address(base_url: str | None) -> httpx.URL:
-    """Where the server is; HYPERSERVE_URL or this machine when not told. Raises ValueError."""
+def server_url(base_url: str | None) -> httpx.URL:
+    """Return the URL of the server: `base_url`, else HYPERSERVE_URL, else this machine.
+
+    Raises InvalidArgumentError.
+    """
     url = base_url or os.environ.get("HYPERSERVE_URL") or DEFAULT_URL
     try:
-        found = httpx.URL(url)
+        parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ValueError(f"base_url {url!r}: {error}") from error
-    if found.scheme not in ("http", "https") or not found.host:
-        raise ValueError(f"base_url {url!r} must be like http://host:port")
-    return found
+        raise InvalidArgumentError(f"base_url {url!r}: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise InvalidArgumentError(f"base_url {url!r} must look like http://host:port")
+    return parsed
 
 
 def headers(api_key: str | None) -> dict[str, str]:
-    """Of every request."""
-    sent = {"User-Agent": f"hyperserve-python/{_version()}", "Accept": "application/json"}
-    return sent if api_key is None else sent | {"Authorization": f"Bearer {api_key}"}
+    """Return the headers of every request."""
+    common = {"User-Agent": f"hyperserve-python/{_version()}", "Accept": "application/json"}
+    return common if api_key is None else common | {"Authorization": f"Bearer {api_key}"}
 
 
-def timeouts(seconds: float) -> httpx.Timeout:
-    """Of silence; opening a connection should not take long."""
+def default_timeout(seconds: float) -> httpx.Timeout:
+    """Return the timeout of ordinary requests; opening a connection may take 5 s at most."""
     return httpx.Timeout(seconds, connect=min(seconds, _CONNECT_TIMEOUT))
 
 
-def for_upload(usual: httpx.Timeout) -> httpx.Timeout:
-    """With the patience that a large file needs."""
-    return _patient(usual, _UPLOAD_SILENCE)
+def upload_timeout(default: httpx.Timeout) -> httpx.Timeout:
+    """Return `default` with a read timeout that is long enough for a large file."""
+    return _with_longer_read(default, _UPLOAD_READ_TIMEOUT)
 
 
-def for_stream(usual: httpx.Timeout) -> httpx.Timeout:
-    """With the patience that a stream of events needs."""
-    return _patient(usual, _STREAM_SILENCE)
+def stream_timeout(default: httpx.Timeout) -> httpx.Timeout:
+    """Return `default` with a read timeout that outlasts the heartbeats of an event stream."""
+    return _with_longer_read(default, _STREAM_READ_TIMEOUT)
 
 
-def _patient(usual: httpx.Timeout, seconds: float) -> httpx.Timeout:
-    read = None if usual.read is None else max(usual.read, seconds)
-    return httpx.Timeout(connect=usual.connect, read=read, write=usual.write, pool=usual.pool)
+def _with_longer_read(default: httpx.Timeout, seconds: float) -> httpx.Timeout:
+    read = None if default.read is None else max(default.read, seconds)
+    return httpx.Timeout(connect=default.connect, read=read, write=default.write, pool=default.pool)
 
 
 def _version() -> str:

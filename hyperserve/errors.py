@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a server: one class per family of answers."""
+"""Exceptions of the client: everything it raises derives from HyperserveError."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from hyperserve.types import Job, Problem
 
 
 class HyperserveError(Exception):
-    """Base of every error the client raises about the server or the way to it."""
+    """Base of every error that the client raises."""
+
+
+class InvalidArgumentError(HyperserveError, ValueError):
+    """An argument has a value that cannot be sent; raised before anything is sent."""
+
+
+class ArgumentTypeError(InvalidArgumentError, TypeError):
+    """An argument has a type that cannot be sent; raised before anything is sent."""
 
 
 class ConnectionFailedError(HyperserveError):
@@ -16,15 +24,15 @@ class ConnectionFailedError(HyperserveError):
 
 
 class TimeoutFailedError(ConnectionFailedError):
-    """No answer within the client's `timeout`. The server may still have done the work."""
+    """The server did not answer within the client's `timeout`; it may still have done the work."""
 
 
 class MalformedAnswerError(HyperserveError):
-    """An answer of status 2xx that is not what the wire promises: often a proxy or another service."""
+    """A 2xx response does not match the API; it often comes from a proxy or another service."""
 
 
 class JobFailedError(HyperserveError):
-    """A job that was waited for did not succeed: `job.state` is failed, cancelled or dead."""
+    """A job did not succeed: its `job.state` is failed, cancelled or dead."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -35,22 +43,23 @@ class JobFailedError(HyperserveError):
 
     @property
     def code(self) -> str:
-        """Of the failure; the state, where the server says no more."""
+        """Return the code of the failure, or the job's state if the server gave no code."""
         return str((self.job.error or {}).get("code") or self.job.state)
 
     @property
     def detail(self) -> str:
-        return str((self.job.error or {}).get("detail") or "the server says no more")
+        """Return the server's description of the failure."""
+        return str((self.job.error or {}).get("detail") or "the server gave no further details")
 
 
 class WaitTimeoutError(HyperserveError, TimeoutError):
-    """A job was not finished within the `timeout` of `jobs.wait`. It goes on."""
+    """A job did not finish within the `timeout` of `jobs.wait`; it keeps running."""
 
 
 class StatusError(HyperserveError):
     """The server answered with a status other than 2xx.
 
-    `problem` is its problem document (RFC 9457), None when something else answered in its place.
+    `problem` is its problem document (RFC 9457), or None if the response held none.
     `retry_after` is in seconds.
     """
 
@@ -61,58 +70,58 @@ class StatusError(HyperserveError):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors cross process borders; the default would rebuild this one from its message."""
+        """Support pickling: the default would rebuild the error from its message."""
         return type(self), (self.status, self.problem, self.retry_after)
 
     @property
     def code(self) -> str | None:
-        """The problem's code, such as `task_not_found`."""
+        """Return the problem's code, such as `task_not_found`."""
         return self.problem.code if self.problem else None
 
     @property
     def request_id(self) -> str | None:
-        """What to search the server's log for."""
+        """Return the id under which the server logged the request."""
         return self.problem.request_id if self.problem else None
 
 
 class BadRequestError(StatusError):
-    """The request cannot be read: 400, and every 4xx without a class of its own."""
+    """400, or any other 4xx without a class of its own: the server cannot read the request."""
 
 
 class NotFoundError(StatusError):
-    """404: there is no such thing."""
+    """404: the resource does not exist."""
 
 
 class GoneError(NotFoundError):
-    """410: there was, such as a stored prediction that has lapsed."""
+    """410: the resource existed and is gone, such as a stored prediction that has expired."""
 
 
 class ConflictError(StatusError):
-    """409: not in this state, such as deleting a dataset in use or cancelling a job that has finished."""
+    """409: the state of the resource forbids it, such as deleting a dataset that is in use."""
 
 
 class PreconditionFailedError(StatusError):
-    """412: the task has changed since it was read; `task.refresh()` and look again."""
+    """412: the task has changed since it was read; call `task.refresh()` and try again."""
 
 
 class TooLargeError(StatusError):
-    """413: bytes or pixels over a limit; `client.limits()` tells them."""
+    """413: the request exceeds a limit; `client.limits()` returns the limits."""
 
 
 class UnprocessableError(StatusError):
-    """422: well-formed, but without meaning; `problem.errors` points at what is wrong."""
+    """422: the request is well-formed but invalid; `problem.errors` points at each fault."""
 
 
 class RateLimitError(StatusError):
-    """429: too many requests; `retry_after` says for how long."""
+    """429: too many requests; retry after `retry_after` seconds."""
 
 
 class ServerError(StatusError):
-    """5xx: a fault of the server."""
+    """5xx: the server failed."""
 
 
 class ServiceUnavailableError(ServerError):
-    """503: starting, draining, or its queue is full."""
+    """503: the server is starting, draining or overloaded."""
 
 
 _BY_STATUS: dict[int, type[StatusError]] = {
@@ -128,7 +137,7 @@ _BY_STATUS: dict[int, type[StatusError]] = {
 
 
 def status_error(status: int, problem: Problem | None, retry_after: float | None) -> StatusError:
-    """The error for an answer of this status."""
+    """Return the error for a response with this status."""
     family = {4: BadRequestError, 5: ServerError}.get(status // 100, StatusError)
     return _BY_STATUS.get(status, family)(status, problem, retry_after)
 
@@ -137,7 +146,7 @@ def _message(status: int, problem: Problem | None) -> str:
     if problem is None:
         known = status in HTTPStatus._value2member_map_
         name = f" {HTTPStatus(status).phrase}" if known else ""
-        return f"HTTP {status}{name}, without a problem document: is this a hyperserve server?"
+        return f"HTTP {status}{name} without a problem document: is this a hyperserve server?"
     lines = [f"{problem.title}: {problem.detail} [{problem.code}, request {problem.request_id}]"]
     lines += [f"  {item.pointer or '(body)'}: {item.detail}" for item in problem.errors]
     return "\n".join(lines)

@@ -1,19 +1,23 @@
-"""A PNG writer for 8-bit pixels, so that sending an array needs no image library (ISO/IEC 15948)."""
+"""Minimal PNG writer for 8-bit pixels (ISO/IEC 15948), so that sending an array needs no image library."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 
+from hyperserve.errors import InvalidArgumentError
+
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """PNG colour type by number of channels: grey, grey + alpha, RGB, RGBA."""
 
 
 def encode(pixels: bytes, width: int, height: int, channels: int) -> bytes:
-    """A PNG of `pixels`, which are rows from the top, `channels` bytes a pixel. Raises ValueError."""
+    """Return `pixels`, rows from the top with `channels` bytes per pixel, as a PNG. Raises InvalidArgumentError."""
     stride = width * channels
     if not stride or not height or len(pixels) != stride * height:
-        raise ValueError(f"{len(pixels)} bytes are not an image of {width} × {height} × {channels}")
+        raise InvalidArgumentError(
+            f"{len(pixels)} bytes do not make an image of {width} × {height} × {channels}"
+        )
     # Each row starts with its filter type; 0 is none.
     rows = b"".join(b"\0" + pixels[start : start + stride] for start in range(0, len(pixels), stride))
     header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)

@@ -1,4 +1,4 @@
-"""Requests as data: what is sent, and whether it may be sent again. Nothing here does I/O on a network."""
+"""Requests as data: method, path, body and retry safety; nothing here touches the network."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from hyperserve import inputs
+from hyperserve.errors import ArgumentTypeError, InvalidArgumentError
 from hyperserve.uploads import Upload
 
-PAGE = 200
-"""Items that a list asks for at a time."""
+PAGE_SIZE = 200
+"""Items that a list fetches per request."""
 
 
-class Named(Protocol):
-    """An answer of the server that has an id."""
+class HasId(Protocol):
+    """Anything with an id, such as a `Job` or a `Dataset`."""
 
     id: str
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request, the same at every attempt.
+    """One request, identical at every attempt.
 
-    repeatable: whether it may be sent again when its connection broke and the server may have carried it out.
+    repeatable: safe to send again after the connection broke, when the server may have carried it out.
     """
 
     method: str
     path: str
     params: Mapping[str, Any] = field(default_factory=dict)
     body: bytes | Upload | None = None
-    """Bytes are JSON."""
+    """JSON if bytes."""
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
 
@@ -45,80 +46,85 @@ class Request:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Request:
-        """A POST that makes something. Its key lets the server know a second attempt, so it is repeatable."""
+        """Return a POST that creates a resource, repeatable because its key identifies a second attempt."""
         key = {"Idempotency-Key": uuid.uuid4().hex}
         return cls("POST", path, params or {}, body, {**(headers or {}), **key})
 
     @property
-    def asked(self) -> dict[str, str | int | float]:
-        """The query parameters that were given, as the server spells them."""
+    def query_params(self) -> dict[str, str | int | float]:
+        """Return the query parameters that are not None, booleans in lower case."""
         return {
             name: str(value).lower() if isinstance(value, bool) else value
-            for name, value in given(self.params).items()
+            for name, value in without_none(self.params).items()
         }
 
     @property
     def all_headers(self) -> dict[str, str]:
-        """With those that describe the body."""
+        """Return the headers of the request, those that describe its body included."""
         if isinstance(self.body, Upload):
-            size = {"Content-Type": self.body.media_type, "Content-Length": str(self.body.size)}
-            return {**self.headers, **size}
+            of_body = {"Content-Type": self.body.media_type, "Content-Length": str(self.body.size)}
+            return {**self.headers, **of_body}
         if self.body is not None:
             return {**self.headers, "Content-Type": "application/json"}
         return dict(self.headers)
 
 
 def path(*segments: str) -> str:
-    """Below /v1. Raises ValueError when a segment, such as an id, is empty."""
+    """Return the path of a resource below /v1. Raises InvalidArgumentError if a segment, such as an id, is empty."""
     if not all(segments):
-        raise ValueError(f"/v1/{'/'.join(segments)}: an id or a name is missing")
+        raise InvalidArgumentError(f"/v1/{'/'.join(segments)}: an id or a name is empty")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
-def identity(thing: Named | str) -> str:
-    """An id, or the id of an answer that has one."""
-    return thing if isinstance(thing, str) else thing.id
+def id_of(resource: HasId | str) -> str:
+    """Return the id of a resource; an id is returned as it is."""
+    return resource if isinstance(resource, str) else resource.id
 
 
 def encode(fields: Mapping[str, Any]) -> bytes:
-    """A JSON body."""
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """Return a JSON body. Raises InvalidArgumentError for values that JSON cannot hold."""
+    try:
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except TypeError as error:
+        raise ArgumentTypeError(f"cannot encode the request as JSON: {error}") from error
+    except ValueError as error:
+        raise InvalidArgumentError(f"cannot encode the request as JSON: {error}") from error
 
 
-def given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is None, which is left to the server."""
+def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not None; the server applies its defaults to the rest."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def support_body(support: inputs.Support, **fields: Any) -> bytes:
-    """A body that carries a support set. Raises TypeError or ValueError naming the class and the example."""
-    return encode({**given(fields), "support": inputs.support(support)})
+    """Return a body with a support set. Raises InvalidArgumentError naming the class and the example."""
+    return encode({**without_none(fields), "support": inputs.support(support)})
 
 
 def query_body(
     queries: Iterable[inputs.Input], targets: Iterable[inputs.Target] | None = None, **fields: Any
 ) -> bytes:
-    """A body that carries queries, and targets of a regression task beside them.
+    """Return a body with queries and, in a regression task, their true targets.
 
-    Raises TypeError or ValueError naming the query.
+    Raises InvalidArgumentError naming the query.
     """
-    return encode({"queries": inputs.queries(queries), **_targets(targets), **given(fields)})
+    return encode({"queries": inputs.queries(queries), **_targets(targets), **without_none(fields)})
 
 
-def once_body(
+def support_and_query_body(
     support: inputs.Support,
     queries: Iterable[inputs.Input],
     targets: Iterable[inputs.Target] | None = None,
     **fields: Any,
 ) -> bytes:
-    """A body that carries both."""
-    sent = {"support": inputs.support(support), "queries": inputs.queries(queries)}
-    return encode({**given(fields), **sent, **_targets(targets)})
+    """Return a body with a support set and queries. Raises InvalidArgumentError."""
+    inputs_by_role = {"support": inputs.support(support), "queries": inputs.queries(queries)}
+    return encode({**without_none(fields), **inputs_by_role, **_targets(targets)})
 
 
-def answer_body(right: str | inputs.Target) -> bytes:
-    """A body that says what an input is: a label, or a target. Raises TypeError or ValueError."""
-    return encode(inputs.answer(right))
+def label_or_target_body(value: str | inputs.Target) -> bytes:
+    """Return a body with a label or a target. Raises InvalidArgumentError."""
+    return encode(inputs.label_or_target(value))
 
 
 def _targets(targets: Iterable[inputs.Target] | None) -> dict[str, Any]:
@@ -127,9 +133,9 @@ def _targets(targets: Iterable[inputs.Target] | None) -> dict[str, Any]:
     return {"targets": [inputs.target(target, f"target {number}") for number, target in enumerate(targets)]}
 
 
-def span(given: tuple[int, int] | int | None) -> dict[str, int] | None:
-    """A range of ways or shots as the wire has it; a single number is a range of one."""
-    if given is None:
+def span(limits: tuple[int, int] | int | None) -> dict[str, int] | None:
+    """Return a range of ways or shots in JSON form; a single number is a range of one."""
+    if limits is None:
         return None
-    low, high = (given, given) if isinstance(given, int) else given
+    low, high = (limits, limits) if isinstance(limits, int) else limits
     return {"min": low, "max": high}

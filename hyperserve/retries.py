@@ -1,4 +1,4 @@
-"""What to do about a failure: the error it is, whether another attempt is worth it, and when."""
+"""Translation of failures into errors, and the policy of retries and waits."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often to try again, and how long to wait. Times are seconds."""
+    """Number of retries and the waits between them, in seconds."""
 
     max_retries: int = 2
     first_wait: float = 0.5
     longest_wait: float = 8.0
     longest_retry_after: float = 60.0
-    """A server that asks for more patience than this gets its answer raised instead."""
+    """A longer Retry-After is raised as an error instead of waited for."""
     in_flight_retries: int = 30
-    """While an earlier attempt is still being answered; a second each, longer than a killed server's claim."""
+    """Retries while the server still handles an earlier attempt; at 1 s each they outlast a killed server's claim."""
 
     def wait(self, attempt: int, retry_after: float | None = None) -> float:
-        """Seconds before attempt + 1: exponential; jitter keeps clients from coming back as one."""
+        """Return the seconds to wait after an attempt: exponential, with jitter against retries in step."""
         if retry_after is not None:
             return retry_after * random.uniform(1.0, 1.1)
         return float(min(self.longest_wait, self.first_wait * 2**attempt) * random.uniform(0.5, 1.0))
 
-    def after(self, error: HyperserveError, attempt: int, repeatable: bool) -> float:
-        """Seconds to wait after a failed attempt, numbered from 0. Raises the error where none should follow."""
-        most = self.in_flight_retries if _in_flight(error) else self.max_retries
-        if attempt >= most or not worth_retrying(error, repeatable):
+    def wait_after(self, error: HyperserveError, attempt: int, repeatable: bool) -> float:
+        """Return the seconds to wait after a failed attempt, numbered from 0; raise the error to give up."""
+        max_retries = self.in_flight_retries if _in_flight(error) else self.max_retries
+        if attempt >= max_retries or not is_retryable(error, repeatable):
             raise error
         retry_after = error.retry_after if isinstance(error, StatusError) else None
         if retry_after is not None and retry_after > self.longest_retry_after:
@@ -59,31 +59,31 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class WaitPolicy:
-    """How a job is waited for. Times are seconds."""
+    """Timing of waiting for a job, in seconds."""
 
-    poll: float = 1.0
-    away: float = 60.0
-    """For how long a server that knew the job may be away, such as for a restart."""
-    near: float = 20.0
-    """To a deadline, from which on the job is asked for: a stream may say nothing for 15."""
+    poll_interval: float = 1.0
+    max_outage: float = 60.0
+    """Longest absence of the server, such as a restart, that a wait survives."""
+    poll_before_deadline: float = 20.0
+    """Poll instead of streaming this close to the deadline: a stream may be silent for 15 s."""
 
 
 class Deadline:
-    """A moment `seconds` from now; never, when None."""
+    """A point in time `seconds` from now, or never if None."""
 
     def __init__(self, seconds: float | None) -> None:
         self._end = None if seconds is None else time.monotonic() + seconds
 
     @property
-    def left(self) -> float:
-        """Seconds, at least 0."""
+    def remaining(self) -> float:
+        """Return the seconds that remain, at least 0."""
         return float("inf") if self._end is None else max(0.0, self._end - time.monotonic())
 
 
-def worth_retrying(error: HyperserveError, repeatable: bool) -> bool:
-    """429, 503 and connections that never opened: nothing was done. One that broke later: if `repeatable`.
+def is_retryable(error: HyperserveError, repeatable: bool) -> bool:
+    """Return True for 429, 503 and connections that never opened, and for broken ones if `repeatable`.
 
-    A slow answer is not worth it, as that adds to the load.
+    Timeouts are not retried, as that would add to the load of a slow server.
     """
     if isinstance(error, StatusError):
         return error.status in (429, 503) or _in_flight(error)
@@ -95,24 +95,24 @@ def worth_retrying(error: HyperserveError, repeatable: bool) -> bool:
 
 
 def _in_flight(error: HyperserveError) -> bool:
-    """Whether our own earlier attempt, whose connection broke, is still at work."""
+    """Return True if the server still handles an earlier attempt whose connection broke."""
     return isinstance(error, StatusError) and error.code == "idempotency_in_flight"
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Failures of httpx as this client's errors."""
+def translate_errors() -> Iterator[None]:
+    """Raise the errors of httpx as errors of this client."""
     try:
         yield
     except httpx.TimeoutException as error:
         request = error.request
-        raise TimeoutFailedError(f"{request.method} {request.url}: no answer in time") from error
+        raise TimeoutFailedError(f"{request.method} {request.url}: no response within the timeout") from error
     except httpx.RequestError as error:
         raise ConnectionFailedError(f"{error.request.method} {error.request.url}: {error}") from error
 
 
-def refused(response: httpx.Response) -> StatusError:
-    """The error for a response, read already, of another status than 2xx."""
+def error_from_response(response: httpx.Response) -> StatusError:
+    """Return the error for a response that has been read and whose status is not 2xx."""
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:
@@ -121,17 +121,18 @@ def refused(response: httpx.Response) -> StatusError:
 
 
 def decode(answer: type[Model], request: Request, content: bytes | str) -> Model:
-    """An answer as its model. Raises MalformedAnswerError."""
+    """Return the content of a response as a model. Raises MalformedAnswerError."""
     try:
         return answer.model_validate_json(content)
     except ValidationError as error:
         raise MalformedAnswerError(
-            f"{request.method} {request.path}: not a {answer.__name__}: is this a hyperserve server? {error}"
+            f"{request.method} {request.path}: the response is not a {answer.__name__}; "
+            f"is this a hyperserve server? {error}"
         ) from error
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for (RFC 9110: seconds or a date); None when it says neither."""
+    """Return the seconds of a Retry-After header (RFC 9110: seconds or a date), or None if it holds neither."""
     if header is None:
         return None
     if header.strip().isascii() and header.strip().isdigit():

@@ -1,8 +1,8 @@
-"""Makes the synchronous client of the asynchronous one, so that neither is written twice.
+"""Generate the synchronous client from the asynchronous one.
 
 python -m tools.make_sync
 
-A test compares: hyperserve/sync is what hyperserve/aio says.
+A test checks that hyperserve/sync is up to date.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "hyperserve"
-HEADER = "# Made from hyperserve/aio/{name} by `python -m tools.make_sync`: change that file, not this one.\n"
-BY_HAND = "io.py"
+HEADER = (
+    "# Generated from hyperserve/aio/{name} by `python -m tools.make_sync`: change that file, not this one.\n"
+)
+HANDWRITTEN = "io.py"
 REPLACEMENTS = [
     (r"\[(\w+) async for \1 in (\w+)\]", r"list(\2)"),
     (r"\basync (def|with|for)\b", r"\1"),
@@ -29,7 +31,7 @@ REPLACEMENTS = [
 
 
 def synchronous(name: str) -> str:
-    """The source of one module of hyperserve/sync."""
+    """Return the source of one module of hyperserve/sync."""
     source = (PACKAGE / "aio" / name).read_text(encoding="utf-8")
     for pattern, replacement in REPLACEMENTS:
         source = re.sub(pattern, replacement, source)
@@ -39,13 +41,13 @@ def synchronous(name: str) -> str:
 
 
 def modules() -> list[str]:
-    """Those that are made, by file name."""
+    """Return the file names of the generated modules."""
     names = sorted(path.name for path in (PACKAGE / "aio").glob("*.py"))
-    return [name for name in names if name not in (BY_HAND, "__init__.py")]
+    return [name for name in names if name not in (HANDWRITTEN, "__init__.py")]
 
 
 def _tidy(source: str, *command: str) -> str:
-    """What ruff makes of a module, sorting imports and breaking lines as the project does."""
+    """Return the source after a ruff command, which sorts imports or breaks lines as the project does."""
     ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename=hyperserve/sync/module.py", "-"]
     done = subprocess.run(
         ruff, input=source, cwd=PACKAGE.parent, capture_output=True, text=True, encoding="utf-8", check=True

@@ -1,1 +1,1 @@
-"""The asynchronous client, and the source of the other: tools/make_sync.py makes hyperserve/sync of it."""
+"""Asynchronous client; tools/make_sync.py generates hyperserve/sync from it."""

@@ -21,18 +21,19 @@ from hyperserve.aio.resources import AsyncDatasets, AsyncLearners, AsyncTasks
 from hyperserve.aio.streams import AsyncStreams
 from hyperserve.aio.task import AsyncTask, feedback
 from hyperserve.aio.transport import AsyncTransport
-from hyperserve.errors import ConnectionFailedError, ServiceUnavailableError
-from hyperserve.requests import Request, once_body
+from hyperserve.errors import ConnectionFailedError, InvalidArgumentError, ServiceUnavailableError
+from hyperserve.requests import Request, support_and_query_body
 from hyperserve.retries import RetryPolicy
 
 
 class AsyncClient:
-    """A connection to a hyperserve server; use it in a `with` block, or call `close`.
+    """Client of a hyperserve server; use it in a `with` block or call `close`.
 
-    To be shared by threads, or by the tasks of one event loop where it is asynchronous.
-    base_url: HYPERSERVE_URL or http://127.0.0.1:8000 when left out; api_key: sent as a bearer token;
-    timeout: seconds of silence from the server that count as a failure; max_retries: further attempts after
-    429, 503 and failed connections, which obey Retry-After.
+    Threads may share a synchronous client, and the tasks of one event loop an asynchronous one.
+    base_url: by default HYPERSERVE_URL, else http://127.0.0.1:8000; api_key: sent as a bearer token;
+    timeout: seconds without a response after which a request fails; max_retries: further attempts after 429,
+    503 and failed connections, with the waits that Retry-After asks for.
+    Raises InvalidArgumentError.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class AsyncClient:
         max_retries: int = 2,
     ) -> None:
         if max_retries < 0:
-            raise ValueError(f"max_retries {max_retries} must be 0 or more")
+            raise InvalidArgumentError(f"max_retries must be 0 or more, not {max_retries}")
         self._http = httpx.AsyncClient(
-            base_url=connection.address(base_url),
+            base_url=connection.server_url(base_url),
             headers=connection.headers(api_key),
-            timeout=connection.timeouts(timeout),
+            timeout=connection.default_timeout(timeout),
             limits=connection.POOL,
         )
         self._transport = AsyncTransport(self._http, RetryPolicy(max_retries))
@@ -70,34 +71,33 @@ class AsyncClient:
         samples: int | None = None,
         top: int | None = None,
     ) -> types.Predictions:
-        """Adapt and answer in one request; the server keeps nothing. Arguments as for tasks.
+        """Adapt and predict in one request; the server stores nothing. Arguments as for tasks.
 
-        `learner` None takes the server's default for the kind of input, or for regression.
+        learner: None selects the server's default for the kind of input, or for regression.
         """
         options = {"kind": kind, "learner": learner, "coverage": coverage, "samples": samples, "top": top}
-        body = await io.off_loop(once_body, support, queries, targets, **options)
+        body = await io.in_thread(support_and_query_body, support, queries, targets, **options)
         return await self._transport.fetch(types.Predictions, Request("POST", "/v1/predict", body=body))
 
     async def feedback(self, prediction_id: str, label: str | inputs.Target) -> AsyncTask:
-        """Teach a task what a stored query was; the task as it is now. `prediction.feedback` with an id only.
+        """Add a stored query to its task with the right answer, and return the task as it is now.
 
-        label: or the target, in a regression task.
-
-        Raises NotFoundError, and GoneError once the prediction has lapsed.
+        Same as `prediction.feedback` if only the id is known. label: in a regression task, the target.
+        Raises NotFoundError, and GoneError once the prediction has expired.
         """
         return await feedback(self._transport, prediction_id, label)
 
     async def methods(self) -> list[types.Method]:
-        """What learners are made by: axes, paper, ways, hyperparameters."""
+        """Return the available methods: survey axes, paper, ways and hyperparameters of each."""
         page = await self._transport.fetch(types.Page[types.Method], Request("GET", "/v1/methods"))
         return page.items
 
     async def limits(self) -> types.Limits:
-        """What the server accepts at most."""
+        """Return the limits of requests."""
         return await self._transport.fetch(types.Limits, Request("GET", "/v1/limits"))
 
     async def ready(self) -> bool:
-        """Whether the server answers and its learners are warm; one attempt, for polling."""
+        """Return True if the server responds and its learners are loaded; makes one attempt, for polling."""
         try:
             await AsyncTransport(self._http, RetryPolicy(0)).send(Request("GET", "/readyz"))
         except (ServiceUnavailableError, ConnectionFailedError):

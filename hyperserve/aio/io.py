@@ -1,4 +1,4 @@
-"""Waiting and files without holding up the event loop. Its twin hyperserve/sync/io.py is written by hand."""
+"""Sleeping and reading files without blocking the event loop; hyperserve/sync/io.py is its handwritten twin."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from inspect import isawaitable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 _CHUNK = 1 << 18
 
 
@@ -17,8 +17,10 @@ async def sleep(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def off_loop(function: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
-    """What may take a while: reading and encoding many inputs."""
+async def in_thread(
+    function: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs
+) -> Result:
+    """Call a function that may take long, such as encoding many inputs, in a thread."""
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
@@ -28,8 +30,8 @@ async def chunks(path: Path) -> AsyncIterator[bytes]:
             yield chunk
 
 
-async def tell(listener: Callable[[Made], object], news: Made) -> None:
+async def notify(listener: Callable[[Result], object], value: Result) -> None:
     """Call a listener, which may be a coroutine function."""
-    answer = listener(news)
+    answer = listener(value)
     if isawaitable(answer):
         await answer

@@ -1,4 +1,4 @@
-"""Work that the server does on its own time: looking it up, following it, stopping it."""
+"""Background jobs of the server: get, list, cancel, follow, wait."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hyperserve.errors import (
     TimeoutFailedError,
     WaitTimeoutError,
 )
-from hyperserve.requests import Request, identity, path
+from hyperserve.requests import Request, id_of, path
 from hyperserve.retries import Deadline, WaitPolicy, decode
 
 
@@ -30,27 +30,30 @@ class AsyncJobs:
         self._policy = policy or WaitPolicy()
 
     async def get(self, job: types.Job | str) -> types.Job:
-        """A job as it is now. Raises NotFoundError."""
-        return await self._transport.fetch(types.Job, Request("GET", path("jobs", identity(job))))
+        """Return a job as it is now. Raises NotFoundError."""
+        return await self._transport.fetch(types.Job, Request("GET", path("jobs", id_of(job))))
 
     def list(
         self, *, state: str | None = None, kind: str | None = None, limit: int | None = None
     ) -> AsyncPages[types.Job]:
-        """The jobs of the server, newest first; of one state or kind only, when given."""
+        """Return the jobs of the server, newest first, filtered by `state` and `kind` if given."""
         params = {"state": state, "kind": kind}
         return AsyncPages(self._transport, types.Page[types.Job], "/v1/jobs", limit, params)
 
     async def cancel(self, job: types.Job | str) -> types.Job:
-        """Ask a job to stop, which takes seconds. Raises NotFoundError, ConflictError when it has finished."""
-        request = Request("POST", path("jobs", identity(job), "cancel"), repeatable=False)
+        """Request the cancellation of a job, which takes seconds.
+
+        Raises NotFoundError, and ConflictError if the job has finished.
+        """
+        request = Request("POST", path("jobs", id_of(job), "cancel"), repeatable=False)
         return await self._transport.fetch(types.Job, request)
 
     async def events(self, job: types.Job | str) -> AsyncIterator[types.Job]:
-        """The job at every change, until it has finished; a broken stream is taken up where it broke.
+        """Yield the job at every change until it has finished; a broken stream is resumed where it broke.
 
-        Raises NotFoundError, and ConnectionFailedError when the stream cannot be taken up again.
+        Raises NotFoundError, and ConnectionFailedError if the stream cannot be resumed.
         """
-        async with aclosing(self._stream(identity(job))) as states:
+        async with aclosing(self._stream(id_of(job))) as states:
             async for state in states:
                 if state is not None:
                     yield state
@@ -62,59 +65,59 @@ class AsyncJobs:
         on_progress: Callable[[types.Job], object] | None = None,
         timeout: float | None = None,
     ) -> types.Job:
-        """The job, once it has succeeded. A server that restarts meanwhile is waited for.
+        """Wait until a job has succeeded and return it; survives a restart of the server.
 
-        on_progress: called with the job at first and at every change; timeout: seconds.
-        Raises JobFailedError for one that failed, died or was cancelled, WaitTimeoutError, HyperserveError.
+        on_progress: called with the job at the start and at every change; timeout: in seconds.
+        Raises JobFailedError if the job failed, died or was cancelled, WaitTimeoutError, HyperserveError.
         """
         deadline = Deadline(timeout)
         last: types.Job | None = None
-        async with aclosing(self._follow(identity(job), deadline)) as states:
+        async with aclosing(self._follow(id_of(job), deadline)) as states:
             async for state in states:
                 if state is None or state == last:
                     continue
                 last = state
                 if on_progress is not None:
-                    await io.tell(on_progress, state)
+                    await io.notify(on_progress, state)
                 if state.state == "succeeded":
                     return state
                 if state.finished:
                     raise JobFailedError(state)
-        raise WaitTimeoutError(f"job {identity(job)} is not finished after {timeout:g} s; it goes on")
+        raise WaitTimeoutError(f"job {id_of(job)} has not finished after {timeout:g} s; it keeps running")
 
     async def _follow(self, job_id: str, deadline: Deadline) -> AsyncGenerator[types.Job | None, None]:
-        """The job by its stream, and by asking when there is none, it broke for good or time runs out."""
+        """Yield the job from its event stream, and by polling if that fails or the deadline is near."""
         yield await self.get(job_id)
-        if deadline.left > self._policy.near:
-            with suppress(HyperserveError):  # asking raises it again, if it lasts
+        if deadline.remaining > self._policy.poll_before_deadline:
+            with suppress(HyperserveError):  # polling raises it again if it lasts
                 async with aclosing(self._stream(job_id)) as states:
                     async for state in states:
                         yield state
-                        if deadline.left <= self._policy.near:
+                        if deadline.remaining <= self._policy.poll_before_deadline:
                             break
         async with aclosing(self._poll(job_id, deadline)) as states:
             async for state in states:
                 yield state
 
     async def _poll(self, job_id: str, deadline: Deadline) -> AsyncGenerator[types.Job | None, None]:
-        reached = time.monotonic()
-        while deadline.left > 0:
-            await io.sleep(min(self._policy.poll, deadline.left))
+        last_contact = time.monotonic()
+        while deadline.remaining > 0:
+            await io.sleep(min(self._policy.poll_interval, deadline.remaining))
             try:
                 yield await self.get(job_id)
-                reached = time.monotonic()
+                last_contact = time.monotonic()
             except (ConnectionFailedError, ServiceUnavailableError):
-                if time.monotonic() - reached > self._policy.away:
+                if time.monotonic() - last_contact > self._policy.max_outage:
                     raise
 
     async def _stream(self, job_id: str) -> AsyncGenerator[types.Job | None, None]:
-        """Until the closing event. None is a sign of life."""
+        """Yield the job at every event until the closing one, and None at every heartbeat."""
         where = path("jobs", job_id, "events")
         last_id: str | None = None
         failures = 0
         while True:
             request = Request("GET", where, headers={} if last_id is None else {"Last-Event-ID": last_id})
-            failure: HyperserveError = ConnectionFailedError(f"{where}: the stream ended early")
+            failure: HyperserveError = ConnectionFailedError(f"{where}: the event stream ended early")
             try:
                 async with aclosing(self._transport.events(request)) as events:
                     async for event in events:
@@ -127,8 +130,8 @@ class AsyncJobs:
                         if event.name == "job":
                             yield decode(types.Job, request, event.data)
             except TimeoutFailedError as error:
-                failure = ConnectionFailedError(str(error))  # of silence, not of load
+                failure = ConnectionFailedError(str(error))  # a silent stream may be resumed
             except HyperserveError as error:
                 failure = error
-            await io.sleep(self._transport.policy.after(failure, failures, repeatable=True))
+            await io.sleep(self._transport.policy.wait_after(failure, failures, repeatable=True))
             failures += 1

@@ -1,4 +1,4 @@
-"""Lists of any length, asked for page by page."""
+"""Lazy iteration over paginated lists."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any, Generic, TypeVar
 
 from hyperserve import types
 from hyperserve.aio.transport import AsyncTransport
-from hyperserve.requests import PAGE, Request
+from hyperserve.requests import PAGE_SIZE, Request
 
 Item = TypeVar("Item")
 
 
 class AsyncPages(Generic[Item]):
-    """The items of a list, to loop over. Nothing is asked before the loop, and each loop asks anew.
+    """Iterable over a list of the server; each loop fetches the pages anew, as it goes on.
 
-    `limit` None goes to the end. Iterating raises HyperserveError.
+    limit: the most items to yield, all if None. Iterating raises HyperserveError.
     """
 
     def __init__(
@@ -35,19 +35,19 @@ class AsyncPages(Generic[Item]):
         self._bind = bind
 
     async def __aiter__(self) -> AsyncIterator[Item]:
-        given = 0
+        yielded = 0
         cursor: str | None = None
-        while self._limit is None or given < self._limit:
-            size = PAGE if self._limit is None else min(PAGE, self._limit - given)
+        while self._limit is None or yielded < self._limit:
+            size = PAGE_SIZE if self._limit is None else min(PAGE_SIZE, self._limit - yielded)
             params = {**self._params, "limit": size, "cursor": cursor}
             page = await self._transport.fetch(self._page, Request("GET", self._path, params))
             for item in page.items:
                 yield item if self._bind is None else self._bind(item)
-            given += len(page.items)
+            yielded += len(page.items)
             cursor = page.next_cursor
             if cursor is None:
                 return
 
     async def all(self) -> list[Item]:
-        """Every item at once."""
+        """Return all items as a list."""
         return [item async for item in self]

@@ -1,4 +1,4 @@
-"""Streams: networks that labelled sets are registered into one after the other."""
+"""Streams: networks that learn one labelled set after the other without forgetting."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from hyperserve.aio import io
 from hyperserve.aio.jobs import AsyncJobs
 from hyperserve.aio.pages import AsyncPages
 from hyperserve.aio.transport import AsyncTransport
-from hyperserve.requests import Request, encode, given, identity, path, query_body
+from hyperserve.errors import InvalidArgumentError
+from hyperserve.requests import Request, encode, id_of, path, query_body, without_none
 
 
 class AsyncStream(stream_types.Stream):
-    """A stream, and the way to ask it and to register into it.
+    """A stream, with methods to query it and to register stream tasks.
 
-    It is what the server said once: a change leaves it as it was; `refresh` says what is there now.
+    Its fields are a snapshot that changes do not update; `refresh` returns the current state.
     """
 
     _transport: AsyncTransport = PrivateAttr()
 
     def bind(self, transport: AsyncTransport) -> AsyncStream:
-        """This stream, answering through `transport`."""
+        """Attach the transport that the methods use, and return this stream."""
         self._transport = transport
         return self
 
@@ -40,12 +41,11 @@ class AsyncStream(stream_types.Stream):
     ) -> stream_types.StreamPredictions:
         """One prediction per query, in order.
 
-        task: the stream task that all queries belong to; left out, it is inferred for each. Other arguments as for
-        tasks. Raises TypeError or ValueError naming the query, GoneError for a forgotten stream task,
-        HyperserveError.
+        task: the stream task that all queries belong to; inferred for each query if left out. Other arguments as for
+        tasks. Raises InvalidArgumentError naming the query, GoneError for a forgotten stream task, HyperserveError.
         """
         fields = {"task": task, "version": version, "coverage": coverage, "top": top}
-        body = await io.off_loop(query_body, queries, None, **fields)
+        body = await io.in_thread(query_body, queries, None, **fields)
         request = Request("POST", path("streams", self.name, "predict"), body=body)
         return await self._transport.fetch(stream_types.StreamPredictions, request)
 
@@ -61,70 +61,73 @@ class AsyncStream(stream_types.Stream):
     ) -> stream_types.StreamTask:
         """Register a labelled set under the name `task`; its data may be deleted afterwards.
 
-        dataset: one of the server, or its id; a Path to a file or folder as `datasets.upload` takes it; or examples by
-        class, {"cat": [input, ...], ...}. classes: those to take of a dataset; held_out: examples to keep, which tell
-        how well the stream task is answered; wait: for its job, `timeout` seconds at most. Without waiting, the
-        answer's `job` is to be waited for.
-        Raises TypeError or ValueError naming the example, ConflictError where the name is taken, JobFailedError,
+        dataset: a dataset of the server or its id; a Path to a file or folder, as for `datasets.upload`; or examples by
+        class, {"cat": [input, ...], ...}. classes: the classes to use of a dataset; held_out: number of examples to
+        hold out for measuring accuracy; wait: wait for the job, `timeout` seconds at most; otherwise pass the `job` of
+        the result to `jobs.wait`.
+        Raises InvalidArgumentError naming the example, ConflictError if the name is taken, JobFailedError,
         WaitTimeoutError, HyperserveError.
         """
         if isinstance(dataset, Path | Mapping):
             if classes is not None:
-                raise ValueError("classes are chosen of a dataset of the server: upload it first")
+                raise InvalidArgumentError(
+                    "classes can only be chosen from a dataset on the server: upload it first"
+                )
             work = await self._upload(task, dataset, held_out)
         else:
-            fields = {"name": task, "dataset": identity(dataset), "classes": classes, "held_out": held_out}
-            request = Request.creation(path("streams", self.name, "tasks"), encode(given(fields)))
+            fields = {"name": task, "dataset": id_of(dataset), "classes": classes, "held_out": held_out}
+            request = Request.creation(path("streams", self.name, "tasks"), encode(without_none(fields)))
             work = await self._transport.fetch(stream_types.StreamWork, request)
-        return await self._done(work, wait=wait, timeout=timeout)
+        return await self._result(work, wait=wait, timeout=timeout)
 
     async def forget(
         self, task: stream_types.StreamTask | str, *, wait: bool = True, timeout: float | None = None
     ) -> stream_types.StreamTask:
-        """Take a stream task out for good, and delete every version that holds it.
+        """Forget a stream task for good and delete every version that contains it.
 
-        Raises JobFailedError, WaitTimeoutError, NotFoundError, ConflictError for the only one, HyperserveError.
+        Raises NotFoundError, ConflictError if it is the only stream task, JobFailedError, WaitTimeoutError,
+        HyperserveError.
         """
         where = path("streams", self.name, "tasks", _name(task), "forget")
         work = await self._transport.fetch(stream_types.StreamWork, Request.creation(where, b""))
-        return await self._done(work, wait=wait, timeout=timeout)
+        return await self._result(work, wait=wait, timeout=timeout)
 
     async def stream_tasks(self) -> list[stream_types.StreamTask]:
-        """All that were ever registered: accuracy then and now, drift, alarm."""
+        """Return all stream tasks ever registered, each with accuracy then and now, drift and alarm."""
         request = Request("GET", path("streams", self.name, "tasks"))
         return (await self._transport.fetch(types.Page[stream_types.StreamTask], request)).items
 
     async def task(self, task: stream_types.StreamTask | str) -> stream_types.StreamTask:
-        """One stream task as it is now. Raises NotFoundError."""
+        """Return one stream task as it is now. Raises NotFoundError."""
         request = Request("GET", path("streams", self.name, "tasks", _name(task)))
         return await self._transport.fetch(stream_types.StreamTask, request)
 
     def versions(self, *, limit: int | None = None) -> AsyncPages[stream_types.StreamVersion]:
-        """Every state the stream has had, newest first, but those that held what is forgotten."""
+        """Return the versions of the stream, newest first, without those that contained a forgotten stream task."""
         where = path("streams", self.name, "versions")
         return AsyncPages(self._transport, types.Page[stream_types.StreamVersion], where, limit)
 
     async def rollback(self, version: stream_types.StreamVersion | int) -> AsyncStream:
-        """Let another version answer, be it older or newer; the stream as it is now."""
+        """Make another version, older or newer, the current one, and return the stream as it is now."""
         number = version if isinstance(version, int) else version.number
         request = Request("POST", path("streams", self.name, "rollback"), body=encode({"version": number}))
         return (await self._transport.fetch(AsyncStream, request)).bind(self._transport)
 
     async def refresh(self) -> AsyncStream:
-        """This stream as the server has it now. Raises NotFoundError when it is gone."""
+        """Return this stream as it is now. Raises NotFoundError if it has been deleted."""
         return await AsyncStreams(self._transport).get(self.name)
 
     async def delete(self) -> None:
-        """Remove the stream, its versions and whatever they have learned. Raises NotFoundError when it is gone."""
+        """Delete the stream with all its versions. Raises NotFoundError if it has been deleted already."""
         await AsyncStreams(self._transport).delete(self.name)
 
     async def _upload(
         self, task: str, source: Path | Mapping[str, Iterable[inputs.Input]], held_out: int | None
     ) -> stream_types.StreamWork:
         if isinstance(source, Path):
-            upload = await io.off_loop(uploads.prepare, source, None)
+            upload = await io.in_thread(uploads.prepare, source, None)
         else:
-            upload = await io.off_loop(uploads.of_examples, source)
+            upload = await io.in_thread(uploads.from_examples, source)
         params = {"name": task, "held_out": held_out}
         try:
             request = Request.creation(path("streams", self.name, "tasks"), upload, params)
@@ -132,7 +135,7 @@ class AsyncStream(stream_types.Stream):
         finally:
             upload.discard()
 
-    async def _done(
+    async def _result(
         self, work: stream_types.StreamWork, *, wait: bool, timeout: float | None
     ) -> stream_types.StreamTask:
         if not wait:
@@ -160,12 +163,12 @@ class AsyncStreams:
         seed: int | None = None,
         alarm: Mapping[str, float] | None = None,
     ) -> AsyncStream:
-        """Make a stream without stream tasks, or a copy of one that came with the server.
+        """Create a stream without stream tasks, or a copy of a bundled one.
 
-        source: the stream to copy; scenario: cl1, cl2 or cl3; method: hypernetwork or analytic; input: what a query
-        is, such as {"kind": "image", "size": 28} or {"kind": "vector", "dim": 64}, or in its place `learner`, whose
-        frozen encoder makes the features; alarm: bounds of {"drift": ..., "fall": ...}. Left out, the server's
-        defaults hold. Raises ConflictError where the name is taken, HyperserveError.
+        source: the stream to copy; scenario: cl1, cl2 or cl3; method: hypernetwork or analytic; input: the kind of
+        input, such as {"kind": "image", "size": 28} or {"kind": "vector", "dim": 64}; learner: instead of `input`, a
+        learner whose frozen encoder computes the features; alarm: bounds {"drift": ..., "fall": ...}. Arguments left
+        out take the server's defaults. Raises ConflictError if the name is taken, HyperserveError.
 
             stream = await client.streams.create("signs", input={"kind": "image", "size": 28})
             await stream.register("arrows", dataset)
@@ -182,16 +185,16 @@ class AsyncStreams:
             "seed": seed,
             "alarm": alarm,
         }
-        request = Request.creation("/v1/streams", encode(given(fields)))
+        request = Request.creation("/v1/streams", encode(without_none(fields)))
         return (await self._transport.fetch(AsyncStream, request)).bind(self._transport)
 
     async def get(self, name: str) -> AsyncStream:
-        """Raises NotFoundError."""
+        """Return a stream. Raises NotFoundError."""
         request = Request("GET", path("streams", name))
         return (await self._transport.fetch(AsyncStream, request)).bind(self._transport)
 
     def list(self, limit: int | None = None) -> AsyncPages[AsyncStream]:
-        """The streams of the server by name, those that came with it among them."""
+        """Return the streams of the server by name, the bundled ones included."""
 
         def bind(stream: AsyncStream) -> AsyncStream:
             return stream.bind(self._transport)
@@ -199,9 +202,9 @@ class AsyncStreams:
         return AsyncPages(self._transport, types.Page[AsyncStream], "/v1/streams", limit, bind=bind)
 
     async def delete(self, stream: stream_types.Stream | str) -> None:
-        """With its versions and whatever they have learned. Raises NotFoundError, ConflictError for a bundled one."""
+        """Delete a stream with all its versions. Raises NotFoundError, and ConflictError for a bundled stream."""
         await self._transport.send(Request("DELETE", path("streams", _name(stream)), repeatable=False))
 
 
-def _name(thing: stream_types.Stream | stream_types.StreamTask | str) -> str:
-    return thing if isinstance(thing, str) else thing.name
+def _name(resource: stream_types.Stream | stream_types.StreamTask | str) -> str:
+    return resource if isinstance(resource, str) else resource.name

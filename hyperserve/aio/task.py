@@ -1,4 +1,4 @@
-"""One task and its answers: asking, teaching, choosing a version."""
+"""One task: predictions, feedback, examples and versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hyperserve import inputs, types
 from hyperserve.aio import io
 from hyperserve.aio.pages import AsyncPages
 from hyperserve.aio.transport import AsyncTransport
-from hyperserve.requests import Request, answer_body, encode, identity, path, query_body, support_body
+from hyperserve.errors import InvalidArgumentError
+from hyperserve.requests import Request, encode, id_of, label_or_target_body, path, query_body, support_body
 from hyperserve.retries import decode
 from hyperserve.types import LABEL_FIRST
 
@@ -22,13 +23,13 @@ class AsyncPrediction(types.Prediction):
     _transport: AsyncTransport = PrivateAttr()
 
     async def feedback(self, label: str) -> AsyncTask:
-        """Teach the task what this query was, `label` being of any class, old or new; the task as it is now.
+        """Add this query to the task under `label`, an existing class or a new one, and return the updated task.
 
-        Again with another label corrects the first. Raises ValueError unless the prediction was stored,
-        GoneError once it has lapsed.
+        A second call with another label corrects the first. Raises InvalidArgumentError unless the prediction was
+        stored, GoneError once it has expired.
         """
         if self.id is None:
-            raise ValueError("the prediction was not stored: ask with predict(..., store=True)")
+            raise InvalidArgumentError("the prediction was not stored: call predict(..., store=True)")
         return await feedback(self._transport, self.id, label)
 
 
@@ -38,39 +39,39 @@ class AsyncEstimate(types.Estimate):
     _transport: AsyncTransport = PrivateAttr()
 
     async def feedback(self, target: inputs.Target) -> AsyncTask:
-        """Teach the task what this query is answered by, a number or a list of them; the task as it is now.
+        """Add this query to the task with its target, a number or a list of numbers, and return the updated task.
 
-        Again with another target corrects the first. Raises as `AsyncPrediction.feedback` does.
+        A second call with another target corrects the first. Raises the errors of `AsyncPrediction.feedback`.
         """
         if self.id is None:
-            raise ValueError("the prediction was not stored: ask with predict(..., store=True)")
+            raise InvalidArgumentError("the prediction was not stored: call predict(..., store=True)")
         return await feedback(self._transport, self.id, target)
 
 
 class AsyncPredictions(types.Predictions):
-    """One prediction per query, in order: all estimates where `kind` is regression, else none."""
+    """One prediction per query, in order; estimates if `kind` is regression."""
 
     predictions: list[Annotated[AsyncPrediction | AsyncEstimate, LABEL_FIRST]]  # type: ignore[assignment]  # read only
 
     def bind(self, transport: AsyncTransport) -> AsyncPredictions:
-        """These predictions, giving feedback through `transport`."""
+        """Attach the transport that feedback uses, and return these predictions."""
         for prediction in self.predictions:
             prediction._transport = transport
         return self
 
 
 class AsyncTask(types.Task):
-    """A support set that became weights, and the way to ask and to teach it.
+    """A task, with methods to query and to change it.
 
-    It is what the server said once: a change gives another `AsyncTask` and leaves this one as it was.
-    With `if_unchanged` a change raises PreconditionFailedError where the task is not as it was read.
+    Its fields are a snapshot: a change returns another `AsyncTask` and leaves this one as it is.
+    With `if_unchanged` a change raises PreconditionFailedError if the task has changed since it was read.
     """
 
     _transport: AsyncTransport = PrivateAttr()
     _etag: str | None = PrivateAttr(default=None)
 
     def bind(self, transport: AsyncTransport, etag: str | None = None) -> AsyncTask:
-        """This task, answering through `transport`."""
+        """Attach the transport that the methods use, and return this task."""
         self._transport = transport
         self._etag = etag
         return self
@@ -88,13 +89,13 @@ class AsyncTask(types.Task):
     ) -> AsyncPredictions:
         """One prediction per query, in order.
 
-        coverage: what prediction sets aim at, in (0, 1), and intervals; samples: of the posterior, for
-        stochastic learners; top: keep only this many probabilities; version: ask this one, not the current one;
-        store: keep the queries for a while, so that the predictions take feedback; targets: of a regression
-        task, the right answers, for their `nll`. Left out, the server's defaults hold.
-        Raises TypeError or ValueError naming the query, HyperserveError.
+        coverage: coverage of prediction sets and intervals, in (0, 1); samples: number of posterior samples of a
+        stochastic learner; top: keep only this many probabilities; version: the version to query, by default the
+        current one; store: store the queries for a while so that the predictions accept feedback; targets: the true
+        targets of a regression task, for `nll`. Arguments left out take the server's defaults.
+        Raises InvalidArgumentError naming the query, HyperserveError.
         """
-        body = await io.off_loop(
+        body = await io.in_thread(
             query_body, queries, targets, coverage=coverage, samples=samples, top=top, store=store
         )
         request = Request("POST", path("tasks", self.id, "predict"), {"version": version}, body)
@@ -104,14 +105,16 @@ class AsyncTask(types.Task):
     async def add(
         self, support: inputs.Support, *, promote: bool = True, if_unchanged: bool = False
     ) -> AsyncTask:
-        """Add examples, of old classes or new ones, or with targets; the new version.
+        """Add examples of existing or new classes, or with targets, and return the new version.
 
-        promote: make it the one that answers. Raises as `tasks.create` does.
+        promote: make the new version the current one. Raises the errors of `tasks.create`.
         """
         headers = self._condition(if_unchanged)
-        body = await io.off_loop(support_body, support)
+        body = await io.in_thread(support_body, support)
         where = path("tasks", self.id, "support")
-        return await fetch_task(self._transport, Request.creation(where, body, _promoted(promote), headers))
+        return await fetch_task(
+            self._transport, Request.creation(where, body, _promote_param(promote), headers)
+        )
 
     async def relabel(
         self,
@@ -121,42 +124,42 @@ class AsyncTask(types.Task):
         promote: bool = True,
         if_unchanged: bool = False,
     ) -> AsyncTask:
-        """Give an example another label, or another target in a regression task; the new version."""
-        body = answer_body(label)
-        return await self._edit("PATCH", identity(example), body, promote, if_unchanged)
+        """Change the label of an example, or its target in a regression task, and return the new version."""
+        body = label_or_target_body(label)
+        return await self._edit("PATCH", id_of(example), body, promote, if_unchanged)
 
     async def remove(
         self, example: types.Example | str, *, promote: bool = True, if_unchanged: bool = False
     ) -> AsyncTask:
-        """Take an example out; the new version. A class goes with its last example."""
-        return await self._edit("DELETE", identity(example), None, promote, if_unchanged)
+        """Remove an example and return the new version. A class disappears with its last example."""
+        return await self._edit("DELETE", id_of(example), None, promote, if_unchanged)
 
     def support(self, *, version: int | None = None, limit: int | None = None) -> AsyncPages[types.Example]:
-        """The examples of a version, the current one when none is named."""
+        """Return the examples of a version, by default the current one."""
         where = path("tasks", self.id, "support")
         return AsyncPages(self._transport, types.Page[types.Example], where, limit, {"version": version})
 
     def versions(self, *, limit: int | None = None) -> AsyncPages[types.Version]:
-        """Every support set the task has had, newest first."""
+        """Return the versions of the task, newest first."""
         where = path("tasks", self.id, "versions")
         return AsyncPages(self._transport, types.Page[types.Version], where, limit)
 
     async def promote(self, version: types.Version | int, *, if_unchanged: bool = False) -> AsyncTask:
-        """Make a version the one that answers, be it newer or older; the task as it is now."""
+        """Make another version, newer or older, the current one, and return the task as it is now."""
         number = version if isinstance(version, int) else version.number
         where = path("tasks", self.id, "current")
         return await self._set("PUT", where, {"version": number}, if_unchanged)
 
     async def rename(self, name: str | None, *, if_unchanged: bool = False) -> AsyncTask:
-        """Give the task another name, or none; the task as it is now."""
+        """Change the name of the task, or remove it with None, and return the task as it is now."""
         return await self._set("PATCH", path("tasks", self.id), {"name": name}, if_unchanged)
 
     async def refresh(self) -> AsyncTask:
-        """This task as the server has it now. Raises NotFoundError when it is gone."""
+        """Return this task as it is now. Raises NotFoundError if it has been deleted."""
         return await fetch_task(self._transport, Request("GET", path("tasks", self.id)))
 
     async def delete(self, *, if_unchanged: bool = False) -> None:
-        """Remove the task and its examples. Raises NotFoundError when it is gone."""
+        """Delete the task and its examples. Raises NotFoundError if it has been deleted already."""
         headers = self._condition(if_unchanged)
         where = path("tasks", self.id)
         await self._transport.send(Request("DELETE", where, headers=headers, repeatable=False))
@@ -165,7 +168,7 @@ class AsyncTask(types.Task):
         self, method: str, where: str, fields: dict[str, str | int | None], if_unchanged: bool
     ) -> AsyncTask:
         headers = self._condition(if_unchanged)
-        # With a condition, a second attempt would be refused because of the first.
+        # With If-Match, a second attempt would fail because of the first.
         request = Request(method, where, body=encode(fields), headers=headers, repeatable=not headers)
         return await fetch_task(self._transport, request)
 
@@ -174,29 +177,29 @@ class AsyncTask(types.Task):
     ) -> AsyncTask:
         where = path("tasks", self.id, "support", example)
         headers = self._condition(if_unchanged)
-        request = Request(method, where, _promoted(promote), body, headers, repeatable=False)
+        request = Request(method, where, _promote_param(promote), body, headers, repeatable=False)
         return await fetch_task(self._transport, request)
 
     def _condition(self, if_unchanged: bool) -> dict[str, str]:
         if not if_unchanged:
             return {}
         if self._etag is None:
-            raise ValueError("the task comes from a list, which tells no state: refresh() it first")
+            raise InvalidArgumentError("a task from a list has no ETag: call refresh() first")
         return {"If-Match": self._etag}
 
 
 async def fetch_task(transport: AsyncTransport, request: Request) -> AsyncTask:
-    """The task that a request answers, with the state to which `if_unchanged` refers."""
+    """Send a request and return its task, with the ETag that `if_unchanged` compares."""
     response = await transport.send(request)
     return decode(AsyncTask, request, response.content).bind(transport, response.headers.get("etag"))
 
 
-async def feedback(transport: AsyncTransport, prediction: str, right: str | inputs.Target) -> AsyncTask:
-    """Teach the task of a stored prediction what its query was."""
+async def feedback(transport: AsyncTransport, prediction: str, answer: str | inputs.Target) -> AsyncTask:
+    """Send the right answer to the query of a stored prediction, and return the updated task."""
     where = path("predictions", prediction, "feedback")
-    return await fetch_task(transport, Request.creation(where, answer_body(right)))
+    return await fetch_task(transport, Request.creation(where, label_or_target_body(answer)))
 
 
-def _promoted(promote: bool) -> dict[str, bool | None]:
-    """The server promotes unless told otherwise."""
+def _promote_param(promote: bool) -> dict[str, bool | None]:
+    """Return the query parameter; left out, the server promotes."""
     return {"promote": None if promote else False}

@@ -1,1 +1,1 @@
-"""The synchronous client. All but io.py is made from hyperserve/aio by tools/make_sync.py."""
+"""Synchronous client; tools/make_sync.py generates all of it but io.py from hyperserve/aio."""

@@ -1,4 +1,4 @@
-# Made from hyperserve/aio/client.py by `python -m tools.make_sync`: change that file, not this one.
+# Generated from hyperserve/aio/client.py by `python -m tools.make_sync`: change that file, not this one.
 """The synchronous client.
 
 with Client() as client:
@@ -16,8 +16,8 @@ from typing import Self
 import httpx
 
 from hyperserve import connection, inputs, types
-from hyperserve.errors import ConnectionFailedError, ServiceUnavailableError
-from hyperserve.requests import Request, once_body
+from hyperserve.errors import ConnectionFailedError, InvalidArgumentError, ServiceUnavailableError
+from hyperserve.requests import Request, support_and_query_body
 from hyperserve.retries import RetryPolicy
 from hyperserve.sync import io
 from hyperserve.sync.jobs import Jobs
@@ -28,12 +28,13 @@ from hyperserve.sync.transport import Transport
 
 
 class Client:
-    """A connection to a hyperserve server; use it in a `with` block, or call `close`.
+    """Client of a hyperserve server; use it in a `with` block or call `close`.
 
-    To be shared by threads, or by the tasks of one event loop where it is asynchronous.
-    base_url: HYPERSERVE_URL or http://127.0.0.1:8000 when left out; api_key: sent as a bearer token;
-    timeout: seconds of silence from the server that count as a failure; max_retries: further attempts after
-    429, 503 and failed connections, which obey Retry-After.
+    Threads may share a synchronous client, and the tasks of one event loop an asynchronous one.
+    base_url: by default HYPERSERVE_URL, else http://127.0.0.1:8000; api_key: sent as a bearer token;
+    timeout: seconds without a response after which a request fails; max_retries: further attempts after 429,
+    503 and failed connections, with the waits that Retry-After asks for.
+    Raises InvalidArgumentError.
     """
 
     def __init__(
@@ -45,11 +46,11 @@ class Client:
         max_retries: int = 2,
     ) -> None:
         if max_retries < 0:
-            raise ValueError(f"max_retries {max_retries} must be 0 or more")
+            raise InvalidArgumentError(f"max_retries must be 0 or more, not {max_retries}")
         self._http = httpx.Client(
-            base_url=connection.address(base_url),
+            base_url=connection.server_url(base_url),
             headers=connection.headers(api_key),
-            timeout=connection.timeouts(timeout),
+            timeout=connection.default_timeout(timeout),
             limits=connection.POOL,
         )
         self._transport = Transport(self._http, RetryPolicy(max_retries))
@@ -71,34 +72,33 @@ class Client:
         samples: int | None = None,
         top: int | None = None,
     ) -> types.Predictions:
-        """Adapt and answer in one request; the server keeps nothing. Arguments as for tasks.
+        """Adapt and predict in one request; the server stores nothing. Arguments as for tasks.
 
-        `learner` None takes the server's default for the kind of input, or for regression.
+        learner: None selects the server's default for the kind of input, or for regression.
         """
         options = {"kind": kind, "learner": learner, "coverage": coverage, "samples": samples, "top": top}
-        body = io.off_loop(once_body, support, queries, targets, **options)
+        body = io.in_thread(support_and_query_body, support, queries, targets, **options)
         return self._transport.fetch(types.Predictions, Request("POST", "/v1/predict", body=body))
 
     def feedback(self, prediction_id: str, label: str | inputs.Target) -> Task:
-        """Teach a task what a stored query was; the task as it is now. `prediction.feedback` with an id only.
+        """Add a stored query to its task with the right answer, and return the task as it is now.
 
-        label: or the target, in a regression task.
-
-        Raises NotFoundError, and GoneError once the prediction has lapsed.
+        Same as `prediction.feedback` if only the id is known. label: in a regression task, the target.
+        Raises NotFoundError, and GoneError once the prediction has expired.
         """
         return feedback(self._transport, prediction_id, label)
 
     def methods(self) -> list[types.Method]:
-        """What learners are made by: axes, paper, ways, hyperparameters."""
+        """Return the available methods: survey axes, paper, ways and hyperparameters of each."""
         page = self._transport.fetch(types.Page[types.Method], Request("GET", "/v1/methods"))
         return page.items
 
     def limits(self) -> types.Limits:
-        """What the server accepts at most."""
+        """Return the limits of requests."""
         return self._transport.fetch(types.Limits, Request("GET", "/v1/limits"))
 
     def ready(self) -> bool:
-        """Whether the server answers and its learners are warm; one attempt, for polling."""
+        """Return True if the server responds and its learners are loaded; makes one attempt, for polling."""
         try:
             Transport(self._http, RetryPolicy(0)).send(Request("GET", "/readyz"))
         except (ServiceUnavailableError, ConnectionFailedError):

@@ -1,4 +1,4 @@
-"""The twin of hyperserve/aio/io.py: waiting and files, in the caller's thread."""
+"""Sleeping and reading files in the caller's thread; the handwritten twin of hyperserve/aio/io.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 _CHUNK = 1 << 18
 
 
@@ -16,7 +16,7 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def off_loop(function: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
+def in_thread(function: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs) -> Result:
     return function(*args, **kwargs)
 
 
@@ -26,5 +26,5 @@ def chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def tell(listener: Callable[[Made], object], news: Made) -> None:
-    listener(news)
+def notify(listener: Callable[[Result], object], value: Result) -> None:
+    listener(value)

@@ -1,5 +1,5 @@
-# Made from hyperserve/aio/pages.py by `python -m tools.make_sync`: change that file, not this one.
-"""Lists of any length, asked for page by page."""
+# Generated from hyperserve/aio/pages.py by `python -m tools.make_sync`: change that file, not this one.
+"""Lazy iteration over paginated lists."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from hyperserve import types
-from hyperserve.requests import PAGE, Request
+from hyperserve.requests import PAGE_SIZE, Request
 from hyperserve.sync.transport import Transport
 
 Item = TypeVar("Item")
 
 
 class Pages(Generic[Item]):
-    """The items of a list, to loop over. Nothing is asked before the loop, and each loop asks anew.
+    """Iterable over a list of the server; each loop fetches the pages anew, as it goes on.
 
-    `limit` None goes to the end. Iterating raises HyperserveError.
+    limit: the most items to yield, all if None. Iterating raises HyperserveError.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class Pages(Generic[Item]):
         self._bind = bind
 
     def __iter__(self) -> Iterator[Item]:
-        given = 0
+        yielded = 0
         cursor: str | None = None
-        while self._limit is None or given < self._limit:
-            size = PAGE if self._limit is None else min(PAGE, self._limit - given)
+        while self._limit is None or yielded < self._limit:
+            size = PAGE_SIZE if self._limit is None else min(PAGE_SIZE, self._limit - yielded)
             params = {**self._params, "limit": size, "cursor": cursor}
             page = self._transport.fetch(self._page, Request("GET", self._path, params))
             for item in page.items:
                 yield item if self._bind is None else self._bind(item)
-            given += len(page.items)
+            yielded += len(page.items)
             cursor = page.next_cursor
             if cursor is None:
                 return
 
     def all(self) -> list[Item]:
-        """Every item at once."""
+        """Return all items as a list."""
         return list(self)

@@ -1,5 +1,5 @@
-# Made from hyperserve/aio/resources.py by `python -m tools.make_sync`: change that file, not this one.
-"""Collections of a server: tasks, learners, datasets."""
+# Generated from hyperserve/aio/resources.py by `python -m tools.make_sync`: change that file, not this one.
+"""Collections of the server: tasks, learners, datasets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hyperserve import inputs, types, uploads
-from hyperserve.requests import Request, encode, given, identity, path, span, support_body
+from hyperserve.requests import Request, encode, id_of, path, span, support_body, without_none
 from hyperserve.sync import io
 from hyperserve.sync.pages import Pages
 from hyperserve.sync.task import Task, fetch_task
@@ -29,25 +29,25 @@ class Tasks:
         learner: str | None = None,
         name: str | None = None,
     ) -> Task:
-        """Make a task of labelled examples: {"cat": [input, ...], ...} or (input, label) pairs.
+        """Create a task from labelled examples: {"cat": [input, ...], ...} or (input, label) pairs.
 
-        kind: "regression" for (input, target) pairs, whose targets are numbers or lists of numbers.
-        Without `learner` the server's default for the kind of input, or for regression, is taken.
-        Raises TypeError or ValueError naming the class and the example, HyperserveError.
+        kind: "regression" for (input, target) pairs, whose targets are numbers or lists of numbers; learner: by
+        default the server's choice for the kind of input, or for regression.
+        Raises InvalidArgumentError naming the class and the example, HyperserveError.
         """
-        body = io.off_loop(support_body, support, kind=kind, learner=learner, name=name)
+        body = io.in_thread(support_body, support, kind=kind, learner=learner, name=name)
         return fetch_task(self._transport, Request.creation("/v1/tasks", body))
 
     def get(self, task_id: str, *, version: int | None = None) -> Task:
-        """A task, as it is or as one of its versions has it. Raises NotFoundError."""
+        """Return a task as it is now, or as it was in one of its versions. Raises NotFoundError."""
         return fetch_task(self._transport, Request("GET", path("tasks", task_id), {"version": version}))
 
     def delete(self, task_id: str) -> None:
-        """Raises NotFoundError."""
+        """Delete a task with its examples. Raises NotFoundError."""
         self._transport.send(Request("DELETE", path("tasks", task_id), repeatable=False))
 
     def list(self, limit: int | None = None) -> Pages[Task]:
-        """The tasks of the server, newest first; all of them unless `limit` is given."""
+        """Return the tasks of the server, newest first, at most `limit` of them."""
 
         def bind(task: Task) -> Task:
             return task.bind(self._transport)
@@ -75,17 +75,17 @@ class Learners:
         steps: int | None = None,
         seed: int | None = None,
     ) -> types.Training:
-        """Meta-train a learner on a dataset; it serves under `name` when its job has succeeded.
+        """Start a job that meta-trains a learner on a dataset; the learner is served once the job has succeeded.
 
-        ways, shots: (fewest, most) classes of an episode and examples of a class, or one number; queries: of
-        each class; steps: of training. Left out, the server's defaults hold. Raises HyperserveError.
+        ways, shots: (fewest, most) classes per episode and examples per class, or one number; queries: queries per
+        class; steps: training steps. Arguments left out take the server's defaults. Raises HyperserveError.
 
             training = client.learners.create("mine", dataset=dataset, steps=2000)
             client.jobs.wait(training.job, on_progress=print)
         """
         fields = {
             "name": name,
-            "dataset": identity(dataset),
+            "dataset": id_of(dataset),
             "method": method,
             "encoder": encoder,
             "hparams": hparams,
@@ -95,21 +95,21 @@ class Learners:
             "steps": steps,
             "seed": seed,
         }
-        request = Request.creation("/v1/learners", encode(given(fields)))
+        request = Request.creation("/v1/learners", encode(without_none(fields)))
         return self._transport.fetch(types.Training, request)
 
     def get(self, name: str) -> types.LearnerCard:
-        """One learner with its model card. Raises NotFoundError."""
+        """Return one learner with its model card. Raises NotFoundError."""
         return self._transport.fetch(types.LearnerCard, Request("GET", path("learners", name)))
 
     def list(self, limit: int | None = None) -> Pages[types.Learner]:
-        """The learners the server has or is training, their traits and measured metrics."""
+        """Return the learners that the server has or is training, with traits and measured metrics."""
         return Pages(self._transport, types.Page[types.Learner], "/v1/learners", limit)
 
     def delete(self, name: str, *, force: bool = False) -> None:
-        """Remove a learner that was trained here; stop its training if need be.
+        """Delete a learner that was trained on the server, and cancel its training if it still runs.
 
-        force: even where tasks use it. Raises NotFoundError, and ConflictError for one in use or bundled.
+        force: delete it even if tasks use it. Raises NotFoundError, and ConflictError if it is in use or bundled.
         """
         params = {"force": True if force else None}
         self._transport.send(Request("DELETE", path("learners", name), params, repeatable=False))
@@ -124,13 +124,13 @@ class Datasets:
     def upload(
         self, source: str | Path, *, name: str | None = None, content_type: str | None = None
     ) -> types.Dataset:
-        """Send a labelled set to train learners on, from disk, however large.
+        """Upload a labelled dataset of any size, streamed from disk.
 
-        source: a .zip of class folders, an .npz, a .csv of vectors, or a folder of class folders, which is
-        zipped on the way; content_type: where the suffix does not tell.
-        Raises ValueError for what is none of these, HyperserveError.
+        source: a .zip of class folders, an .npz, a .csv of vectors, or a folder of class folders, which is zipped
+        into a temporary file; content_type: the media type, if the suffix does not tell it.
+        Raises InvalidArgumentError for any other source, HyperserveError.
         """
-        upload = io.off_loop(uploads.prepare, source, content_type)
+        upload = io.in_thread(uploads.prepare, source, content_type)
         try:
             request = Request.creation("/v1/datasets", upload, {"name": name})
             return self._transport.fetch(types.Dataset, request)
@@ -138,14 +138,14 @@ class Datasets:
             upload.discard()
 
     def get(self, dataset_id: str) -> types.Dataset:
-        """Raises NotFoundError."""
+        """Return a dataset. Raises NotFoundError."""
         return self._transport.fetch(types.Dataset, Request("GET", path("datasets", dataset_id)))
 
     def list(self, limit: int | None = None) -> Pages[types.Dataset]:
-        """The datasets of the server, newest first."""
+        """Return the datasets of the server, newest first."""
         return Pages(self._transport, types.Page[types.Dataset], "/v1/datasets", limit)
 
     def delete(self, dataset: types.Dataset | str) -> None:
-        """Raises NotFoundError, and ConflictError while a training needs it."""
-        where = path("datasets", identity(dataset))
+        """Delete a dataset. Raises NotFoundError, and ConflictError while a training uses it."""
+        where = path("datasets", id_of(dataset))
         self._transport.send(Request("DELETE", where, repeatable=False))

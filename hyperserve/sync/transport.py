@@ -1,5 +1,5 @@
-# Made from hyperserve/aio/transport.py by `python -m tools.make_sync`: change that file, not this one.
-"""Requests and retries: everything between a method of the client and the socket."""
+# Generated from hyperserve/aio/transport.py by `python -m tools.make_sync`: change that file, not this one.
+"""Transport: sends requests, retries them and raises errors."""
 
 from __future__ import annotations
 
@@ -8,72 +8,73 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from hyperserve.connection import for_stream, for_upload
+from hyperserve.connection import stream_timeout, upload_timeout
 from hyperserve.errors import HyperserveError, MalformedAnswerError
-from hyperserve.events import Event, EventParser
 from hyperserve.requests import Request
-from hyperserve.retries import Model, RetryPolicy, decode, refused, translated
+from hyperserve.retries import Model, RetryPolicy, decode, error_from_response, translate_errors
+from hyperserve.server_sent_events import Event, EventParser
 from hyperserve.sync import io
 from hyperserve.uploads import Upload
 
 
 @dataclass(frozen=True)
 class Transport:
-    """One connection pool and one retry policy."""
+    """Connection pool with a retry policy."""
 
     http: httpx.Client
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def fetch(self, answer: type[Model], request: Request) -> Model:
-        """The answer to a request, as `answer`. Raises HyperserveError."""
+        """Send a request and return its response as an `answer`. Raises HyperserveError."""
         response = self.send(request)
         return decode(answer, request, response.content)
 
     def send(self, request: Request) -> httpx.Response:
-        """A response of status 2xx, after retries. Raises HyperserveError."""
+        """Send a request, with retries, and return its 2xx response. Raises HyperserveError."""
         attempt = 0
         while True:
             try:
                 return self._once(request)
             except HyperserveError as error:
-                pause = self.policy.after(error, attempt, request.repeatable)
+                pause = self.policy.wait_after(error, attempt, request.repeatable)
             io.sleep(pause)
             attempt += 1
 
     def events(self, request: Request) -> Generator[Event | None, None, None]:
-        """The events of one connection; None is a sign of life. Raises HyperserveError."""
+        """Yield the events of one connection, and None at every chunk as a heartbeat. Raises HyperserveError."""
         parser = EventParser()
         accept = {**request.all_headers, "Accept": "text/event-stream"}
-        with translated():
+        with translate_errors():
             with self.http.stream(
                 request.method,
                 request.path,
-                params=request.asked,
+                params=request.query_params,
                 headers=accept,
-                timeout=for_stream(self.http.timeout),
+                timeout=stream_timeout(self.http.timeout),
             ) as response:
                 if not response.is_success:
                     response.read()
-                    raise refused(response)
+                    raise error_from_response(response)
                 kind = response.headers.get("content-type", "")
                 if not kind.startswith("text/event-stream"):
-                    raise MalformedAnswerError(f"{request.path}: {kind or 'no type'} is no stream of events")
+                    found = kind or "a response without a content type"
+                    raise MalformedAnswerError(f"{request.path}: expected an event stream, not {found}")
                 for chunk in response.iter_bytes():
                     for event in parser.feed(chunk):
                         yield event
                     yield None
 
     def _once(self, request: Request) -> httpx.Response:
-        body, usual = request.body, self.http.timeout
-        with translated():
+        body, timeout = request.body, self.http.timeout
+        with translate_errors():
             response = self.http.request(
                 request.method,
                 request.path,
-                params=request.asked,
+                params=request.query_params,
                 content=io.chunks(body.path) if isinstance(body, Upload) else body,
                 headers=request.all_headers,
-                timeout=for_upload(usual) if isinstance(body, Upload) else usual,
+                timeout=upload_timeout(timeout) if isinstance(body, Upload) else timeout,
             )
         if response.is_success:
             return response
-        raise refused(response)
+        raise error_from_response(response)

@@ -80,7 +80,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     method: str
     path: str
     headers: dict[str, str]
@@ -90,11 +90,11 @@ class Asked:
 
 @dataclass
 class Script:
-    """Replies in order, the last one for ever; `asked` grows as requests come."""
+    """Replies in order, the last one for ever; `requests` grows as requests come."""
 
     url: str
     replies: list[Reply]
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
 
 
 @contextmanager
@@ -108,10 +108,10 @@ def scripted(*replies: Reply, reads: bool = True) -> Iterator[Script]:
         def answer(self) -> None:
             raw = self.receive(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            reply = script.replies[min(len(script.asked), len(script.replies) - 1)]
+            reply = script.replies[min(len(script.requests), len(script.replies) - 1)]
             is_json = headers.get("content-type") == "application/json"
             body = json.loads(raw) if is_json else raw or None
-            script.asked.append(Asked(self.command, self.path, headers, body, time.monotonic()))
+            script.requests.append(ReceivedRequest(self.command, self.path, headers, body, time.monotonic()))
             time.sleep(reply.delay)
             if reply.body is None:
                 self.close_connection = True
@@ -133,7 +133,7 @@ def scripted(*replies: Reply, reads: bool = True) -> Iterator[Script]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Silent: the tests read `asked`."""
+            """Silent: the tests read `requests`."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -109,7 +109,7 @@ def test_a_file_is_streamed(tmp_path: Path) -> None:
                 return (await client.datasets.upload(tmp_path / "a.csv")).id
 
         assert asyncio.run(use()) == "ds_1"
-    assert [asked.body == b"1,2\n" * 200_000 for asked in server.asked] == [True, True]
+    assert [request.body == b"1,2\n" * 200_000 for request in server.requests] == [True, True]
 
 
 @pytest.mark.parametrize("awaited", [True, False])

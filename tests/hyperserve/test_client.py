@@ -37,13 +37,13 @@ def client(server: Script) -> Iterator[Client]:
 def task(client: Client, server: Script) -> Task:
     server.replies[:] = [Reply(201, TASK)]
     made = client.tasks.create({"cat": [[1], [1]], "dog": [[1]]})
-    server.asked.clear()
+    server.requests.clear()
     return made
 
 
 def last(server: Script) -> tuple[str, str, object]:
-    asked = server.asked[-1]
-    return asked.method, asked.path, asked.body
+    request = server.requests[-1]
+    return request.method, request.path, request.body
 
 
 def test_create_sends_only_what_was_given(client: Client, server: Script) -> None:
@@ -65,8 +65,8 @@ def test_a_task_is_asked_with_options(client: Client, server: Script) -> None:
     made = task(client, server)
     server.replies[:] = [Reply(body=PREDICTIONS)]
     answer = made.predict([[1]], coverage=0.95, samples=8, top=3)
-    asked = {"queries": [VECTOR], "coverage": 0.95, "samples": 8, "top": 3}
-    assert last(server) == ("POST", "/v1/tasks/task_1/predict", asked)
+    body = {"queries": [VECTOR], "coverage": 0.95, "samples": 8, "top": 3}
+    assert last(server) == ("POST", "/v1/tasks/task_1/predict", body)
     assert (answer.predictions[0].label, answer.predictions[0].epistemic) == ("cat", None)
     made.predict([[1]])
     assert last(server)[2] == {"queries": [VECTOR]}
@@ -97,7 +97,7 @@ def test_delete(client: Client, server: Script) -> None:
     server.replies[:] = [Reply(204, b"")]
     made.delete()
     client.tasks.delete("task_2")
-    assert [(asked.method, asked.path) for asked in server.asked] == [
+    assert [(request.method, request.path) for request in server.requests] == [
         ("DELETE", "/v1/tasks/task_1"),
         ("DELETE", "/v1/tasks/task_2"),
     ]
@@ -107,7 +107,7 @@ def test_list_follows_the_pages(client: Client, server: Script) -> None:
     pages = [{"items": [TASK | {"id": f"task_{number}"}], "next_cursor": f"c{number}"} for number in (1, 2)]
     server.replies[:] = [Reply(body=page) for page in (*pages, {"items": [TASK], "next_cursor": None})]
     assert [found.id for found in client.tasks.list()] == ["task_1", "task_2", "task_1"]
-    assert [asked.path.partition("?")[2] for asked in server.asked] == [
+    assert [request.path.partition("?")[2] for request in server.requests] == [
         "limit=200",
         "limit=200&cursor=c1",
         "limit=200&cursor=c2",
@@ -117,7 +117,7 @@ def test_list_follows_the_pages(client: Client, server: Script) -> None:
 def test_list_stops_at_its_limit(client: Client, server: Script) -> None:
     server.replies[:] = [Reply(body={"items": [TASK], "next_cursor": "c"})]
     assert len(client.tasks.list(limit=2).all()) == 2
-    assert [asked.path.partition("?")[2] for asked in server.asked] == ["limit=2", "limit=1&cursor=c"]
+    assert [request.path.partition("?")[2] for request in server.requests] == ["limit=2", "limit=1&cursor=c"]
 
 
 def test_learners(client: Client, server: Script) -> None:
@@ -135,7 +135,7 @@ def test_ids_cannot_leave_their_place_in_the_path(client: Client, server: Script
     with pytest.raises(NotFoundError):
         client.tasks.get("../limits?x=#y")
     assert last(server)[1] == "/v1/tasks/..%2Flimits%3Fx%3D%23y"
-    with pytest.raises(ValueError, match="/v1/tasks/: an id or a name is missing"):
+    with pytest.raises(ValueError, match="/v1/tasks/: an id or a name is empty"):
         client.tasks.get("")
 
 
@@ -146,7 +146,7 @@ def test_ready_is_for_polling(client: Client, server: Script) -> None:
 
 def test_the_key_and_the_version_are_sent(client: Client, server: Script) -> None:
     client.ready()
-    headers = server.asked[-1].headers
+    headers = server.requests[-1].headers
     assert headers["authorization"] == "Bearer secret"
     assert headers["user-agent"].startswith("hyperserve-python/0.")
 
@@ -155,8 +155,8 @@ def test_the_address_comes_from_the_environment(server: Script, monkeypatch: pyt
     monkeypatch.setenv("HYPERSERVE_URL", server.url + "/prefix/")
     with Client() as client:
         assert client.ready()
-    assert server.asked[-1].path == "/prefix/readyz"
-    assert "authorization" not in server.asked[-1].headers
+    assert server.requests[-1].path == "/prefix/readyz"
+    assert "authorization" not in server.requests[-1].headers
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://host:port"])
@@ -166,5 +166,5 @@ def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
 
 
 def test_max_retries_is_not_negative() -> None:
-    with pytest.raises(ValueError, match="max_retries -1"):
+    with pytest.raises(ValueError, match="max_retries must be 0 or more, not -1"):
         Client(max_retries=-1)

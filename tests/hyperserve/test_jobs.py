@@ -55,13 +55,13 @@ def stream(*jobs: dict[str, Any], end: bytes = END, broken: bool = False) -> Rep
 
 @contextmanager
 def following(*replies: Reply, retries: int = 2, **policy: float) -> Iterator[tuple[Jobs, Script]]:
-    quick = WaitPolicy(**{"poll": 0.01, **policy})
+    quick = WaitPolicy(**{"poll_interval": 0.01, **policy})
     with scripted(*replies) as server, httpx.Client(base_url=server.url, timeout=5) as http:
         yield Jobs(Transport(http, RetryPolicy(retries, first_wait=0.01)), quick), server
 
 
 def paths(server: Script) -> list[str]:
-    return [asked.path.removeprefix("/v1/jobs/job_1") for asked in server.asked]
+    return [request.path.removeprefix("/v1/jobs/job_1") for request in server.requests]
 
 
 def test_a_job_is_looked_up_listed_and_cancelled() -> None:
@@ -74,7 +74,7 @@ def test_a_job_is_looked_up_listed_and_cancelled() -> None:
         assert jobs.get(found) == jobs.cancel("job_1") == found
         with pytest.raises(hs.ConflictError):
             jobs.cancel(found)
-    assert [(asked.method, asked.path) for asked in server.asked] == [
+    assert [(request.method, request.path) for request in server.requests] == [
         ("GET", "/v1/jobs?state=running&kind=train&limit=5"),
         ("GET", "/v1/jobs/job_1"),
         ("POST", "/v1/jobs/job_1/cancel"),
@@ -89,7 +89,7 @@ def test_events_are_the_job_at_every_change() -> None:
             ("running", {"step": 2}),
             ("succeeded", None),
         ]
-    assert server.asked[0].headers["accept"] == "text/event-stream"
+    assert server.requests[0].headers["accept"] == "text/event-stream"
 
 
 def test_a_broken_stream_is_taken_up_where_it_broke() -> None:
@@ -98,7 +98,13 @@ def test_a_broken_stream_is_taken_up_where_it_broke() -> None:
     replies = [busy, stream(RUNNING, broken=True), gone, early, stream(DONE)]
     with following(*replies) as (jobs, server):
         assert [job.progress for job in jobs.events("job_1")] == [{"step": 1}, {"step": 2}, None]
-    assert [asked.headers.get("last-event-id") for asked in server.asked] == [None, None, "1", "1", "2"]
+    assert [request.headers.get("last-event-id") for request in server.requests] == [
+        None,
+        None,
+        "1",
+        "1",
+        "2",
+    ]
 
 
 def test_a_stream_that_stays_broken_is_an_error() -> None:
@@ -107,7 +113,7 @@ def test_a_stream_that_stays_broken_is_an_error() -> None:
         assert next(events).progress == {"step": 1}
         with pytest.raises(hs.ConnectionFailedError):
             next(events)
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
     with following(Reply(404, problem(404))) as (jobs, _), pytest.raises(hs.NotFoundError):
         next(jobs.events("job_1"))
 
@@ -152,7 +158,7 @@ def test_a_server_that_restarts_is_waited_for() -> None:
     away = [Reply(body=None), Reply(503, problem(503))]
     with following(Reply(body=JOB), *away, *away, Reply(body=DONE), retries=0) as (jobs, _):
         assert jobs.wait("job_1").state == "succeeded"
-    with following(Reply(body=JOB), Reply(body=None), retries=0, away=0.1) as (jobs, _):
+    with following(Reply(body=JOB), Reply(body=None), retries=0, max_outage=0.1) as (jobs, _):
         started = time.monotonic()
         with pytest.raises(hs.ConnectionFailedError):
             jobs.wait("job_1")
@@ -166,7 +172,7 @@ def test_a_server_that_never_knew_the_job_is_not_waited_for() -> None:
     ):
         with following(reply, retries=0) as (jobs, server), pytest.raises(error):
             jobs.wait("job_1")
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -178,8 +184,8 @@ def test_a_server_that_never_knew_the_job_is_not_waited_for() -> None:
             "loss_diverged",
             r"job job_1 \(train\) failed: The loss is NaN at step 3. \[loss_diverged\]",
         ),
-        ("dead", None, "dead", "dead: the server says no more"),
-        ("cancelled", {}, "cancelled", "cancelled: the server says no more"),
+        ("dead", None, "dead", "dead: the server gave no further details"),
+        ("cancelled", {}, "cancelled", "cancelled: the server gave no further details"),
     ],
 )
 def test_a_job_that_did_not_succeed_is_an_error(
@@ -210,7 +216,10 @@ def test_waiting_has_an_end(timeout: float) -> None:
 
 
 def test_a_stream_is_left_when_the_end_is_near() -> None:
-    with following(Reply(body=JOB), stream(RUNNING, FURTHER), Reply(body=DONE), near=0.3) as (jobs, server):
+    with following(Reply(body=JOB), stream(RUNNING, FURTHER), Reply(body=DONE), poll_before_deadline=0.3) as (
+        jobs,
+        server,
+    ):
         server.replies[1] = Reply(
             server.replies[1].status, server.replies[1].body, server.replies[1].headers, 0.2
         )
@@ -242,7 +251,7 @@ def test_a_learner_is_trained_by_a_job() -> None:
         client.learners.create("mine", dataset="ds_1", **options)
         client.learners.delete("mine")
         client.learners.delete("mine", force=True)
-    first, second, *deleted = server.asked
+    first, second, *deleted = server.requests
     assert first.body == {"name": "mine", "dataset": "ds_1"}
     assert first.headers["idempotency-key"]
     assert second.body == {
@@ -255,4 +264,4 @@ def test_a_learner_is_trained_by_a_job() -> None:
         "steps": 10,
         "seed": 0,
     }
-    assert [asked.path for asked in deleted] == ["/v1/learners/mine", "/v1/learners/mine?force=true"]
+    assert [request.path for request in deleted] == ["/v1/learners/mine", "/v1/learners/mine?force=true"]

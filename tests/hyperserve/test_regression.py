@@ -13,7 +13,7 @@ import torch
 
 import hyperserve as hs
 from hyperserve import inputs
-from hyperserve.requests import once_body, query_body, support_body
+from hyperserve.requests import query_body, support_and_query_body, support_body
 
 PAIRS = [(x / 3, 2 * math.sin(x / 3)) for x in range(6)]
 
@@ -47,9 +47,9 @@ def test_a_loop_over_an_array_or_a_tensor_gives_numbers(numbers: Any) -> None:
 @pytest.mark.parametrize(
     ("pairs", "error", "message"),
     [
-        ([(0, 1), (1, "a")], TypeError, "support example 1: a target is a number or a list"),
-        ([(0, None)], TypeError, "support example 0: a target is a number or a list"),
-        ([(0, [True])], TypeError, "support example 0: a vector holds numbers, not bool at 0"),
+        ([(0, 1), (1, "a")], TypeError, "support example 1: a target must be a number or a list"),
+        ([(0, None)], TypeError, "support example 0: a target must be a number or a list"),
+        ([(0, [True])], TypeError, "support example 0: a vector must hold numbers, not bool at 0"),
         ([(0, math.nan)], ValueError, "support example 0: nan at 0 is not finite"),
         ([(0, 1), (0, [1, math.inf])], ValueError, "support example 1: inf at 1 is not finite"),
     ],
@@ -60,7 +60,7 @@ def test_what_is_no_target_is_named(pairs: Any, error: type[Exception], message:
 
 
 def test_bodies() -> None:
-    body = json.loads(once_body(PAIRS[:1], [1], [2], kind="regression", learner=None))
+    body = json.loads(support_and_query_body(PAIRS[:1], [1], [2], kind="regression", learner=None))
     support = [{"input": {"vector": [0.0]}, "target": [0.0]}]
     queries = {"queries": [{"vector": [1]}], "targets": [[2.0]]}
     assert body == {"kind": "regression", "support": support, **queries}

@@ -106,11 +106,11 @@ async def _ask(working: Server) -> None:
 
 
 def test_examples_become_a_file() -> None:
-    made = uploads.of_examples({"a": [[1, 2.5]], "b": [[3, 4]]})
+    made = uploads.from_examples({"a": [[1, 2.5]], "b": [[3, 4]]})
     assert (made.media_type, made.path.read_text()) == ("text/csv", "label,x0,x1\na,1.0,2.5\nb,3.0,4.0\n")
     made.discard()
     assert not made.path.exists()
     with pytest.raises(ValueError, match="not both"):
-        uploads.of_examples({"a": [[1.0]], "b": [b"\x89PNG"]})
+        uploads.from_examples({"a": [[1.0]], "b": [b"\x89PNG"]})
     with pytest.raises(ValueError, match="folder"):
-        uploads.of_examples({"a/b": [b"\x89PNG"]})
+        uploads.from_examples({"a/b": [b"\x89PNG"]})

@@ -40,14 +40,14 @@ def client(server: Script) -> Iterator[hs.Client]:
 @pytest.fixture
 def task(client: hs.Client, server: Script) -> hs.Task:
     found = client.tasks.get("task_1")
-    server.asked.clear()
+    server.requests.clear()
     server.replies[:] = [Reply(200, TASK | {"version": 2}, {"ETag": '"8"'})]
     return found
 
 
 def last(server: Script) -> tuple[str, str, object]:
-    asked = server.asked[-1]
-    return asked.method, asked.path.removeprefix("/v1/tasks/task_1"), asked.body
+    request = server.requests[-1]
+    return request.method, request.path.removeprefix("/v1/tasks/task_1"), request.body
 
 
 def test_a_change_gives_the_new_version_and_leaves_the_old(task: hs.Task, server: Script) -> None:
@@ -64,7 +64,7 @@ def test_a_change_may_wait_for_its_promotion(task: hs.Task, server: Script) -> N
     task.add([([1], "cat")], promote=False)
     task.relabel("ex_1", "dog", promote=False)
     task.remove("ex_1", promote=False)
-    assert [asked.path.partition("?")[2] for asked in server.asked] == ["promote=false"] * 3
+    assert [request.path.partition("?")[2] for request in server.requests] == ["promote=false"] * 3
 
 
 def test_a_version_is_promoted_by_number_or_as_found(task: hs.Task, server: Script) -> None:
@@ -79,7 +79,7 @@ def test_a_task_is_renamed_and_loses_its_name(task: hs.Task, server: Script) -> 
     assert last(server) == ("PATCH", "", {"name": "pets"})
     task.rename(None, if_unchanged=True)
     assert last(server)[2] == {"name": None}
-    assert server.asked[-1].headers["if-match"] == '"7"'
+    assert server.requests[-1].headers["if-match"] == '"7"'
 
 
 def test_changes_can_insist_on_the_task_as_it_was_read(task: hs.Task, server: Script) -> None:
@@ -88,7 +88,7 @@ def test_changes_can_insist_on_the_task_as_it_was_read(task: hs.Task, server: Sc
     task.remove("ex_1", if_unchanged=True)
     task.promote(1, if_unchanged=True)
     task.promote(1)
-    matches = [asked.headers.get("if-match") for asked in server.asked]
+    matches = [request.headers.get("if-match") for request in server.requests]
     assert matches == ['"7"', '"8"', '"7"', '"7"', None]
     server.replies[:] = [Reply(412, problem(412, "precondition_failed"))]
     with pytest.raises(hs.PreconditionFailedError):
@@ -98,7 +98,7 @@ def test_changes_can_insist_on_the_task_as_it_was_read(task: hs.Task, server: Sc
 def test_a_task_of_a_list_has_no_state_to_insist_on(client: hs.Client, server: Script) -> None:
     server.replies[:] = [Reply(body={"items": [TASK], "next_cursor": None})]
     (listed,) = client.tasks.list()
-    with pytest.raises(ValueError, match=r"refresh\(\) it first"):
+    with pytest.raises(ValueError, match=r"call refresh\(\) first"):
         listed.promote(1, if_unchanged=True)
 
 
@@ -108,7 +108,7 @@ def test_examples_and_versions_are_paged(task: hs.Task, server: Script) -> None:
         Reply(body={"items": [EXAMPLE], "next_cursor": None}),
     ]
     assert [example.label for example in task.support(version=3)] == ["cat", "cat"]
-    assert [last_of.path.partition("?")[2] for last_of in server.asked] == [
+    assert [last_of.path.partition("?")[2] for last_of in server.requests] == [
         "version=3&limit=200",
         "version=3&limit=200&cursor=c",
     ]
@@ -131,11 +131,11 @@ def test_a_stored_prediction_takes_feedback(client: hs.Client, task: hs.Task, se
     assert last(server)[2] == {"queries": [VECTOR], "store": True}
     server.replies[:] = [Reply(201, TASK | {"version": 5})]
     assert found.feedback("owl").version == 5
-    asked = server.asked[-1]
-    assert (asked.method, asked.path) == ("POST", "/v1/predictions/pred_1/feedback")
-    assert asked.body == {"label": "owl"}
+    request = server.requests[-1]
+    assert (request.method, request.path) == ("POST", "/v1/predictions/pred_1/feedback")
+    assert request.body == {"label": "owl"}
     assert client.feedback("pred_2", "cat").id == "task_1"
-    assert server.asked[-1].path == "/v1/predictions/pred_2/feedback"
+    assert server.requests[-1].path == "/v1/predictions/pred_2/feedback"
 
 
 def test_feedback_on_what_was_not_stored_or_has_lapsed(task: hs.Task, server: Script) -> None:
@@ -149,11 +149,11 @@ def test_feedback_on_what_was_not_stored_or_has_lapsed(task: hs.Task, server: Sc
 
 def test_a_creation_is_sent_again_with_its_key(client: hs.Client, task: hs.Task, server: Script) -> None:
     """The connection broke, and perhaps only the answer was lost."""
-    server.asked.clear()
+    server.requests.clear()
     server.replies[:] = [Reply(body=None), Reply(201, TASK), Reply(body=None), Reply(201, TASK)]
     client.tasks.create({"cat": [[1]], "dog": [[1]]})
     task.add({"cat": [[1]]})
-    keys = [asked.headers["idempotency-key"] for asked in server.asked]
+    keys = [request.headers["idempotency-key"] for request in server.requests]
     assert keys[0] == keys[1] != keys[2] == keys[3]
 
 
@@ -168,13 +168,13 @@ def test_other_conflicts_are_final(client: hs.Client, server: Script, conflict: 
     server.replies[:] = [Reply(409, problem(409, conflict))]
     with pytest.raises(hs.ConflictError):
         client.tasks.create({"cat": [[1]], "dog": [[1]]})
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_an_edit_is_not_made_twice(task: hs.Task, server: Script) -> None:
     server.replies[:] = [Reply(body=None)]
     for edit in (lambda: task.relabel("ex_1", "dog"), lambda: task.remove("ex_1")):
-        server.asked.clear()
+        server.requests.clear()
         with pytest.raises(hs.ConnectionFailedError):
             edit()
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1

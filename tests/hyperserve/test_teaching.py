@@ -25,15 +25,15 @@ def task(live: hs.Client) -> Iterator[hs.Task]:
     made.delete()
 
 
-def asked(task: hs.Task, x: float, y: float, version: int | None = None) -> str:
+def predicted_label(task: hs.Task, x: float, y: float, version: int | None = None) -> str:
     return task.predict([[x, y]], version=version).predictions[0].label
 
 
 def test_a_task_grows_and_rolls_back(task: hs.Task) -> None:
     grown = task.add({"up": [[0.0, 1.0], [0.1, 1.1]], "right": [[1.1, 0.0]]})
     assert (grown.version, grown.shots) == (2, {"left": 2, "right": 2, "up": 2})
-    assert (asked(grown, 0, 1), asked(grown, 0, 1, version=2)) == ("up", "up")
-    assert asked(grown, -1, 0.5, version=1) == "left"
+    assert (predicted_label(grown, 0, 1), predicted_label(grown, 0, 1, version=2)) == ("up", "up")
+    assert predicted_label(grown, -1, 0.5, version=1) == "left"
     assert [(version.number, version.origin, version.current) for version in task.versions()] == [
         (2, "support", True),
         (1, "created", False),
@@ -48,7 +48,7 @@ def test_a_task_grows_and_rolls_back(task: hs.Task) -> None:
 def test_a_version_may_wait_for_its_promotion(live: hs.Client, task: hs.Task) -> None:
     waiting = task.add({"up": [[0.0, 1.0]]}, promote=False)
     assert (waiting.version, task.refresh().version) == (2, 1)
-    assert asked(task, 0, 1, version=2) == "up"
+    assert predicted_label(task, 0, 1, version=2) == "up"
     assert live.tasks.get(task.id, version=2).classes == ["left", "right", "up"]
     (newest, _) = task.versions()
     assert task.promote(newest).version == 2

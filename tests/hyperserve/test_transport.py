@@ -42,7 +42,7 @@ def closed_port() -> int:
 def test_a_passing_failure_is_tried_again(first: Reply) -> None:
     with scripted(first, first, OK) as server:
         assert transport(server.url).fetch(Health, X).status == "ok"
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -56,26 +56,26 @@ def test_a_passing_failure_is_tried_again(first: Reply) -> None:
 def test_retries_end(reply: Reply, error: type[Exception]) -> None:
     with scripted(reply) as server, pytest.raises(error):
         transport(server.url).send(X)
-    assert len(server.asked) == 1 + FAST.max_retries
+    assert len(server.requests) == 1 + FAST.max_retries
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 500, 502])
 def test_an_answer_that_will_not_change_is_not_asked_for_again(status: int) -> None:
     with scripted(failing(status)) as server, pytest.raises(hs.StatusError):
         transport(server.url).send(X)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_what_may_have_been_done_is_not_done_twice() -> None:
     with scripted(GONE, OK) as server, pytest.raises(hs.ConnectionFailedError):
         transport(server.url).send(ONCE)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_what_was_refused_is_tried_again_even_if_not_repeatable() -> None:
     with scripted(failing(503), failing(429), OK) as server:
         transport(server.url).send(Request("POST", "/x", body=b'{"a": 1}', repeatable=False))
-    assert [asked.body for asked in server.asked] == [{"a": 1}] * 3
+    assert [request.body for request in server.requests] == [{"a": 1}] * 3
 
 
 def test_a_closed_port_is_tried_again_even_if_not_repeatable() -> None:
@@ -91,14 +91,14 @@ def test_a_closed_port_is_tried_again_even_if_not_repeatable() -> None:
 def test_retry_after_is_obeyed(write: Callable[[], str]) -> None:
     with scripted(failing(503, Retry_After=write()), OK) as server:
         transport(server.url).send(X)
-    first, second = server.asked
+    first, second = server.requests
     assert 0.95 <= second.at - first.at < 3
 
 
 def test_a_longer_retry_after_than_the_client_waits_is_raised() -> None:
     with scripted(failing(429, Retry_After="3600")) as server, pytest.raises(hs.RateLimitError) as raised:
         transport(server.url).send(X)
-    assert (raised.value.retry_after, len(server.asked)) == (3600, 1)
+    assert (raised.value.retry_after, len(server.requests)) == (3600, 1)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_a_slow_answer_is_a_timeout_and_not_asked_for_again() -> None:
     slow = Reply(body={"status": "ok"}, delay=0.5)
     with (
         scripted(slow) as server,
-        pytest.raises(hs.TimeoutFailedError, match=f"GET {server.url}/x: no answer"),
+        pytest.raises(hs.TimeoutFailedError, match=f"GET {server.url}/x: no response within"),
     ):
         transport(server.url, timeout=0.1).send(X)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_an_error_of_something_else_has_no_problem() -> None:
     reply = Reply(502, b"<html>bad gateway</html>")
     with (
         scripted(reply) as server,
-        pytest.raises(hs.ServerError, match="HTTP 502 Bad Gateway, without") as raised,
+        pytest.raises(hs.ServerError, match="HTTP 502 Bad Gateway without") as raised,
     ):
         transport(server.url).send(X)
     assert (raised.value.problem, raised.value.code, raised.value.request_id) == (None, None, None)

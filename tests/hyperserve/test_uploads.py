@@ -76,25 +76,25 @@ def test_the_suffix_tells_the_kind(
 ) -> None:
     (tmp_path / name).write_bytes(b"content")
     made = client.datasets.upload(tmp_path / name, name="mine")
-    asked = server.asked[-1]
-    assert (made.id, asked.method, asked.path) == ("ds_1", "POST", "/v1/datasets?name=mine")
-    assert (asked.headers["content-type"], asked.body) == (media_type, b"content")
-    assert asked.headers["content-length"] == "7"
-    assert asked.headers["idempotency-key"]
+    request = server.requests[-1]
+    assert (made.id, request.method, request.path) == ("ds_1", "POST", "/v1/datasets?name=mine")
+    assert (request.headers["content-type"], request.body) == (media_type, b"content")
+    assert request.headers["content-length"] == "7"
+    assert request.headers["idempotency-key"]
 
 
 def test_a_content_type_stands_for_the_suffix(client: hs.Client, server: Script, tmp_path: Path) -> None:
     (tmp_path / "table").write_bytes(b"1,2")
     client.datasets.upload(str(tmp_path / "table"), content_type="text/csv")
-    assert server.asked[-1].headers["content-type"] == "text/csv"
+    assert server.requests[-1].headers["content-type"] == "text/csv"
 
 
 def test_a_folder_goes_as_a_zip_of_its_classes(
     client: hs.Client, server: Script, folder: Path, temporary: Path
 ) -> None:
     client.datasets.upload(folder)
-    assert server.asked[-1].headers["content-type"] == "application/zip"
-    with zipfile.ZipFile(io.BytesIO(server.asked[-1].body)) as archive:
+    assert server.requests[-1].headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(server.requests[-1].body)) as archive:
         found = {name: archive.read(name).decode() for name in archive.namelist()}
     assert found == {name: name for name in ("cat/1.png", "cat/2.png", "dog/1.png")}
     assert list(temporary.iterdir()) == []
@@ -110,7 +110,7 @@ def test_nothing_is_left_behind_when_it_fails(
     with pytest.raises(ValueError, match="class 'empty' has no examples"):
         client.datasets.upload(folder)
     (folder / "empty/inner").mkdir()
-    with pytest.raises(ValueError, match="class 'empty' holds more than files: 'inner'"):
+    with pytest.raises(ValueError, match="class 'empty' must hold files only, but 'inner' is not a file"):
         client.datasets.upload(folder)
     assert list(temporary.iterdir()) == []
 
@@ -129,7 +129,7 @@ def test_the_same_folder_gives_the_same_bytes(folder: Path) -> None:
     [
         ("a.png", "the suffix is none of .zip, .npz, .csv"),
         ("missing.zip", "cannot read"),
-        (".", "no folders"),
+        (".", "has no subfolders"),
     ],
 )
 def test_what_is_no_dataset_is_refused_before_anything_is_sent(
@@ -138,7 +138,7 @@ def test_what_is_no_dataset_is_refused_before_anything_is_sent(
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(ValueError, match=message):
         client.datasets.upload(tmp_path / name)
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_broken_upload_begins_anew(client: hs.Client, server: Script, tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_broken_upload_begins_anew(client: hs.Client, server: Script, tmp_path
         Reply(201, DATASET),
     ]
     client.datasets.upload(tmp_path / "a.csv")
-    assert [asked.body for asked in server.asked] == [b"1,2"] * 3
-    assert len({asked.headers["idempotency-key"] for asked in server.asked}) == 1
+    assert [request.body for request in server.requests] == [b"1,2"] * 3
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
 
 
 def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_datasets_are_listed_found_and_deleted(client: hs.Client, server: Script
     client.datasets.delete(found)
     with pytest.raises(hs.ConflictError):
         client.datasets.delete("ds_1")
-    assert [(asked.method, asked.path) for asked in server.asked[1:]] == [
+    assert [(request.method, request.path) for request in server.requests[1:]] == [
         ("GET", "/v1/datasets/ds_1"),
         ("DELETE", "/v1/datasets/ds_1"),
         ("DELETE", "/v1/datasets/ds_1"),

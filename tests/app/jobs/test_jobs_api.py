@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.engine import Database
 from app.http.dependencies import DEFAULT_TENANT
 from app.jobs import repository
-from hyperserve.events import Event, EventParser
+from hyperserve.server_sent_events import Event, EventParser
 from tests.app.server import Server
 
 T = TypeVar("T")

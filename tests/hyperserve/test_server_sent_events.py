@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperserve.events import Event, EventParser
+from hyperserve.server_sent_events import Event, EventParser
 
 STREAM = (
     b': a comment\n\nid: 1\nevent: job\ndata: {"a":\ndata:1}\n\n'

@@ -1,4 +1,4 @@
-"""Server-sent events (WHATWG HTML, 9.2.6), from bytes as they come."""
+"""Incremental parser of server-sent events (WHATWG HTML, 9.2.6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 @dataclass(frozen=True)
 class Event:
-    """`id` is the last one that was said, by this event or one before."""
+    """One event; `id` is the last id in the stream, set by this event or an earlier one."""
 
     name: str
     data: str
@@ -18,7 +18,7 @@ class Event:
 
 
 class EventParser:
-    """Cuts one stream into events. Not httpx's `iter_lines`, which also cuts at U+2028 within the data."""
+    """Split one byte stream into events; httpx's `iter_lines` would also split at U+2028 within the data."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -27,22 +27,22 @@ class EventParser:
         self._data: list[str] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that end in this chunk."""
+        """Return the events that end in this chunk."""
         text = self._rest + chunk
         self._rest = b""
-        # The other half of \r\n may come with the next chunk.
-        held = text.endswith(b"\r")
-        *lines, self._rest = _LINE_END.split(text[:-1] if held else text)
-        self._rest += b"\r" if held else b""
+        # The second half of \r\n may come with the next chunk.
+        ends_in_cr = text.endswith(b"\r")
+        *lines, self._rest = _LINE_END.split(text[:-1] if ends_in_cr else text)
+        self._rest += b"\r" if ends_in_cr else b""
         return [event for line in lines if (event := self._line(line.decode(errors="replace"))) is not None]
 
     def _line(self, line: str) -> Event | None:
         if not line:
             # The standard drops an event without data; `event: end` needs none.
-            said = bool(self._name or self._data)
+            complete = bool(self._name or self._data)
             event = Event(self._name or "message", "\n".join(self._data), self._id)
             self._name, self._data = "", []
-            return event if said else None
+            return event if complete else None
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "event":
