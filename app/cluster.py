@@ -18,7 +18,7 @@ from app.serving.cache_stats import Tiers
 
 
 @dataclass(frozen=True)
-class Between:
+class Cluster:
     """Listeners are to be given to `watcher` before `run` starts."""
 
     watcher: Watcher
@@ -34,7 +34,7 @@ class Between:
 
 
 @asynccontextmanager
-async def between(settings: Settings, database: Database) -> AsyncIterator[Between]:
+async def joined_cluster(settings: Settings, database: Database) -> AsyncIterator[Cluster]:
     """To be entered before anything is kept in memory: news are heard from here on. Raises `SecretError`."""
     secret = secret_of(settings)
     # A connection of its own: requests that wait for theirs do not keep news waiting.
@@ -44,13 +44,13 @@ async def between(settings: Settings, database: Database) -> AsyncIterator[Betwe
     try:
         if settings.redis_url is None:
             database.on_news = watcher.wake
-            yield Between(watcher, tiers, None, None)
+            yield Cluster(watcher, tiers, None, None)
             return
         link = Link(settings.redis_url)
         cache, wake_ups = Cache(link, secret, tiers), WakeUps(settings.redis_url, link, watcher)
         database.on_news = wake_ups.tell
         try:
-            yield Between(watcher, tiers, cache, wake_ups)
+            yield Cluster(watcher, tiers, cache, wake_ups)
         finally:
             await cache.close()
             await link.close()

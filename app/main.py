@@ -1,102 +1,67 @@
-"""The application: services are built when it starts and closed when it stops."""
+"""The application: resources are opened when it starts and closed when it stops."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from obstore.exceptions import BaseError as StoreError
 
-from app.cluster import Between, between
+import hyperserve
+from app import problem_translations
+from app.cluster import Cluster, joined_cluster
 from app.core.settings import Settings
 from app.datasets import routes as dataset_routes
-from app.datasets.service import DatasetService
+from app.datasets.dependencies import DatasetResources
 from app.db.blobs import Blobs
 from app.db.engine import Database
-from app.db.failures import NO_ANSWER, at_fault, busy
 from app.db.migrate import prepare_database
-from app.http import handlers, openapi
-from app.http.body import Intake
-from app.http.idempotency import Idempotency
-from app.http.limits import LIMITS
+from app.http import openapi
+from app.http.body import BodyReader
 from app.http.middleware import DrainBody, RequestContext
-from app.http.problems import ProblemError, fail
 from app.http.shutdown import Draining
-from app.http.upload import Spool
 from app.jobs import routes as job_routes
+from app.jobs.dependencies import JobResources
 from app.jobs.events import Followers
-from app.jobs.service import JobService
-from app.learners import openapi_examples as learner_documents
+from app.learners import openapi_examples as learner_examples
 from app.learners import routes as learner_routes
-from app.learners.library import Library
+from app.learners.dependencies import LearnerResources, load_learners
 from app.learners.service import Learners
-from app.learners.trainings import TrainingService
 from app.maintenance.collection import Maintenance
-from app.meta import methods as method_routes
-from app.meta import metrics as telemetry_routes
+from app.meta import methods, metrics
 from app.meta import routes as meta_routes
 from app.payloads.openapi_examples import SCHEMAS
+from app.runtime import Runtime
 from app.sampler import Sampler
 from app.serving.engine import Engine
-from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
-from app.streams import openapi_examples as stream_documents
+from app.streams import openapi_examples as stream_examples
 from app.streams import routes as stream_routes
-from app.streams.predict import StreamAsking
-from app.streams.registrations import Registrations
-from app.streams.service import StreamService
-from app.streams.wiring import wire
-from app.tasks import openapi_examples
+from app.streams.dependencies import StreamResources
+from app.tasks import openapi_examples as task_examples
 from app.tasks import routes as task_routes
-from app.tasks.cache import Heads, Invalidation
-from app.tasks.garbage import Collector
-from app.tasks.service import TaskService
-from app.tasks.weights import Restorer
+from app.tasks.dependencies import TaskResources
 from app.telemetry import tracing
 from app.telemetry.access import Access
 from app.telemetry.gauges import JobGauges, StreamGauges
-from models.protocol import LearnerError
 
 DECODERS = 2
 """Threads that parse and decode; Pillow and base64 leave the interpreter lock for part of the time."""
-MAKERS = 2
-"""Threads that make networks of streams."""
-UPLOADS = 4
-"""Datasets that are received at a time; each lies on the disk until it is in the blob store."""
-VERSION = "0.1.0"
+BUILDERS = 2
+"""Threads that build networks of streams."""
 
 log = logging.getLogger("hyperserve")
 
 
-@dataclass(frozen=True)
-class Services:
-    """What routes reach through `app.state.services`."""
-
-    learners: Learners
-    tasks: TaskService
-    intake: Intake
-    idempotency: Idempotency
-    jobs: JobService
-    datasets: DatasetService
-    trainings: TrainingService
-    streams: StreamService
-    registrations: Registrations
-    stream_asking: StreamAsking
-
-
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The ASGI application. Without settings they are read from the environment, as several workers need."""
+    """Return the ASGI application. Without settings they are read from the environment, as several workers need."""
     settings = settings or Settings()
     app = FastAPI(
         title="hyperserve",
-        version=VERSION,
+        version=hyperserve.__version__,
         description="Post a support set, get a model made for that task, query it with uncertainty.",
         lifespan=_lifespan,
         redirect_slashes=False,
@@ -109,19 +74,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(DrainBody)
     app.add_middleware(Access)
     app.add_middleware(RequestContext)
-    handlers.install(app, _TRANSLATIONS)
+    problem_translations.install(app)
     for resource in (
         task_routes,
         learner_routes,
-        method_routes,
+        methods,
         dataset_routes,
         job_routes,
         stream_routes,
         meta_routes,
-        telemetry_routes,
+        metrics,
     ):
         app.include_router(resource.router)
-    bodies = (openapi_examples, learner_documents, stream_documents)
+    bodies = (task_examples, learner_examples, stream_examples)
     openapi.install(app, [model for one in bodies for model in one.MODELS], SCHEMAS)
     return app
 
@@ -133,154 +98,89 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     await asyncio.to_thread(prepare_database, settings)
     # What is entered first ends last, and however far the start came.
-    async with AsyncExitStack() as ties:
-        database = Database(settings.database)
-        ties.push_async_callback(database.close)
-        ties.enter_context(tracing.exporting(VERSION))
-        others = await ties.enter_async_context(between(settings, database))
-        learners = await asyncio.to_thread(_learners, settings)
-        blobs = Blobs.at(settings.blob_url, settings.data_dir)
-        garbage = Collector(database, blobs)
-        pool = ties.enter_context(ThreadPoolExecutor(DECODERS, thread_name_prefix="decode"))
-        makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="streams")
-        # Not waited for: they may wait for this loop.
-        ties.callback(makers.shutdown, wait=False, cancel_futures=True)
-        engine = _engine(settings, learners, others)
-        ties.callback(engine.close)
-        heads, followers = Heads(), Followers(database)
-        datasets = DatasetService(database, blobs, _spool(settings))
-        streams = await wire(settings, database, blobs, learners, datasets, engine, others, pool, makers)
-        library = Library(database, blobs, learners, engine, _scratch(settings), settings.device)
-        for listener in (Invalidation(heads, engine), streams.asking.invalidation, followers, library.heard):
-            others.watcher.listen(listener)
-        learners.check_defaults(settings.chosen_defaults, await library.names())
-        restorer = Restorer(database, blobs, engine, pool, others.cache, others.tiers)
-        app.state.engine = engine
-        app.state.others = others
-        app.state.job_gauges, app.state.stream_gauges = JobGauges(database), StreamGauges(database)
-        app.state.sampler = sampler = Sampler(engine, others.tiers)
-        app.state.services = Services(
-            learners,
-            TaskService(
-                database,
-                blobs,
-                learners,
-                engine,
-                pool,
-                heads,
-                garbage,
-                restorer,
-                settings.prediction_seconds,
-            ),
-            _intake(settings),
-            Idempotency(database),
-            JobService(database, followers),
-            datasets,
-            TrainingService(database, blobs, learners, library),
-            streams.service,
-            streams.registrations,
-            streams.asking,
-        )
-        running = (
-            _warm(app, engine, library),
-            garbage.run(),
-            Maintenance(database, blobs, garbage, settings).run(),
-            others.run(),
-            followers.run(),
-            sampler.run(),
-            _end_streams(app.state.draining, followers),
-        )
-        background = [asyncio.create_task(work) for work in running]
+    async with AsyncExitStack() as exits:
+        learners, runtime = await _open_runtime(exits, settings)
+        background = await _open_resources(app, runtime, learners)
+        tasks = [asyncio.create_task(work) for work in background]
         try:
             with app.state.draining.on_signals():
                 yield
         finally:
             app.state.ready = False
-            followers.close()
-            for task in background:
+            app.state.jobs.followers.close()
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _learners(settings: Settings) -> Learners:
-    folders = (settings.learners_dir, settings.data_dir / "learners")
-    return Learners.load(folders, settings.defaults, settings.device)
+async def _open_runtime(exits: AsyncExitStack, settings: Settings) -> tuple[Learners, Runtime]:
+    database = Database(settings.database)
+    exits.push_async_callback(database.close)
+    exits.enter_context(tracing.exporting(hyperserve.__version__))
+    cluster = await exits.enter_async_context(joined_cluster(settings, database))
+    learners = await load_learners(settings)
+    decoders = exits.enter_context(ThreadPoolExecutor(DECODERS, thread_name_prefix="decode"))
+    builders = ThreadPoolExecutor(BUILDERS, thread_name_prefix="streams")
+    # Not waited for: they may wait for this loop.
+    exits.callback(builders.shutdown, wait=False, cancel_futures=True)
+    engine = _start_engine(settings, learners, cluster)
+    exits.callback(engine.close)
+    blobs = Blobs.at(settings.blob_url, settings.data_dir)
+    return learners, Runtime(settings, database, blobs, engine, cluster, decoders, builders)
 
 
-def _engine(settings: Settings, learners: Learners, others: Between) -> Engine:
+async def _open_resources(
+    app: FastAPI, runtime: Runtime, learners: Learners
+) -> tuple[Coroutine[Any, Any, None], ...]:
+    """Open every resource at `app.state`, and return what runs in the background until the application stops."""
+    state, settings, database, cluster = app.state, runtime.settings, runtime.database, runtime.cluster
+    state.runtime = runtime
+    state.body_reader = BodyReader(
+        held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
+    )
+    state.tasks = TaskResources.open(runtime, learners)
+    state.datasets = DatasetResources.open(runtime)
+    state.streams = await StreamResources.open(runtime, learners, state.datasets.spool)
+    state.jobs = JobResources(Followers(database))
+    cluster.watcher.listen(state.jobs.followers)
+    state.learners = await LearnerResources.open(runtime, learners)
+    state.job_gauges, state.stream_gauges = JobGauges(database), StreamGauges(database)
+    state.sampler = Sampler(runtime.engine, cluster.tiers)
+    collector = state.tasks.garbage
+    return (
+        _warm(app),
+        collector.run(),
+        Maintenance(database, runtime.blobs, collector, settings).run(),
+        cluster.run(),
+        state.jobs.followers.run(),
+        state.sampler.run(),
+        _end_event_streams(app),
+    )
+
+
+def _start_engine(settings: Settings, learners: Learners, cluster: Cluster) -> Engine:
     engine = Engine(
         learners.artifacts,
         device=settings.device,
         arena_bytes=settings.arena_bytes,
         queue_limit=settings.queue_limit,
-        tiers=others.tiers,
+        tiers=cluster.tiers,
     )
     engine.start()
     return engine
 
 
-def _intake(settings: Settings) -> Intake:
-    return Intake(
-        held_bytes=settings.body_bytes, held_bodies=settings.queue_limit, seconds=settings.body_seconds
-    )
+async def _end_event_streams(app: FastAPI) -> None:
+    """The server waits for every answer in flight, and an event stream would go on."""
+    await app.state.draining.wait()
+    app.state.jobs.followers.close()
 
 
-def _spool(settings: Settings) -> Spool:
-    return Spool(
-        _scratch(settings), most=LIMITS.dataset_bytes, at_once=UPLOADS, seconds=settings.body_seconds
-    )
-
-
-def _scratch(settings: Settings) -> Path:
-    return settings.data_dir / "scratch"
-
-
-async def _end_streams(draining: Draining, followers: Followers) -> None:
-    """The server waits for every answer in flight, and a stream would go on."""
-    await draining.wait()
-    followers.close()
-
-
-async def _warm(app: FastAPI, engine: Engine, library: Library) -> None:
+async def _warm(app: FastAPI) -> None:
     try:
-        await asyncio.to_thread(engine.warm)
-        await library.start()
+        await asyncio.to_thread(app.state.runtime.engine.warm)
+        await app.state.learners.library.start()
     except Exception:
         log.exception("a learner failed to answer; the server stays unready")
         raise
     app.state.ready = True
-
-
-def _busy(error: EngineBusy) -> ProblemError:
-    seconds = max(1, math.ceil(error.retry_after))
-    return fail("busy", "Too many requests are waiting.", headers={"Retry-After": str(seconds)})
-
-
-def _database_failed(error: Exception) -> ProblemError:
-    if at_fault(error):
-        log.error("the database refused a statement", exc_info=error)
-        return fail("internal_error", "The server failed to answer.")
-    log.warning("the database did not answer: %s", getattr(error, "orig", error))
-    if busy(error):
-        return fail("busy", "The database is busy.", headers={"Retry-After": "1"})
-    return fail("database_unavailable", "The database does not answer.", headers={"Retry-After": "2"})
-
-
-def _store_failed(error: Exception) -> ProblemError:
-    log.error("the blob store failed: %s", type(error).__name__, exc_info=error)
-    return fail("storage_unavailable", "The store of inputs does not answer.", headers={"Retry-After": "2"})
-
-
-_TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
-    EngineBusy: _busy,
-    EngineClosed: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
-    UnknownLearner: lambda _: fail("learner_unavailable", "The learner is not served any more."),
-    NotFinite: lambda error: fail(
-        "numerical_overflow",
-        "The numbers overflow; scale the inputs down.",
-        "/support" if error.support else "/queries",
-    ),
-    LearnerError: lambda error: fail("unsupported_support", f"{error}", "/support"),
-    StoreError: _store_failed,
-    **dict.fromkeys(NO_ANSWER, _database_failed),
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import JSON, DateTime, Dialect, MetaData, String
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 
@@ -37,6 +37,8 @@ VALUES = JSON(none_as_null=True)
 
 
 class Base(DeclarativeBase):
+    """A table. Every row belongs to one tenant; see `app.db.tenancy` for how rows of others stay out of sight."""
+
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -46,3 +48,5 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+    tenant: Mapped[str] = mapped_column(TENANT, sort_order=-1)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -182,6 +183,56 @@ class Blobs:
                 return
 
         await _gather(partial(one, path) for path in paths)
+
+
+@dataclass(frozen=True)
+class TenantBlobs:
+    """Raw inputs of one tenant."""
+
+    blobs: Blobs
+    tenant: str
+
+    async def put_missing(self, blobs: Mapping[str, bytes], *, again: bool = False) -> None:
+        """As `Blobs.put_missing`."""
+        await self.blobs.put_missing(self.tenant, blobs, again=again)
+
+    async def get(self, names: Sequence[str]) -> list[bytes]:
+        """In the order of the names. Raises `BlobMissingError`."""
+        return await self.blobs.get(self.tenant, names)
+
+    async def delete(self, names: Collection[str]) -> None:
+        await self.blobs.delete(self.tenant, names)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files below one folder of the blob store, by their paths in it."""
+
+    blobs: Blobs
+    folder: str
+    """Ends in a slash."""
+
+    async def put(self, path: str, file: BinaryIO) -> None:
+        """Write a file in parts, little of it in memory at a time. It is durable then."""
+        await self.blobs.put_file(self.folder + path, file)
+
+    async def put_all(self, files: Mapping[str, bytes]) -> None:
+        """Write those that are missing or damaged, by path; all of it is durable then."""
+        await self.blobs.put_files({self.folder + path: data for path, data in files.items()})
+
+    async def has(self, path: str) -> bool:
+        return await self.blobs.has_file(self.folder + path)
+
+    async def get(self, path: str) -> bytes:
+        """Raises `BlobMissingError`."""
+        return await self.blobs.get_file(self.folder + path)
+
+    async def fetch(self, path: str, target: Path) -> None:
+        """Copy to a local file, little of it in memory at a time. Raises `BlobMissingError`."""
+        await self.blobs.fetch_file(self.folder + path, target)
+
+    async def delete(self, paths: Collection[str]) -> None:
+        await self.blobs.delete_files([self.folder + path for path in paths])
 
 
 async def _gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:

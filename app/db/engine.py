@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar, overload
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+S = TypeVar("S", bound=AsyncSession)
 BUSY_TIMEOUT_MS = 5_000
 CONNECTIONS = 15
 POOL_SECONDS = 5.0
@@ -51,15 +52,24 @@ class Database:
         self.on_news: Callable[[], None] = _silent
         """Called after each commit that records a change (`app.db.invalidation_log`)."""
 
+    @overload
+    def read(self) -> AbstractAsyncContextManager[AsyncSession]: ...
+    @overload
+    def read(self, kind: type[S], info: dict[str, str]) -> AbstractAsyncContextManager[S]: ...
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
-        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+    async def read(self, kind: Any = AsyncSession, info: dict[str, str] | None = None) -> AsyncIterator[Any]:
+        """Open a session that sees the rows of every tenant; `app.db.tenancy.Store` opens those of one."""
+        async with kind(self.engine, expire_on_commit=False, info=info) as session:
             yield session
 
+    @overload
+    def write(self) -> AbstractAsyncContextManager[AsyncSession]: ...
+    @overload
+    def write(self, kind: type[S], info: dict[str, str]) -> AbstractAsyncContextManager[S]: ...
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
-        """Commits at the end, rolls back on an exception."""
-        async with AsyncSession(self._writer, expire_on_commit=False) as session:
+    async def write(self, kind: Any = AsyncSession, info: dict[str, str] | None = None) -> AsyncIterator[Any]:
+        """Commit at the end, roll back on an exception. The session sees the rows of every tenant."""
+        async with kind(self._writer, expire_on_commit=False, info=info) as session:
             async with session.begin():
                 yield session
             if session.info.get(NEWS):

@@ -5,25 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.db.blobs import STORE_ERRORS
-from app.db.engine import Database
 from app.db.failures import NO_ANSWER
 from app.db.locks import FILES, lock
+from app.db.tenancy import Store, TenantSession
 
 log = logging.getLogger("hyperserve")
 
 
 async def drop(
-    database: Database,
-    refers: Callable[[AsyncSession], Awaitable[bool]],
+    store: Store,
+    refers: Callable[[TenantSession], Awaitable[bool]],
     delete: Callable[[], Awaitable[None]],
 ) -> None:
     """Deletes what no row refers to, while none can begin to. What cannot be deleted now is left to the clearing
     away that comes every hour: the rows are gone already, and whoever deleted them need not do so again."""
     try:
-        async with database.write() as session:
+        async with store.write() as session:
             await lock(session, FILES)
             if not await refers(session):
                 await delete()

@@ -1,4 +1,4 @@
-"""The state of record. A tenant stands in every table; the raw inputs themselves are blobs."""
+"""The state of record. Every row belongs to a tenant (`app.db.base.Base`); the raw inputs themselves are blobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import DIGEST, ID, LABEL, SLUG, TENANT, VALUES, Base, UtcDateTime, now
+from app.db.base import DIGEST, ID, LABEL, SLUG, VALUES, Base, UtcDateTime, now
 
 
 class StreamRow(Base):
@@ -29,10 +29,9 @@ class StreamRow(Base):
     __table_args__ = (UniqueConstraint("tenant", "name"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     name: Mapped[str] = mapped_column(SLUG)
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
-    """A `models.continual.config.StreamConfig`, with every default written out."""
+    """A `models.continual.stream_config.StreamConfig`, with every default written out."""
     current: Mapped[int | None] = mapped_column(Integer)
     """Number of the version that answers; None where no stream task is registered."""
     latest: Mapped[int] = mapped_column(Integer, default=0)
@@ -57,7 +56,6 @@ class StreamTaskRow(Base):
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     stream_id: Mapped[str] = mapped_column(ID, ForeignKey("streams.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(SLUG)
     """One of a name is in a version at most; one that failed or was rolled back may have a successor."""
@@ -86,7 +84,6 @@ class StreamVersionRow(Base):
     __table_args__ = (UniqueConstraint("stream_id", "number"), Index(None, "tenant", "blob"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     stream_id: Mapped[str] = mapped_column(ID, ForeignKey("streams.id", ondelete="CASCADE"))
     number: Mapped[int] = mapped_column(Integer)
     parent: Mapped[int | None] = mapped_column(Integer)
@@ -111,7 +108,6 @@ class StreamPartRow(Base):
         ID, ForeignKey("stream_versions.id", ondelete="CASCADE"), primary_key=True
     )
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("stream_tasks.id", ondelete="CASCADE"))
     blob: Mapped[str] = mapped_column(DIGEST)
     accuracy: Mapped[float | None] = mapped_column(Float)
@@ -135,7 +131,6 @@ class TaskRow(Base):
     __table_args__ = (Index(None, "tenant", "id"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     name: Mapped[str | None] = mapped_column(LABEL)
     current: Mapped[int] = mapped_column(Integer)
     """Number of the version that answers when none is named."""
@@ -151,7 +146,6 @@ class VersionRow(Base):
     __table_args__ = (UniqueConstraint("task_id", "number"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("tasks.id", ondelete="CASCADE"))
     number: Mapped[int] = mapped_column(Integer)
     learner: Mapped[str] = mapped_column(SLUG)
@@ -178,7 +172,6 @@ class ExampleRow(Base):
     __table_args__ = (Index(None, "tenant", "blob"), Index(None, "task_id"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("tasks.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(LABEL)
     """Empty where it has a target."""
@@ -201,7 +194,6 @@ class VersionExampleRow(Base):
     )
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     example_id: Mapped[str] = mapped_column(ID, ForeignKey("examples.id", ondelete="CASCADE"))
-    tenant: Mapped[str] = mapped_column(TENANT)
 
 
 class PredictionRow(Base):
@@ -211,7 +203,6 @@ class PredictionRow(Base):
     __table_args__ = (Index(None, "tenant", "blob"), Index(None, "task_id"), Index(None, "expires_at"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("tasks.id", ondelete="CASCADE"))
     version: Mapped[int] = mapped_column(Integer)
     """Number of the version that answered."""
@@ -238,7 +229,6 @@ class DatasetRow(Base):
     __table_args__ = (Index(None, "tenant", "id"), Index(None, "tenant", "blob"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     name: Mapped[str | None] = mapped_column(LABEL)
     format: Mapped[str] = mapped_column(String(16))
     """Of the file: zip, npz or csv."""
@@ -260,7 +250,6 @@ class LearnerRow(Base):
     __table_args__ = (UniqueConstraint("tenant", "name"), Index(None, "dataset_id"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     name: Mapped[str] = mapped_column(SLUG)
     method: Mapped[str] = mapped_column(String(63))
     status: Mapped[str] = mapped_column(String(16))
@@ -283,7 +272,6 @@ class JobRow(Base):
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     kind: Mapped[str] = mapped_column(String(32))
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
     subject: Mapped[str | None] = mapped_column(String(128))
@@ -320,7 +308,6 @@ class IdempotencyRow(Base):
     __table_args__ = (UniqueConstraint("tenant", "key"), Index(None, "subject"), Index(None, "expires_at"))
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     key: Mapped[str] = mapped_column(String(255))
     route: Mapped[str] = mapped_column(String(255))
     """Method and path."""
@@ -347,7 +334,6 @@ class ChangeRow(Base):
     __table_args__ = (Index(None, "at"),)
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
-    tenant: Mapped[str] = mapped_column(TENANT)
     at: Mapped[int] = mapped_column(BigInteger)
     """Milliseconds of the database's clock."""
     kind: Mapped[str] = mapped_column(String(16))

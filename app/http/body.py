@@ -40,7 +40,7 @@ class Body:
     boundary: bytes = b""
 
 
-class Intake:
+class BodyReader:
     """Reads bodies, as long as all that are held at once stay within the memory meant for them."""
 
     def __init__(self, *, held_bytes: int, held_bodies: int, seconds: float) -> None:

@@ -1,16 +1,27 @@
-"""What routes are given: the tenant, the clock of the request; and what they need around their work."""
+"""Dependencies of routes, the same for every resource: the tenant's store, the body, its claim, the page, the clock.
+
+Dependencies are resolved in the order of a route's parameters, so what refuses a request before its body is read
+stands before the body. Those that clean up do so when the route has returned, before the response is sent.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel
 
+from app.db.tenancy import Store
+from app.http import strict_json
+from app.http.body import Body, BodyKind, BodyReader
+from app.http.fields import NoOptions, PageOptions
+from app.http.idempotency import Claim, Idempotency, IdempotencyKey
 from app.http.problems import Fault, ProblemError, fail, pointer
+from app.http.validation import validated
 from hyperserve.stream_types import StreamPredictions
 from hyperserve.types import Predictions, Task, Timing
 
@@ -19,16 +30,22 @@ PATIENCE_SECONDS = 0.05
 """How long an answer may take before it is worth watching whether somebody still waits for it."""
 
 T = TypeVar("T")
+Model = TypeVar("Model", bound=BaseModel)
 Timed = TypeVar("Timed", Task, Predictions, StreamPredictions)
 
 
-# Dependencies are coroutines though none awaits: FastAPI sends plain functions through its thread pool.
+# Dependencies are coroutines even if none awaits: FastAPI sends plain functions through its thread pool.
 
 
 async def _tenant(request: Request) -> str:
-    # Keys will name tenants; until then everyone is one.
+    # Keys will name tenants; until then there is one.
     request.state.tenant = DEFAULT_TENANT
     return DEFAULT_TENANT
+
+
+async def _store(request: Request, tenant: Annotated[str, Depends(_tenant)]) -> Store:
+    store: Store = request.app.state.runtime.store(tenant)
+    return store
 
 
 async def _timing(request: Request) -> Timing:
@@ -36,8 +53,63 @@ async def _timing(request: Request) -> Timing:
     return timing
 
 
-Tenant = Annotated[str, Depends(_tenant)]
+TenantStore = Annotated[Store, Depends(_store)]
 Clock = Annotated[Timing, Depends(_timing)]
+NoQuery = Annotated[NoOptions, Query()]
+PageQuery = Annotated[PageOptions, Query()]
+
+
+def body_of(*kinds: BodyKind) -> Callable[[Request], AsyncIterator[Body]]:
+    """Return a dependency that reads a body of one of the kinds. See `BodyReader.body` for what it raises."""
+
+    async def read_body(request: Request) -> AsyncIterator[Body]:
+        reader: BodyReader = request.app.state.body_reader
+        async with reader.body(request, kinds) as body:
+            yield body
+
+    return read_body
+
+
+_read_json = body_of("json")
+JsonBody = Annotated[Body, Depends(_read_json, scope="function")]
+SupportBody = Annotated[Body, Depends(_read_support := body_of("json", "multipart"), scope="function")]
+QueryBody = Annotated[Body, Depends(body_of("json", "multipart", "image"), scope="function")]
+
+
+def document(model: type[Model]) -> Callable[[Body], Awaitable[Model]]:
+    """Return a dependency that reads a small JSON body as the model. Raises `ProblemError` 422."""
+
+    async def read_document(body: JsonBody) -> Model:
+        return validated(model, strict_json.parse(body.data))
+
+    return read_document
+
+
+def _claimed(read_body: Callable[[Request], AsyncIterator[Body]]) -> Callable[..., AsyncIterator[Claim]]:
+    async def claim(
+        request: Request,
+        store: TenantStore,
+        # Not annotated: FastAPI would look for the variable among the module's.
+        body: Body = Depends(read_body, scope="function"),
+        _key: IdempotencyKey = None,
+    ) -> AsyncIterator[Claim]:
+        async with Idempotency(store).claim(request, body) as claim:
+            yield claim
+
+    return claim
+
+
+async def _claimed_without_body(
+    request: Request, store: TenantStore, _key: IdempotencyKey = None
+) -> AsyncIterator[Claim]:
+    async with Idempotency(store).claim(request) as claim:
+        yield claim
+
+
+JsonClaim = Annotated[Claim, Depends(_claimed(_read_json), scope="function")]
+"""The turn of a request with an `Idempotency-Key` and a JSON body; of one without a key, leave to do anything."""
+SupportClaim = Annotated[Claim, Depends(_claimed(_read_support), scope="function")]
+BodilessClaim = Annotated[Claim, Depends(_claimed_without_body, scope="function")]
 
 
 def timed(answer: Timed, request: Request) -> Timed:

@@ -20,13 +20,12 @@ from fastapi import Header, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, delete, null, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.ids import new_id
 from app.db.base import now
 from app.db.clock import now_ms
-from app.db.engine import Database
 from app.db.tables import IdempotencyRow
+from app.db.tenancy import Store, TenantSession
 from app.http.body import Body
 from app.http.problems import ProblemError, fail
 
@@ -52,18 +51,20 @@ class Replay(Exception):
         self.response = response
 
 
-async def takes_key(
-    _key: Annotated[
-        str | None,
-        Header(
-            alias=HEADER,
-            description="Makes the request safe to send again: within 24 hours the same key with the same "
-            f"request is answered as before, with `{REPLAYED}: true`, and nothing is made twice.",
-            json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": _KEY},
-        ),
-    ] = None,
-) -> None:
-    """A dependency of routes that take a key, for the OpenAPI document; `Idempotency.claim` checks it."""
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias=HEADER,
+        description="Makes the request safe to send again: within 24 hours the same key with the same "
+        f"request is answered as before, with `{REPLAYED}: true`, and nothing is made twice.",
+        json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": _KEY},
+    ),
+]
+"""Documents the header; `Idempotency.claim` reads and checks it."""
+
+
+async def takes_key(_key: IdempotencyKey = None) -> None:
+    """A dependency that documents the key on routes that claim it themselves."""
 
 
 @dataclass(eq=False)
@@ -76,7 +77,7 @@ class Claim:
 
     async def keep(
         self,
-        session: AsyncSession,
+        session: TenantSession,
         status: int,
         answer: BaseModel,
         headers: Mapping[str, str] | None = None,
@@ -110,22 +111,22 @@ UNCLAIMED = Claim()
 """Of a caller that has no key."""
 
 
-async def forget(session: AsyncSession, tenant: str, subject: str) -> None:
-    """Drops what responses say of something, in the transaction that deletes it. Their keys stay answered."""
+async def forget(session: TenantSession, subject: str) -> None:
+    """Drop what responses say of a subject, in the transaction that deletes it. Their keys stay answered."""
     row = IdempotencyRow
     gone = {"headers": null(), "response": null()}
-    await session.execute(update(row).where(row.tenant == tenant, row.subject == subject).values(gone))
+    await session.execute(update(row).where(row.subject == subject).values(gone))
 
 
 class Idempotency:
-    """Claims keys in the database, for all processes that share it."""
+    """Claims a tenant's keys in the database, for all processes that share it."""
 
-    def __init__(self, database: Database, lease_seconds: float = LEASE_SECONDS) -> None:
-        self._database = database
+    def __init__(self, store: Store, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._store = store
         self._lease = lease_seconds
 
     @asynccontextmanager
-    async def claim(self, request: Request, tenant: str, body: Body | str = "") -> AsyncIterator[Claim]:
+    async def claim(self, request: Request, body: Body | str = "") -> AsyncIterator[Claim]:
         """The request's turn. `body` is the body, or the digest of one that the route has read itself.
 
         Raises `Replay` where the key is answered, `ProblemError` 409 where its request is in flight, 410 where
@@ -136,7 +137,7 @@ class Idempotency:
             yield Claim()
             return
         route = f"{request.method} {request.scope['raw_path'].decode('ascii', 'backslashreplace')}"
-        claim = await self._take(tenant, key, route[:_ROUTE], await _digest(request, route, body))
+        claim = await self._take(key, route[:_ROUTE], await _digest(request, route, body))
         done = asyncio.Event()
         renewing = asyncio.create_task(self._renew(claim, done))
         failed = True
@@ -149,10 +150,10 @@ class Idempotency:
             if failed or not claim.kept:
                 await self._release(claim)
 
-    async def _take(self, tenant: str, key: str, route: str, digest: str) -> Claim:
+    async def _take(self, key: str, route: str, digest: str) -> Claim:
         claim = Claim(new_id("idem"), new_id("turn"))
-        async with self._database.write() as session:
-            found = await _insert(session, claim, tenant, key, route, digest, round(self._lease * 1e3))
+        async with self._store.write() as session:
+            found = await _insert(session, claim, key, route, digest, round(self._lease * 1e3))
             if found is None:
                 return claim
         if (found.route, found.body) != (route, digest):
@@ -171,12 +172,12 @@ class Idempotency:
                 return
             until = now_ms() + round(self._lease * 1e3)
             with suppress(SQLAlchemyError, OSError):
-                async with self._database.write() as session:
+                async with self._store.write() as session:
                     await session.execute(update(IdempotencyRow).where(*claim.mine).values(lease_until=until))
 
     async def _release(self, claim: Claim) -> None:
         try:
-            async with self._database.write() as session:
+            async with self._store.write() as session:
                 await session.execute(delete(IdempotencyRow).where(*claim.mine))
         except (SQLAlchemyError, OSError) as error:
             log.warning(
@@ -185,7 +186,7 @@ class Idempotency:
 
 
 async def _insert(
-    session: AsyncSession, claim: Claim, tenant: str, key: str, route: str, digest: str, lease_ms: int
+    session: TenantSession, claim: Claim, key: str, route: str, digest: str, lease_ms: int
 ) -> IdempotencyRow | None:
     """None when the claim now holds the key, else the row of whoever does."""
     if session.get_bind().dialect.name == "postgresql":
@@ -209,13 +210,13 @@ async def _insert(
     free = or_(row.expires_at < now_ms(), and_(row.status.is_(None), row.lease_until < now_ms()))
     taken = await session.execute(
         insert(row)
-        .values(tenant=tenant, key=key, **values)
+        .values(key=key, **values)
         .on_conflict_do_update(index_elements=["tenant", "key"], set_=values, where=free)
         .returning(row.id)
     )
     if taken.one_or_none() is not None:
         return None
-    return (await session.scalars(select(row).where(row.tenant == tenant, row.key == key))).one()
+    return (await session.scalars(select(row).where(row.key == key))).one()
 
 
 def _key(request: Request) -> str | None:

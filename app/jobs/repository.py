@@ -35,18 +35,19 @@ from app.db.base import now
 from app.db.clock import now_ms
 from app.db.invalidation_log import Change, record
 from app.db.tables import JobRow
+from app.db.tenancy import TenantSession
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"]
 ACTIVE: tuple[State, ...] = ("queued", "running")
 
 
-async def ahead(session: AsyncSession, job: JobRow) -> list[JobRow]:
+async def ahead(session: TenantSession, job: JobRow) -> list[JobRow]:
     """Jobs of its lane that run or come before it, in order."""
     others = select(JobRow).where(JobRow.lane == job.lane, JobRow.state.in_(ACTIVE))
     return list(await session.scalars(others.where(JobRow.run_at < job.run_at).order_by(JobRow.run_at)))
 
 
-async def active(session: AsyncSession, lane: str) -> bool:
+async def active(session: TenantSession, lane: str) -> bool:
     """Whether a job of the lane runs or waits."""
     return bool(await session.scalar(select(exists().where(JobRow.lane == lane, JobRow.state.in_(ACTIVE)))))
 
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
     from hyperserve.types import Job
 
 Document = dict[str, Any]
-Effect = Callable[[AsyncSession], Awaitable[None]]
+Effect = Callable[[TenantSession], Awaitable[None]]
 MAX_ATTEMPTS = 3
 LOST = {"code": "worker_lost", "detail": "The process that ran the job was lost at every attempt."}
 _SPENT = JobRow.attempt >= JobRow.max_attempts
@@ -97,8 +98,7 @@ class Signals:
 
 
 async def enqueue(
-    session: AsyncSession,
-    tenant: str,
+    session: TenantSession,
     kind: str,
     payload: Document,
     *,
@@ -111,12 +111,12 @@ async def enqueue(
 
     Jobs of one lane run one at a time, in the order of their transactions, if those hold a lock that they share.
     """
-    values = {"id": new_id("job"), "tenant": tenant, "kind": kind, "payload": payload, "subject": subject}
+    values = {"id": new_id("job"), "kind": kind, "payload": payload, "subject": subject}
     run_at = now_ms() if lane is None else last_in(lane)
     settings = {"max_attempts": max_attempts, "priority": priority, "run_at": run_at, "lane": lane}
     statement = insert(JobRow).values(**values, **settings).returning(JobRow)
     job = (await session.scalars(statement)).one()
-    await record(session, Change(tenant, "job", job.id))
+    await record(session, Change(session.tenant, "job", job.id))
     return job
 
 
@@ -176,7 +176,7 @@ async def renew(
 
 
 async def finish(
-    session: AsyncSession,
+    session: TenantSession,
     id: str,
     token: int,
     state: Literal["succeeded", "failed", "cancelled"],
@@ -219,7 +219,7 @@ async def release(session: AsyncSession, id: str, token: int, *, blame: bool = T
     return next(iter(await _changed(session, _held(id, token).values(_given_up(last) | spent))), None)
 
 
-async def request_cancel(session: AsyncSession, tenant: str, id: str) -> JobRow | None:
+async def request_cancel(session: TenantSession, id: str) -> JobRow | None:
     """At once where nobody runs it, else its worker is asked. None when it is unknown or has finished."""
     idle = or_(JobRow.state == "queued", _lapsed())
     values = {
@@ -231,19 +231,16 @@ async def request_cancel(session: AsyncSession, tenant: str, id: str) -> JobRow 
         JobRow.lease_owner: case((idle, null()), else_=JobRow.lease_owner),
         JobRow.lease_until: case((idle, null()), else_=JobRow.lease_until),
     }
-    mine = (JobRow.tenant == tenant, JobRow.id == id, JobRow.state.in_(ACTIVE))
+    mine = (JobRow.id == id, JobRow.state.in_(ACTIVE))
     return next(iter(await _changed(session, update(JobRow).where(*mine).values(values))), None)
 
 
-async def get(session: AsyncSession, tenant: str, id: str) -> JobRow | None:
-    return (
-        await session.scalars(select(JobRow).where(JobRow.tenant == tenant, JobRow.id == id))
-    ).one_or_none()
+async def get(session: TenantSession, id: str) -> JobRow | None:
+    return (await session.scalars(select(JobRow).where(JobRow.id == id))).one_or_none()
 
 
 async def page(
-    session: AsyncSession,
-    tenant: str,
+    session: TenantSession,
     before: str | None,
     limit: int,
     *,
@@ -251,7 +248,7 @@ async def page(
     kind: str | None = None,
 ) -> list[JobRow]:
     """Newest first, starting after the job `before`."""
-    query = select(JobRow).where(JobRow.tenant == tenant).order_by(JobRow.id.desc()).limit(limit)
+    query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
     for column, value in ((JobRow.state, state), (JobRow.kind, kind)):
         query = query if value is None else query.where(column == value)
     return list(await session.scalars(query if before is None else query.where(JobRow.id < before)))

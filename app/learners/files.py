@@ -1,4 +1,4 @@
-"""Artifacts in the blob store: three files under a digest of them all."""
+"""Artifacts in the blob store: three files in a folder named by a digest of them all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from app.db.blobs import Blobs
-from app.learners import repository
+from app.db.blobs import Files
 from models.artifact import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Artifact, ArtifactError, load
 
 FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
@@ -21,21 +20,21 @@ def bundle_digest(files: dict[str, bytes]) -> str:
     return sha.hexdigest()
 
 
-async def fetch(blobs: Blobs, tenant: str, digest: str) -> dict[str, bytes]:
+async def fetch(files: Files, digest: str) -> dict[str, bytes]:
     """Raises `BlobMissingError`; `ArtifactError` where the files are not those of the digest."""
-    files = {name: await blobs.get_file(repository.path(tenant, digest, name)) for name in FILES}
-    if bundle_digest(files) != digest:
+    found = {name: await files.get(f"{digest}/{name}") for name in FILES}
+    if bundle_digest(found) != digest:
         raise ArtifactError("the stored files of the learner are damaged")
-    return files
+    return found
 
 
-async def keep(blobs: Blobs, tenant: str, digest: str, files: dict[str, bytes]) -> None:
-    """Writes what is not there."""
-    await blobs.put_files({repository.path(tenant, digest, name): data for name, data in files.items()})
+async def keep(files: Files, digest: str, artifact: dict[str, bytes]) -> None:
+    """Write what is missing."""
+    await files.put_all({f"{digest}/{name}": data for name, data in artifact.items()})
 
 
-async def drop(blobs: Blobs, tenant: str, digest: str) -> None:
-    await blobs.delete_files([repository.path(tenant, digest, name) for name in FILES])
+async def drop(files: Files, digest: str) -> None:
+    await files.delete([f"{digest}/{name}" for name in FILES])
 
 
 def read(folder: Path) -> dict[str, bytes]:

@@ -8,16 +8,14 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from app.db.blobs import STORE_ERRORS, BlobMissingError, Blobs
-from app.db.engine import Database
+from app.db.blobs import STORE_ERRORS, BlobMissingError
 from app.db.invalidation_log import EVERYTHING, Change
 from app.http.dependencies import DEFAULT_TENANT
 from app.learners import files, repository
 from app.learners.repository import Trained
 from app.learners.service import Learners
-from app.serving.engine import Engine
+from app.runtime import Runtime
 from hyperserve.types import Learner, LearnerCard
 from models.artifact import Artifact, ArtifactError
 from models.protocol import LearnerError
@@ -50,16 +48,12 @@ class _Shelf:
 class Library:
     """Follows the table of learners for one process. Names of learners from folders are never taken over."""
 
-    def __init__(
-        self, database: Database, blobs: Blobs, learners: Learners, engine: Engine, scratch: Path, device: str
-    ) -> None:
-        """`scratch` is a folder for files in passing."""
-        self._database = database
-        self._blobs = blobs
+    def __init__(self, runtime: Runtime, learners: Learners) -> None:
+        self._store = runtime.store(DEFAULT_TENANT)
         self._learners = learners
-        self._engine = engine
-        self._scratch = scratch
-        self._device = device
+        self._engine = runtime.engine
+        self._scratch = runtime.scratch
+        self._device = runtime.settings.device
         self._shelves: defaultdict[str, _Shelf] = defaultdict(_Shelf)
 
     async def start(self) -> None:
@@ -70,8 +64,8 @@ class Library:
 
     async def names(self) -> list[str]:
         """Of the learners that are ready, whether they are loaded or not."""
-        async with self._database.read() as session:
-            return await repository.names(session, DEFAULT_TENANT)
+        async with self._store.read() as session:
+            return await repository.names(session)
 
     async def heard(self, news: Sequence[Change]) -> None:
         """A listener of `app.db.invalidation_log.Watcher`."""
@@ -92,8 +86,8 @@ class Library:
             return
         shelf = self._shelves[name]
         async with shelf.lock:
-            async with self._database.read() as session:
-                found = await repository.get(session, DEFAULT_TENANT, name)
+            async with self._store.read() as session:
+                found = await repository.get(session, name)
             if self._shelves.get(name) is not shelf:
                 return  # It was unloaded while this waited; who asks next sees what is there now.
             if found is None or found.status != "ready" or found.row.digest is None:
@@ -134,7 +128,7 @@ class Library:
 
     async def _load(self, name: str, digest: str, shelf: _Shelf) -> None:
         try:
-            data = await files.fetch(self._blobs, DEFAULT_TENANT, digest)
+            data = await files.fetch(self._store.files(repository.FOLDER), digest)
             artifact = await asyncio.to_thread(files.load_files, data, name, self._scratch, self._device)
             await self._engine.load(artifact)
         except _UNUSABLE as error:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Select, delete, exists, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.tables import (
     JobRow,
@@ -14,9 +13,11 @@ from app.db.tables import (
     StreamRow,
     VersionRow,
 )
+from app.db.tenancy import TenantSession
 from app.jobs.repository import ACTIVE
 
-PREFIX = "learners/"
+FOLDER = "learners"
+"""Folder of the blob store that holds their artifacts, each under its digest."""
 _FORGOTTEN = {"code": "job_failed", "detail": "The job that trained it has ended without a learner."}
 _CANCELLED = {"code": "cancelled", "detail": "The job that trained it was cancelled."}
 
@@ -44,37 +45,32 @@ class Trained:
         return self.failure or (_CANCELLED if self.state == "cancelled" else _FORGOTTEN)
 
 
-def path(tenant: str, digest: str, file: str) -> str:
-    """Of one file of an artifact in the blob store."""
-    return f"{PREFIX}{tenant}/{digest}/{file}"
-
-
-async def add(session: AsyncSession, row: LearnerRow) -> None:
+async def add(session: TenantSession, row: LearnerRow) -> None:
     session.add(row)
     await session.flush()
 
 
-async def get(session: AsyncSession, tenant: str, name: str) -> Trained | None:
-    found = (await session.execute(_trained(tenant).where(LearnerRow.name == name))).one_or_none()
+async def get(session: TenantSession, name: str) -> Trained | None:
+    found = (await session.execute(_trained().where(LearnerRow.name == name))).one_or_none()
     return None if found is None else Trained(*found)
 
 
-async def listed(session: AsyncSession, tenant: str, after: str | None, limit: int) -> list[Trained]:
+async def listed(session: TenantSession, after: str | None, limit: int) -> list[Trained]:
     """In the order of names, as Python has it, starting after the name `after`."""
     # A database of some language sorts hyphens as if they were not there.
     name = LearnerRow.name.collate("C" if session.get_bind().dialect.name == "postgresql" else "BINARY")
-    query = _trained(tenant).order_by(name).limit(limit)
+    query = _trained().order_by(name).limit(limit)
     query = query if after is None else query.where(name > after)
     return [Trained(*row) for row in await session.execute(query)]
 
 
-async def names(session: AsyncSession, tenant: str) -> list[str]:
+async def names(session: TenantSession) -> list[str]:
     """Of those that are ready."""
-    ready = (LearnerRow.tenant == tenant, LearnerRow.status == "ready")
-    return list(await session.scalars(select(LearnerRow.name).where(*ready).order_by(LearnerRow.name)))
+    ready = select(LearnerRow.name).where(LearnerRow.status == "ready")
+    return list(await session.scalars(ready.order_by(LearnerRow.name)))
 
 
-async def publish(session: AsyncSession, id: str, job: str, digest: str) -> bool:
+async def publish(session: TenantSession, id: str, job: str, digest: str) -> bool:
     """Makes a learner ready. False where it was deleted meanwhile, or is another job's by now."""
     mine = (LearnerRow.id == id, LearnerRow.job_id == job)
     values = {"status": "ready", "digest": digest}
@@ -82,31 +78,25 @@ async def publish(session: AsyncSession, id: str, job: str, digest: str) -> bool
     return done.one_or_none() is not None
 
 
-async def remove(session: AsyncSession, id: str) -> None:
+async def remove(session: TenantSession, id: str) -> None:
     await session.execute(delete(LearnerRow).where(LearnerRow.id == id))
 
 
-async def in_use(session: AsyncSession, tenant: str, name: str) -> bool:
+async def in_use(session: TenantSession, name: str) -> bool:
     """Whether a version of a task is adapted by it."""
-    mine = (VersionRow.tenant == tenant, VersionRow.learner == name)
-    return bool(await session.scalar(select(exists().where(*mine))))
+    return bool(await session.scalar(select(exists().where(VersionRow.learner == name))))
 
 
-async def refers(session: AsyncSession, tenant: str, digest: str) -> bool:
+async def refers(session: TenantSession, digest: str) -> bool:
     """Whether a learner has this artifact. Meant to be asked under `app.db.locks.FILES`."""
-    mine = (LearnerRow.tenant == tenant, LearnerRow.digest == digest)
-    return bool(await session.scalar(select(exists().where(*mine))))
+    return bool(await session.scalar(select(exists().where(LearnerRow.digest == digest))))
 
 
-def _trained(tenant: str) -> Select[LearnerRow, str | None, dict[str, Any] | None]:
-    return (
-        select(LearnerRow, JobRow.state, JobRow.error)
-        .outerjoin(JobRow, JobRow.id == LearnerRow.job_id)
-        .where(LearnerRow.tenant == tenant)
-    )
+def _trained() -> Select[LearnerRow, str | None, dict[str, Any] | None]:
+    joined = select(LearnerRow, JobRow.state, JobRow.error)
+    return joined.outerjoin(JobRow, JobRow.id == LearnerRow.job_id)
 
 
-async def is_encoder_of_stream(session: AsyncSession, tenant: str, name: str) -> bool:
+async def is_encoder_of_stream(session: TenantSession, name: str) -> bool:
     """Whether the frozen encoder of a stream is that of the learner."""
-    query = select(StreamRow.config["encoder"].as_string()).where(StreamRow.tenant == tenant)
-    return name in set(await session.scalars(query))
+    return name in set(await session.scalars(select(StreamRow.config["encoder"].as_string())))

@@ -43,11 +43,11 @@ async def readyz(request: Request) -> Health:
         raise fail("draining", "The server is stopping.", headers={"Retry-After": "5"})
     if not request.app.state.ready:
         raise fail("starting", "Learners are being loaded.", headers={"Retry-After": "1"})
-    if not request.app.state.engine.alive:
+    if not request.app.state.runtime.engine.alive:
         raise fail(
             "busy", "The compute thread has ended; start the service again.", headers={"Retry-After": "5"}
         )
-    if reason := request.app.state.others.watcher.away:
+    if reason := request.app.state.runtime.cluster.watcher.away:
         raise fail("database_unavailable", f"Not ready: {reason}.", headers={"Retry-After": "2"})
     return Health(status="ok")
 

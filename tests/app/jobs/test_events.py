@@ -14,23 +14,24 @@ from app.jobs import events, repository
 from app.jobs.events import Followers
 from app.jobs.service import JobService
 from hyperserve.types import Job
+from tests.app.stores import store_of
 
 Run = Callable[[Callable[[Database], Awaitable[None]]], None]
 
 
 async def enqueue(database: Database) -> str:
-    async with database.write() as session:
-        return (await repository.enqueue(session, "t", "k", {})).id
+    async with store_of(database).write() as session:
+        return (await repository.enqueue(session, "k", {})).id
 
 
 async def cancel(database: Database, id: str) -> None:
-    async with database.write() as session:
-        await repository.request_cancel(session, "t", id)
+    async with store_of(database).write() as session:
+        await repository.request_cancel(session, id)
 
 
 def follow(database: Database, followers: Followers, id: str) -> asyncio.Task[list[Job]]:
     async def collect() -> list[Job]:
-        return [state async for _, state in JobService(database, followers).follow("t", id, None)]
+        return [state async for _, state in JobService(followers, store_of(database)).follow(id, None)]
 
     return asyncio.create_task(collect())
 
@@ -88,14 +89,14 @@ def test_too_many_streams(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story(database: Database) -> None:
         id = await enqueue(database)
         followers = Followers(database)
-        service = JobService(database, followers)
-        assert (await service.to_follow("t", id)).id == id
+        service = JobService(followers, store_of(database))
+        assert (await service.check_followable(id)).id == id
         monkeypatch.setattr(events, "STREAMS_MAX", 1)
         with followers.follow(id, 0):
             with pytest.raises(ProblemError) as refused:
-                await service.to_follow("t", id)
+                await service.check_followable(id)
             assert (refused.value.code, refused.value.headers) == ("busy", {"Retry-After": "5"})
-        assert (await service.to_follow("t", id)).id == id
+        assert (await service.check_followable(id)).id == id
 
     run(story)
 
@@ -104,9 +105,9 @@ def test_what_is_no_id_is_unknown(run: Run) -> None:
     """PostgreSQL takes no NUL in a text."""
 
     async def story(database: Database) -> None:
-        service = JobService(database, Followers(database))
-        for call in (service.get, service.cancel, service.to_follow):
+        service = JobService(Followers(database), store_of(database))
+        for call in (service.get, service.cancel, service.check_followable):
             with pytest.raises(ProblemError, match="job_not_found"):
-                await call("t", "job_\0")
+                await call("job_\0")
 
     run(story)

@@ -11,31 +11,32 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
+from app.db.tenancy import TenantSession
 from app.http.dependencies import DEFAULT_TENANT
 from app.jobs import repository
 from hyperserve.server_sent_events import Event, EventParser
 from tests.app.server import Server
+from tests.app.stores import store_of
 
 T = TypeVar("T")
-Write = Callable[[Callable[[AsyncSession], Awaitable[T]]], T]
+Write = Callable[..., T]
 
 
 @pytest.fixture
 def write(server: Server) -> Write[Any]:
     """Runs a transaction in the server's database, from another process than the server's."""
 
-    async def transaction(work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    async def transaction(work: Callable[[TenantSession], Awaitable[T]], tenant: str) -> T:
         database = Database(f"sqlite+aiosqlite:///{server.data_dir / 'hyperserve.db'}")
         try:
-            async with database.write() as session:
+            async with store_of(database, tenant).write() as session:
                 return await work(session)
         finally:
             await database.close()
 
-    return lambda work: asyncio.run(transaction(work))
+    return lambda work, tenant=DEFAULT_TENANT: asyncio.run(transaction(work, tenant))
 
 
 @pytest.fixture
@@ -43,11 +44,11 @@ def job(write: Write[str]) -> str:
     return write(lambda session: _enqueue(session, "api_test"))
 
 
-async def _enqueue(session: AsyncSession, kind: str, tenant: str = DEFAULT_TENANT) -> str:
-    return (await repository.enqueue(session, tenant, kind, {"secret": 1}, subject="learners/x")).id
+async def _enqueue(session: TenantSession, kind: str) -> str:
+    return (await repository.enqueue(session, kind, {"secret": 1}, subject="learners/x")).id
 
 
-async def _claim(session: AsyncSession) -> int:
+async def _claim(session: TenantSession) -> int:
     job = await repository.claim(session, "w", 60_000, ["api_test"])
     assert job is not None
     return job.lease_token
@@ -116,7 +117,7 @@ def test_bad_options(client: httpx.Client, query: str, code: str, pointer: str) 
 def test_unknown_jobs_and_those_of_others(
     client: httpx.Client, write: Write[str], job: str, method: str, suffix: str
 ) -> None:
-    foreign = write(lambda session: _enqueue(session, "foreign", "somebody else"))
+    foreign = write(lambda session: _enqueue(session, "foreign"), "somebody else")
     for id in ("job_never", foreign, "x" * 300):
         answer = client.request(method, f"/v1/jobs/{id}{suffix}")
         assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
@@ -192,7 +193,7 @@ def test_streams_end_with_their_server(own_server: Server) -> None:
     async def enqueue() -> str:
         database = Database(f"sqlite+aiosqlite:///{own_server.data_dir / 'hyperserve.db'}")
         try:
-            async with database.write() as session:
+            async with store_of(database, tenant).write() as session:
                 return await _enqueue(session, "api_test")
         finally:
             await database.close()

@@ -13,18 +13,19 @@ from app.db.engine import Database
 from app.db.invalidation_log import Change, record
 from app.db.tables import ChangeRow, JobRow
 from app.jobs import repository as queue
+from tests.app.stores import store_of
 
 Run = Callable[[Callable[[Database], Awaitable[None]]], None]
 LONG, LAPSED = 60_000, -1
 
 
 async def add(database: Database, count: int = 1, **how: object) -> list[str]:
-    async with database.write() as session:
-        return [(await queue.enqueue(session, "t", "k", {"n": n}, **how)).id for n in range(count)]
+    async with store_of(database).write() as session:
+        return [(await queue.enqueue(session, "k", {"n": n}, **how)).id for n in range(count)]
 
 
 async def claim(database: Database, lease_ms: int = LONG, owner: str = "w") -> JobRow | None:
-    async with database.write() as session:
+    async with store_of(database).write() as session:
         return await queue.claim(session, owner, lease_ms)
 
 
@@ -35,14 +36,14 @@ async def claimed(database: Database, lease_ms: int = LONG) -> JobRow:
 
 
 async def look(database: Database, id: str) -> JobRow:
-    async with database.read() as session:
-        job = await queue.get(session, "t", id)
+    async with store_of(database).read() as session:
+        job = await queue.get(session, id)
     assert job is not None
     return job
 
 
 async def finish(database: Database, job: JobRow, **how: object) -> bool:
-    async with database.write() as session:
+    async with store_of(database).write() as session:
         return await queue.finish(session, job.id, job.lease_token, "succeeded", **how)
 
 
@@ -76,7 +77,7 @@ def test_claimed_by_one_only(run: Run) -> None:
 def test_other_kinds_are_left_to_others(run: Run) -> None:
     async def story(database: Database) -> None:
         await add(database)
-        async with database.write() as session:
+        async with store_of(database).write() as session:
             assert await queue.claim(session, "w", LONG, ["other"]) is None
             assert await queue.claim(session, "w", LONG, ["other", "k"]) is not None
 
@@ -90,12 +91,12 @@ def test_lapsed_lease_goes_to_another_worker(run: Run) -> None:
         (id,) = await add(database)
         first = await claimed(database, LAPSED)
         token = first.lease_token
-        async with database.read() as session:
+        async with store_of(database).read() as session:
             assert (await queue.signals(session, "w2", ["k"])).lapsed
         second = await claimed(database)
         assert (second.id, second.attempt) == (id, 2)
         assert second.lease_token > token
-        async with database.write() as session:
+        async with store_of(database).write() as session:
             assert await queue.renew(session, id, token, LONG) is None
             assert not await queue.finish(session, id, token, "failed")
             assert await queue.release(session, id, token) is None
@@ -125,7 +126,7 @@ def test_release(run: Run, blame: bool) -> None:
     async def story(database: Database) -> None:
         (id,) = await add(database, max_attempts=1)
         job = await claimed(database)
-        async with database.write() as session:
+        async with store_of(database).write() as session:
             await queue.release(session, id, job.lease_token, blame=blame)
         released = await look(database, id)
         assert released.state == ("dead" if blame else "queued")
@@ -141,18 +142,18 @@ def test_renewal_sends_progress_and_hears_of_cancelling(run: Run) -> None:
         (id,) = await add(database)
         job = await claimed(database, 1)
         token, sequence = job.lease_token, job.sequence
-        async with database.write() as session:
+        async with store_of(database).write() as session:
             assert await queue.renew(session, id, token, LONG, {"step": 3}) == queue.Renewal(False)
         seen = await look(database, id)
         assert (seen.progress, seen.sequence) == ({"step": 3}, sequence + 1)
-        async with database.write() as session:
-            asked = await queue.request_cancel(session, "t", id)
+        async with store_of(database).write() as session:
+            asked = await queue.request_cancel(session, id)
             assert asked is not None
             assert (asked.state, asked.cancel_requested) == ("running", True)
-        async with database.read() as session:
+        async with store_of(database).read() as session:
             assert (await queue.signals(session, "w", ["k"])).cancelled == {id}
             assert (await queue.signals(session, "other", ["k"])).cancelled == frozenset()
-        async with database.write() as session:
+        async with store_of(database).write() as session:
             assert await queue.renew(session, id, token, LONG) == queue.Renewal(True)
 
     run(story)
@@ -163,15 +164,15 @@ def test_cancel_of_a_job_that_nobody_runs_is_at_once(run: Run) -> None:
         lost, waiting = await add(database, 2)
         token = (await claimed(database, LAPSED)).lease_token
         for id in (lost, waiting):
-            async with database.write() as session:
-                assert await queue.request_cancel(session, "other tenant", id) is None
-            async with database.write() as session:
-                job = await queue.request_cancel(session, "t", id)
+            async with store_of(database, "other tenant").write() as session:
+                assert await queue.request_cancel(session, id) is None
+            async with store_of(database).write() as session:
+                job = await queue.request_cancel(session, id)
             assert job is not None
             assert job.state == "cancelled"
             assert job.finished_at is not None
-            async with database.write() as session:
-                assert await queue.request_cancel(session, "t", id) is None
+            async with store_of(database).write() as session:
+                assert await queue.request_cancel(session, id) is None
                 assert not await queue.finish(session, id, token, "succeeded")
         assert await claim(database) is None
 
@@ -182,8 +183,8 @@ def test_lost_job_that_was_to_be_cancelled_is_not_run_again(run: Run) -> None:
     async def story(database: Database) -> None:
         (id,) = await add(database)
         await claimed(database, 300)
-        async with database.write() as session:
-            await queue.request_cancel(session, "t", id)
+        async with store_of(database).write() as session:
+            await queue.request_cancel(session, id)
         await asyncio.sleep(0.4)
         assert await claim(database) is None
         assert (await look(database, id)).state == "cancelled"
@@ -200,7 +201,7 @@ def test_effect_and_end_are_one_transaction(run: Run) -> None:
         raise RuntimeError
 
     async def effects(database: Database) -> int:
-        async with database.read() as session:
+        async with store_of(database).read() as session:
             query = select(func.count()).where(ChangeRow.kind == "learner").select_from(ChangeRow)
             return (await session.scalars(query)).one()
 
@@ -220,7 +221,7 @@ def test_effect_and_end_are_one_transaction(run: Run) -> None:
             None,
         )
         assert await effects(database) == 1
-        async with database.read() as session:
+        async with store_of(database).read() as session:
             news = await session.scalars(select(ChangeRow.subject).where(ChangeRow.kind == "job"))
             assert list(news) == [id, id]
 
@@ -231,11 +232,11 @@ def test_pages(run: Run) -> None:
     async def story(database: Database) -> None:
         ids = await add(database, 3)
         first = (await claimed(database)).id
-        async with database.read() as session:
-            assert [job.id for job in await queue.page(session, "t", None, 2)] == ids[:0:-1]
-            assert [job.id for job in await queue.page(session, "t", ids[1], 2)] == [ids[0]]
-            assert [job.id for job in await queue.page(session, "t", None, 9, state="running")] == [first]
-            assert await queue.page(session, "t", None, 9, kind="other") == []
+        async with store_of(database).read() as session:
+            assert [job.id for job in await queue.page(session, None, 2)] == ids[:0:-1]
+            assert [job.id for job in await queue.page(session, ids[1], 2)] == [ids[0]]
+            assert [job.id for job in await queue.page(session, None, 9, state="running")] == [first]
+            assert await queue.page(session, None, 9, kind="other") == []
             assert await queue.page(session, "other", None, 9) == []
             assert (await queue.sequences(session, ids))[first] == 2
 

@@ -10,18 +10,19 @@ from app.db.locks import FILES, lock
 from app.db.tables import JobRow
 from app.jobs import repository
 from app.jobs import repository as queue
+from tests.app.stores import store_of
 
 Run = Callable[[Callable[[Database], Awaitable[None]]], None]
 LONG, LAPSED = 60_000, -1
 
 
 async def add(database: Database, lane: str | None, count: int = 1, **how: object) -> list[str]:
-    async with database.write() as session:
-        return [(await queue.enqueue(session, "t", "k", {}, lane=lane, **how)).id for _ in range(count)]
+    async with store_of(database).write() as session:
+        return [(await queue.enqueue(session, "k", {}, lane=lane, **how)).id for _ in range(count)]
 
 
 async def claim(database: Database, lease_ms: int = LONG) -> JobRow | None:
-    async with database.write() as session:
+    async with store_of(database).write() as session:
         return await queue.claim(session, "w", lease_ms)
 
 
@@ -32,12 +33,12 @@ async def claimed(database: Database, lease_ms: int = LONG) -> JobRow:
 
 
 async def end(database: Database, job: JobRow) -> None:
-    async with database.write() as session:
+    async with store_of(database).write() as session:
         assert await queue.finish(session, job.id, job.lease_token, "succeeded")
 
 
 async def waiting(database: Database) -> bool:
-    async with database.read() as session:
+    async with store_of(database).read() as session:
         return (await queue.signals(session, "w", ["k"])).waiting
 
 
@@ -69,8 +70,8 @@ def test_a_priority_does_not_overtake_within_a_lane(run: Run) -> None:
     async def story(database: Database) -> None:
         (first,), (second,) = await add(database, "a"), await add(database, "a", priority=5)
         assert (await claimed(database)).id == first
-        async with database.write() as session:
-            await queue.request_cancel(session, "t", second)
+        async with store_of(database).write() as session:
+            await queue.request_cancel(session, second)
         assert await claim(database) is None
 
     run(story)
@@ -82,7 +83,7 @@ def test_a_lost_job_stays_first_of_its_lane(run: Run) -> None:
         assert (await claimed(database, LAPSED)).id == first
         again = await claimed(database)
         assert (again.id, again.attempt) == (first, 2)
-        async with database.write() as session:
+        async with store_of(database).write() as session:
             await queue.release(session, first, again.lease_token)
         last = await claimed(database, LAPSED)
         assert (last.id, last.attempt) == (first, 3)
@@ -94,8 +95,8 @@ def test_a_lost_job_stays_first_of_its_lane(run: Run) -> None:
 def test_a_cancelled_job_makes_way(run: Run) -> None:
     async def story(database: Database) -> None:
         first, second = await add(database, "a", 2)
-        async with database.write() as session:
-            await queue.request_cancel(session, "t", first)
+        async with store_of(database).write() as session:
+            await queue.request_cancel(session, first)
         assert (await claimed(database)).id == second
 
     run(story)
@@ -106,8 +107,8 @@ def test_what_is_ahead_of_a_job(run: Run) -> None:
         first, second, third = await add(database, "a", 3)
         await add(database, "b")
         await claimed(database)
-        async with database.read() as session:
-            job = await queue.get(session, "t", third)
+        async with store_of(database).read() as session:
+            job = await queue.get(session, third)
             assert job is not None
             assert [(one.id, one.state) for one in await repository.ahead(session, job)] == [
                 (first, "running"),
@@ -127,9 +128,9 @@ def test_many_workers_never_run_two_of_a_lane(run: Run) -> None:
 
         async def ask(times: int) -> None:
             for _ in range(times):
-                async with database.write() as session:
+                async with store_of(database).write() as session:
                     await lock(session, FILES)
-                    id = (await queue.enqueue(session, "t", "k", {}, lane="a")).id
+                    id = (await queue.enqueue(session, "k", {}, lane="a")).id
                     asked.append(id)
 
         async def work() -> None:

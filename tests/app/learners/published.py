@@ -10,6 +10,8 @@ from app.db.blobs import Blobs
 from app.db.engine import Database
 from app.db.invalidation_log import Change, record
 from app.db.tables import LearnerRow
+from app.db.tenancy import Store
+from app.http.dependencies import DEFAULT_TENANT
 from app.learners import files, repository
 from tests.app.learner import save_learner
 
@@ -21,20 +23,19 @@ async def publish(data_dir: Path, name: str, *, seed: int = 0, damaged: bool = F
     data = files.read(folder)
     digest = files.bundle_digest(data)
     blobs = Blobs.at(None, data_dir)
-    await files.keep(blobs, "default", digest, data)
+    store = Store(DEFAULT_TENANT, Database(Settings(data_dir=data_dir).database), blobs)
+    stored = store.files(repository.FOLDER)
+    await files.keep(stored, digest, data)
     if damaged:
-        path = data_dir / "blobs" / repository.path("default", digest, "model.safetensors")
+        path = data_dir / "blobs" / stored.folder / digest / "model.safetensors"
         path.write_bytes(path.read_bytes()[:-1])
-    database = Database(Settings(data_dir=data_dir).database)
-    row = LearnerRow(
-        id=new_id("lrn"), tenant="default", name=name, method="protonet", status="ready", digest=digest
-    )
-    async with database.write() as session:
-        before = await repository.get(session, "default", name)
+    row = LearnerRow(id=new_id("lrn"), name=name, method="protonet", status="ready", digest=digest)
+    async with store.write() as session:
+        before = await repository.get(session, name)
         if before is not None:
             await repository.remove(session, before.row.id)
         await repository.add(session, row)
-        await record(session, Change("default", "learner", name))
-    await database.close()
+        await record(session, Change(DEFAULT_TENANT, "learner", name))
+    await store.database.close()
     if before is not None and before.row.digest not in (None, digest):
-        await files.drop(blobs, "default", before.row.digest)
+        await files.drop(stored, before.row.digest)

@@ -11,6 +11,7 @@ from app.core.ids import new_id
 from app.db.engine import Database
 from app.db.tables import LearnerRow
 from app.learners import repository
+from tests.app.stores import store_of
 
 NAMES = ["a-c", "a1", "ab", "ab-1", "abc"]
 ENGLISH = "SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'en_US.utf8', 'en_US') LIMIT 1"
@@ -19,8 +20,8 @@ ENGLISH = "SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'en_
 async def pages(database: Database) -> list[str]:
     """All names, page after page."""
     seen: list[str] = []
-    async with database.read() as session:
-        while found := await repository.listed(session, "t", seen[-1] if seen else None, 2):
+    async with store_of(database).read() as session:
+        while found := await repository.listed(session, seen[-1] if seen else None, 2):
             seen += [one.row.name for one in found]
     return seen
 
@@ -30,16 +31,14 @@ def test_pages_are_in_one_order_whatever_language_the_database_has(database_url:
 
     async def test() -> None:
         database = Database(database_url)
-        async with database.write() as session:
+        async with store_of(database).write() as session:
             if database.engine.dialect.name == "postgresql":
                 if (english := await session.scalar(text(ENGLISH))) is None:
                     pytest.skip("this PostgreSQL knows no English")
                 column = f'ALTER COLUMN name TYPE varchar(63) COLLATE "{english}"'
                 await session.execute(text(f"ALTER TABLE learners {column}"))
             for name in reversed(NAMES):
-                session.add(
-                    LearnerRow(id=new_id("lrn"), tenant="t", name=name, method="hyperset", status="training")
-                )
+                session.add(LearnerRow(id=new_id("lrn"), name=name, method="hyperset", status="training"))
         assert await pages(database) == NAMES
         await database.close()
 

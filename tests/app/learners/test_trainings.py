@@ -7,12 +7,16 @@ import hashlib
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.core.settings import Settings
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
 from app.db.engine import Database
+from app.db.tenancy import Store
+from app.http.dependencies import DEFAULT_TENANT
 from app.http.problems import ProblemError
 from app.http.upload import Spool, Upload
 from app.jobs import repository as jobs
@@ -21,10 +25,10 @@ from app.learners.library import Library
 from app.learners.schemas import TrainLearner
 from app.learners.service import Learners
 from app.learners.trainings import TrainingService
+from app.runtime import Runtime
 from app.serving.engine import Engine
 from hyperserve.types import Dataset, Training
 
-T = "default"
 VECTORS = "\n".join(f"class-{c},{c},{e}" for c in range(12) for e in range(8)).encode()
 
 
@@ -32,19 +36,22 @@ class Place:
     def __init__(self, database: Database, folder: Path) -> None:
         self.database = database
         self.blobs = Blobs.at(None, folder)
-        learners, engine = Learners({}, {}), Engine({})
-        library = Library(database, self.blobs, learners, engine, folder / "scratch", "cpu")
-        self.datasets = DatasetService(database, self.blobs, Spool(folder, most=0, at_once=0, seconds=0))
-        self.trainings = TrainingService(database, self.blobs, learners, library)
+        self.store = Store(DEFAULT_TENANT, database, self.blobs)
+        nothing: Any = None
+        settings = Settings(data_dir=folder)
+        runtime = Runtime(settings, database, self.blobs, Engine({}), nothing, nothing, nothing)
+        learners = Learners({}, {})
+        self.datasets = DatasetService(Spool(folder, most=0, at_once=0, seconds=0), self.store)
+        self.trainings = TrainingService(learners, Library(runtime, learners), self.store)
 
     async def upload(self) -> Dataset:
         with tempfile.TemporaryFile() as file:
             file.write(VECTORS)
             found = Upload(file, len(VECTORS), hashlib.sha256(VECTORS).hexdigest(), "text/csv")
-            return await self.datasets.create(T, found, None)
+            return await self.datasets.create(found, None)
 
     async def ask(self, dataset: str, name: str = "mine") -> Training:
-        return await self.trainings.create(T, TrainLearner(name=name, encoder="identity", dataset=dataset))
+        return await self.trainings.create(TrainLearner(name=name, encoder="identity", dataset=dataset))
 
 
 @pytest.fixture
@@ -70,8 +77,8 @@ def test_of_many_that_ask_for_a_name_one_gets_it(run: Run) -> None:
         )
         refused = [error for error in asked if isinstance(error, ProblemError)]
         assert [error.code for error in refused] == 7 * ["learner_exists"]
-        async with place.database.read() as session:
-            assert len(await jobs.page(session, T, None, 50)) == 1
+        async with place.store.read() as session:
+            assert len(await jobs.page(session, None, 50)) == 1
 
     run(story)
 
@@ -82,7 +89,7 @@ def test_a_dataset_is_deleted_or_trained_on_and_never_both(run: Run) -> None:
             dataset = (await place.upload()).id
             asked, deleted = await asyncio.gather(
                 place.ask(dataset, f"round-{round}"),
-                place.datasets.delete(T, dataset),
+                place.datasets.delete(dataset),
                 return_exceptions=True,
             )
             codes = [one.code for one in (asked, deleted) if isinstance(one, ProblemError)]
@@ -95,7 +102,7 @@ def test_the_same_file_uploaded_and_deleted_at_once_is_kept_for_who_has_it(run: 
     async def story(place: Place) -> None:
         first = await place.upload()
         for _ in range(20):
-            second, _ = await asyncio.gather(place.upload(), place.datasets.delete(T, first.id))
+            second, _ = await asyncio.gather(place.upload(), place.datasets.delete(first.id))
             first = second
         (path,) = [path async for some in place.blobs.listed_files("datasets/") for path in some]
         assert await place.blobs.get_file(path) == VECTORS
@@ -107,21 +114,21 @@ def test_a_learner_is_published_once_and_by_its_own_job(run: Run) -> None:
     async def story(place: Place) -> None:
         dataset = (await place.upload()).id
         training = await place.ask(dataset)
-        async with place.database.read() as session:
-            found = await repository.get(session, T, "mine")
+        async with place.store.read() as session:
+            found = await repository.get(session, "mine")
         assert found is not None
         assert found.status == "training"
-        async with place.database.write() as session:
+        async with place.store.write() as session:
             assert not await repository.publish(session, found.row.id, "another job", "0" * 64)
             assert await repository.publish(session, found.row.id, training.job.id, "0" * 64)
-            assert await repository.names(session, T) == ["mine"]
-            assert await repository.refers(session, T, "0" * 64)
+            assert await repository.names(session) == ["mine"]
+            assert await repository.refers(session, "0" * 64)
         # Its dataset may go now; the learner stays, without naming it.
-        async with place.database.write() as session:
-            await jobs.request_cancel(session, T, training.job.id)
-        await place.datasets.delete(T, dataset)
-        async with place.database.read() as session:
-            found = await repository.get(session, T, "mine")
+        async with place.store.write() as session:
+            await jobs.request_cancel(session, training.job.id)
+        await place.datasets.delete(dataset)
+        async with place.store.read() as session:
+            found = await repository.get(session, "mine")
         assert found is not None
         assert (found.status, found.row.dataset_id) == ("ready", None)
 
@@ -134,7 +141,7 @@ def test_what_is_no_name_is_unknown(run: Run) -> None:
     async def story(place: Place) -> None:
         for call in (place.trainings.get, place.trainings.delete):
             with pytest.raises(ProblemError, match="learner_not_found"):
-                await call(T, "a\0")
+                await call("a\0")
 
     run(story)
 
@@ -146,12 +153,12 @@ def test_a_dataset_is_deleted_although_its_file_cannot_be(
 
     async def story(place: Place) -> None:
         made = await place.upload()
-        file = tmp_path / "blobs" / "datasets" / T / hashlib.sha256(VECTORS).hexdigest()
+        file = tmp_path / "blobs" / "datasets" / DEFAULT_TENANT / hashlib.sha256(VECTORS).hexdigest()
         file.unlink()
         (file / "in the way").mkdir(parents=True)
-        await place.datasets.delete(T, made.id)
+        await place.datasets.delete(made.id)
         with pytest.raises(ProblemError, match="dataset_not_found"):
-            await place.datasets.get(T, made.id)
+            await place.datasets.get(made.id)
 
     run(story)
     assert "a file that nothing names stays for now" in caplog.text

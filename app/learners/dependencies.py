@@ -1,0 +1,44 @@
+"""The part of learners that lives as long as the process, and the service of a request."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.core.settings import Settings
+from app.http.dependencies import TenantStore
+from app.learners.library import Library
+from app.learners.service import Learners
+from app.learners.trainings import TrainingService
+from app.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class LearnerResources:
+    learners: Learners
+    library: Library
+
+    @classmethod
+    async def open(cls, runtime: Runtime, learners: Learners) -> LearnerResources:
+        """Raises `models.artifact.ArtifactError` if a default learner that was configured does not exist."""
+        library = Library(runtime, learners)
+        runtime.cluster.watcher.listen(library.heard)
+        learners.check_defaults(runtime.settings.chosen_defaults, await library.names())
+        return cls(learners, library)
+
+
+async def load_learners(settings: Settings) -> Learners:
+    """Load the learners that lie in folders. Raises `models.artifact.ArtifactError`."""
+    folders = (settings.learners_dir, settings.data_dir / "learners")
+    return await asyncio.to_thread(Learners.load, folders, settings.defaults, settings.device)
+
+
+async def _service(request: Request, store: TenantStore) -> TrainingService:
+    resources: LearnerResources = request.app.state.learners
+    return TrainingService(resources.learners, resources.library, store)
+
+
+Service = Annotated[TrainingService, Depends(_service)]
