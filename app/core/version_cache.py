@@ -1,4 +1,4 @@
-"""Versions of tasks and streams kept in the process, so that a warm predict needs no database."""
+"""Versions of tasks and streams that are cached in the process, so that a warm predict needs no database."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 CAPACITY = 1_000_000
-"""Labels of all heads together, which are what a head weighs; a head counts as a few beside its own."""
-
-
+"""The sum of the weights of all entries; an entry weighs as much as it has labels, and `OWN_WEIGHT`."""
 OWN_WEIGHT = 10
 
 
-class Kept(Protocol):
-    """A version of something that has versions, and where that stood when it was read."""
+class CachedVersion(Protocol):
+    """A version of a subject (a task or a stream), and where the subject stood when it was read."""
 
     @property
     def tenant(self) -> str: ...
 
     @property
     def subject(self) -> str:
-        """Whose version it is."""
+        """Id of what it is a version of."""
 
     @property
     def revision(self) -> int:
@@ -30,88 +28,91 @@ class Kept(Protocol):
 
     @property
     def weight(self) -> int:
-        """What it costs to keep it, in labels."""
+        """Cost of keeping it, in labels."""
 
 
-K = TypeVar("K", bound=Kept)
+V = TypeVar("V", bound=CachedVersion)
 
 
-class Reading:
-    """A head on its way from the database into memory."""
+class PendingRead:
+    """A version on its way from the database into the cache."""
 
     def __init__(self) -> None:
         self.least = 0.0
-        """The revision that was heard of since it began; infinite of a subject that is gone. Less is stale."""
+        """The revision that was announced since the read began; infinite if the subject is gone. Less is stale."""
 
     @property
     def gone(self) -> bool:
-        """Whether nothing may be kept of the subject."""
+        """Whether the subject was deleted meanwhile, so that nothing of it may be cached."""
         return self.least == float("inf")
 
 
-class Memory(Generic[K]):
-    """Least recently used heads: of each subject the current version, until a change is heard of, and versions
-    that were asked for by number, which do not change."""
+class VersionCache(Generic[V]):
+    """A least-recently-used cache. It holds the current version of a subject until a change is announced, and
+    versions that requests named by number, which do not change."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._left = capacity
-        self._heads: OrderedDict[tuple[str, int | None], K] = OrderedDict()
-        """By subject and the number that was asked for: None is the current one."""
+        self._entries: OrderedDict[tuple[str, int | None], V] = OrderedDict()
+        """By subject and the number that a request named: None is the current version."""
         self._numbers: dict[str, set[int | None]] = {}
-        self._readings: dict[str, set[Reading]] = {}
+        self._reads: dict[str, set[PendingRead]] = {}
 
-    def get(self, tenant: str, subject: str, number: int | None = None) -> K | None:
-        head = self._heads.get((subject, number))
-        if head is None or head.tenant != tenant:
+    def get(self, tenant: str, subject: str, number: int | None = None) -> V | None:
+        entry = self._entries.get((subject, number))
+        if entry is None or entry.tenant != tenant:
             return None
-        self._heads.move_to_end((subject, number))
-        return head
+        self._entries.move_to_end((subject, number))
+        return entry
 
     @contextmanager
-    def reading(self, subject: str) -> Iterator[Reading]:
-        """Begins before the database is asked (or changed) and ends when the answer has been `put`."""
-        reading = Reading()
-        self._readings.setdefault(subject, set()).add(reading)
+    def reading(self, subject: str) -> Iterator[PendingRead]:
+        """Enter before the database is read or changed; leave when the version has been `put`."""
+        read = PendingRead()
+        self._reads.setdefault(subject, set()).add(read)
         try:
-            yield reading
+            yield read
         finally:
-            self._readings[subject].discard(reading)
-            if not self._readings[subject]:
-                del self._readings[subject]
+            self._reads[subject].discard(read)
+            if not self._reads[subject]:
+                del self._reads[subject]
 
-    def put(self, head: K, reading: Reading, number: int | None = None) -> None:
-        """Keeps the head of a number. Not where the subject is gone; and the current one only if no change was
-        heard of since the reading began, and no newer one is there."""
-        known = self._heads.get((head.subject, number))
-        least = max(reading.least, 0 if known is None else known.revision)
-        if reading.gone or (number is None and head.revision < least):
+    def put(self, version: V, read: PendingRead, number: int | None = None) -> None:
+        """Cache a version under a number, unless its subject is gone.
+
+        The current version (None) is cached only if no change was announced since the read began, and no newer
+        one is cached.
+        """
+        known = self._entries.get((version.subject, number))
+        least = max(read.least, 0 if known is None else known.revision)
+        if read.gone or (number is None and version.revision < least):
             return
-        self._remove(head.subject, number)
-        self._heads[head.subject, number] = head
-        self._numbers.setdefault(head.subject, set()).add(number)
-        self._left -= head.weight
+        self._remove(version.subject, number)
+        self._entries[version.subject, number] = version
+        self._numbers.setdefault(version.subject, set()).add(number)
+        self._left -= version.weight
         while self._left < 0:
-            self._remove(*next(iter(self._heads)))
+            self._remove(*next(iter(self._entries)))
 
     def drop(self, subject: str, revision: float = float("inf")) -> None:
-        """The subject is now at `revision`, or gone; to be called after the commit. A head that is so stays."""
-        for reading in self._readings.get(subject, ()):
-            reading.least = max(reading.least, revision)
+        """Drop what is older than `revision`, or everything of a subject that is gone. Call it after the commit."""
+        for read in self._reads.get(subject, ()):
+            read.least = max(read.least, revision)
         if revision == float("inf"):
             for number in list(self._numbers.get(subject, ())):
                 self._remove(subject, number)
-        head = self._heads.get((subject, None))
-        if head is not None and head.revision < revision:
+        current = self._entries.get((subject, None))
+        if current is not None and current.revision < revision:
             self._remove(subject, None)
 
     def clear(self) -> None:
-        """Anything may have changed."""
-        for subject in {*self._readings, *self._numbers}:
+        """Drop everything: anything may have changed."""
+        for subject in {*self._reads, *self._numbers}:
             self.drop(subject)
 
     def _remove(self, subject: str, number: int | None) -> None:
-        if head := self._heads.pop((subject, number), None):
-            self._left += head.weight
+        if entry := self._entries.pop((subject, number), None):
+            self._left += entry.weight
             self._numbers[subject].discard(number)
             if not self._numbers[subject]:
                 del self._numbers[subject]
