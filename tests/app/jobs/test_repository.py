@@ -237,7 +237,8 @@ def test_pages(run: Run) -> None:
             assert [job.id for job in await queue.page(session, ids[1], 2)] == [ids[0]]
             assert [job.id for job in await queue.page(session, None, 9, state="running")] == [first]
             assert await queue.page(session, None, 9, kind="other") == []
-            assert await queue.page(session, "other", None, 9) == []
+        async with store_of(database, "other").read() as session:
+            assert await queue.page(session, None, 9) == []
             assert (await queue.sequences(session, ids))[first] == 2
 
     run(story)
