@@ -239,6 +239,7 @@ def test_pages(run: Run) -> None:
             assert await queue.page(session, None, 9, kind="other") == []
         async with store_of(database, "other").read() as session:
             assert await queue.page(session, None, 9) == []
+        async with database.read() as session:
             assert (await queue.sequences(session, ids))[first] == 2
 
     run(story)
