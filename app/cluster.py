@@ -13,8 +13,8 @@ from app.db.engine import Database
 from app.db.invalidation_log import Watcher
 from app.db.redis import Link
 from app.db.wakeups import WakeUps
-from app.serving.cache import Cache
-from app.serving.cache_stats import Tiers
+from app.serving.shared_cache import SharedCache
+from app.serving.cache_stats import CacheStats
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Cluster:
     """Listeners are to be given to `watcher` before `run` starts."""
 
     watcher: Watcher
-    tiers: Tiers
-    cache: Cache | None
+    cache_stats: CacheStats
+    cache: SharedCache | None
     """None without Redis."""
     wake_ups: WakeUps | None
 
@@ -39,18 +39,18 @@ async def joined_cluster(settings: Settings, database: Database) -> AsyncIterato
     secret = secret_of(settings)
     # A connection of its own: requests that wait for theirs do not keep news waiting.
     news = Database(settings.database, connections=1)
-    watcher, tiers = Watcher(news), Tiers()
+    watcher, cache_stats = Watcher(news), CacheStats()
     await watcher.begin()
     try:
         if settings.redis_url is None:
             database.on_news = watcher.wake
-            yield Cluster(watcher, tiers, None, None)
+            yield Cluster(watcher, cache_stats, None, None)
             return
         link = Link(settings.redis_url)
-        cache, wake_ups = Cache(link, secret, tiers), WakeUps(settings.redis_url, link, watcher)
+        cache, wake_ups = SharedCache(link, secret, cache_stats), WakeUps(settings.redis_url, link, watcher)
         database.on_news = wake_ups.tell
         try:
-            yield Cluster(watcher, tiers, cache, wake_ups)
+            yield Cluster(watcher, cache_stats, cache, wake_ups)
         finally:
             await cache.close()
             await link.close()

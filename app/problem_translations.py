@@ -13,7 +13,7 @@ from obstore.exceptions import BaseError as StoreError
 from app.db.failures import NO_ANSWER, at_fault, busy
 from app.http import handlers
 from app.http.problems import ProblemError, fail
-from app.serving.errors import EngineBusy, EngineClosed, NotFinite, UnknownLearner
+from app.serving.errors import EngineBusyError, EngineClosedError, NotFiniteError, LearnerNotLoadedError
 from models.protocol import LearnerError
 
 log = logging.getLogger("hyperserve")
@@ -24,7 +24,7 @@ def install(app: FastAPI) -> None:
     handlers.install(app, TRANSLATIONS)
 
 
-def _busy(error: EngineBusy) -> ProblemError:
+def _busy(error: EngineBusyError) -> ProblemError:
     seconds = max(1, math.ceil(error.retry_after))
     return fail("busy", "Too many requests are waiting.", headers={"Retry-After": str(seconds)})
 
@@ -45,10 +45,10 @@ def _store_failed(error: Exception) -> ProblemError:
 
 
 TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
-    EngineBusy: _busy,
-    EngineClosed: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
-    UnknownLearner: lambda _: fail("learner_unavailable", "The learner is no longer served."),
-    NotFinite: lambda error: fail(
+    EngineBusyError: _busy,
+    EngineClosedError: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
+    LearnerNotLoadedError: lambda _: fail("learner_unavailable", "The learner is no longer served."),
+    NotFiniteError: lambda error: fail(
         "numerical_overflow",
         "The numbers overflow; scale the inputs down.",
         "/support" if error.support else "/queries",

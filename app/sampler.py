@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from app.serving.cache_stats import Outcome, Tier, Tiers
+from app.serving.cache_stats import Outcome, Tier, CacheStats
 from app.serving.engine import Engine
 from app.telemetry.metrics import ARENA_BYTES, ARENA_LIMIT, QUEUE_LENGTH, WEIGHTS
 
@@ -15,9 +15,9 @@ SECONDS = 1.0
 class Sampler:
     """Belongs to the event loop. One of several serving processes is asked for what the others saw last."""
 
-    def __init__(self, engine: Engine, tiers: Tiers) -> None:
+    def __init__(self, engine: Engine, cache_stats: CacheStats) -> None:
         self._engine = engine
-        self._tiers = tiers
+        self._cache_stats = cache_stats
         self._told: Counter[tuple[Tier, Outcome]] = Counter()
 
     def sample(self) -> None:
@@ -25,7 +25,7 @@ class Sampler:
         ARENA_BYTES.set(load.arena_bytes)
         ARENA_LIMIT.set(load.arena_limit)
         QUEUE_LENGTH.set(load.waiting)
-        counts = self._tiers.counts.copy()
+        counts = self._cache_stats.counts.copy()
         for (tier, outcome), more in (counts - self._told).items():
             WEIGHTS.labels(tier, outcome).inc(more)
         self._told = counts

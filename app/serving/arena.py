@@ -3,11 +3,11 @@
 The block is cut into slabs; a slab belongs to one line width at a time and is carved into lines of exactly
 that width, so a 5-way task costs five rows beside a 150-way one and learners of any shape share the memory.
 Least recently used tasks make room; a task in use (pinned) never does. Freed lines are zeroed.
-Slab 0 stays zero: padding is gathered from it. What belongs to a task as a whole and is wider than a slab (1/64 of
-the arena), such as a generated network, lies in several lines, its pages.
+Slab 0 stays zero: padding is gathered from it. Weights of a task as a whole that are wider than a slab (1/64 of
+the arena), such as a generated network, lie in several lines, its pages.
 
 A task that does not fit even an empty arena, or whose class row exceeds a slab, is declined: the caller serves
-it without keeping it.
+it without storing it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from app.serving.packing import WORD, Layout, Packed
+from app.serving.packing import WORD, Layout, PackedWeights
 from models.protocol import TaskWeights
 
 
@@ -39,7 +39,7 @@ class Slabs:
         """Width → number of free lines in its open slabs."""
 
     def could_hold(self, needs: Iterable[tuple[int, int]]) -> bool:
-        """Whether (width, lines) pairs would fit if everything else were gone."""
+        """Return true if (width, lines) pairs would fit if everything else were gone."""
         slabs = 0
         for width, lines in needs:
             if lines and width > self.words:
@@ -52,7 +52,7 @@ class Slabs:
         return missing <= 0 or missing <= len(self._unused) * (self.words // width)
 
     def take(self, width: int, lines: int) -> Int64[np.ndarray, "lines"]:
-        """Starts of `lines` lines, in words. The caller has asked `has`."""
+        """Return the starts of `lines` free lines, in words. `has` must have been true."""
         slabs = self._open.setdefault(width, {})
         taken: list[int] = []
         while len(taken) < lines:
@@ -86,12 +86,12 @@ class Slabs:
 
 _SLABS = 64
 _PAGES = 8
-"""Pages to a slab at least, so that little of it is left over."""
+"""Fewest pages to a slab, so that little of it is left over."""
 
 
 @dataclass(eq=False, slots=True)
-class Entry:
-    """A resident task: where its lines start (in words), and how many requests in flight need it."""
+class ArenaEntry:
+    """A resident task: the starts of its lines (in words), and the number of requests in flight that need it."""
 
     key: str
     layout: Layout
@@ -112,15 +112,15 @@ class Entry:
 
 
 class Arena:
-    """Thread-safe. Keys name immutable weights: putting a key that is held changes nothing."""
+    """The weights of resident tasks. Thread-safe. Keys name immutable weights: putting one twice changes nothing."""
 
     def __init__(self, nbytes: int, device: torch.device | str = "cpu") -> None:
         slab_words = max(1, nbytes // WORD // _SLABS)
         # calloc'ed: on a CPU, memory that no task has touched is not resident.
         self._words = torch.zeros(_SLABS * slab_words, dtype=torch.int64, device=device)
         self._slabs = Slabs(slab_words, _SLABS, reserved=1)
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._residents: dict[int, set[Entry]] = {}
+        self._entries: OrderedDict[str, ArenaEntry] = OrderedDict()
+        self._residents: dict[int, set[ArenaEntry]] = {}
         self._lock = threading.Lock()
         self.bytes_used = 0
 
@@ -142,8 +142,8 @@ class Arena:
     def holds(self, key: str) -> bool:
         return key in self._entries
 
-    def put(self, key: str, weights: Packed) -> bool:
-        """Keeps the weights under `key`, evicting others if need be. False where they cannot be kept."""
+    def put(self, key: str, weights: PackedWeights) -> bool:
+        """Store the weights under `key`, evicting others if need be. Return false if they do not fit."""
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
@@ -157,8 +157,8 @@ class Arena:
             self.bytes_used += entry.nbytes
             return True
 
-    def pin(self, key: str) -> Entry | None:
-        """The entry, protected and marked as just used, or None. Every pin needs its `unpin`."""
+    def pin(self, key: str) -> ArenaEntry | None:
+        """Return the entry, protected and marked as just used, or None. Every pin needs its `unpin`."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:
@@ -166,14 +166,14 @@ class Arena:
                 entry.pins += 1
             return entry
 
-    def unpin(self, entry: Entry) -> None:
+    def unpin(self, entry: ArenaEntry) -> None:
         with self._lock:
             entry.pins -= 1
             if entry.gone and entry.pins == 0:
                 self._free(entry)
 
     def evict(self, key: str) -> None:
-        """Forgets a key at once; its rows are zeroed now, or when the last request in flight is done."""
+        """Drop a key at once; its rows are zeroed now, or when the last request in flight is done."""
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is None:
@@ -182,8 +182,8 @@ class Arena:
             if entry.pins == 0:
                 self._free(entry)
 
-    def gather(self, sources: Sequence[Entry | Packed]) -> TaskWeights:
-        """The weights of several tasks of one layout as a padded batch. Entries must be pinned."""
+    def gather(self, sources: Sequence[ArenaEntry | PackedWeights]) -> TaskWeights:
+        """Return the weights of several tasks of one layout as a padded batch. Entries must be pinned."""
         layout = sources[0].layout
         ways = [source.way for source in sources]
         starts = np.zeros((len(sources), max(ways)), dtype=np.int64)
@@ -191,7 +191,7 @@ class Arena:
         task_starts = np.zeros((len(sources), pages), dtype=np.int64)
         loose = []
         for index, (source, way) in enumerate(zip(sources, ways, strict=True)):
-            if isinstance(source, Packed):
+            if isinstance(source, PackedWeights):
                 loose.append((index, source))
             else:
                 starts[index, :way] = source.rows
@@ -206,7 +206,7 @@ class Arena:
         return layout.unpack(rows, task, n_way, seed)
 
     def _pages(self, layout: Layout) -> tuple[int, int]:
-        """Words of a line of the task as a whole, and how many such lines it takes."""
+        """Return the words of a line of the task as a whole, and the number of such lines."""
         words, most = layout.task_words, self._slabs.words
         if words <= most:
             return words, 1 if words else 0
@@ -214,17 +214,17 @@ class Arena:
         return -(-words // pages), pages
 
     def _table(self, width: int) -> Int64[Tensor, "start width"]:
-        """Any `width` words by their start: an overlapping view, in which one index finds any line."""
+        """Return any `width` words by their start: an overlapping view, in which one index finds any line."""
         return self._words.as_strided((self._words.numel() - width + 1, width), (1, 1))
 
     def _lines(self, width: int, starts: Int64[np.ndarray, "*lead"]) -> Int64[Tensor, "*lead width"]:
         if width > self._slabs.words or not starts.size:
-            # Only loose tasks are that wide: nothing of them lies here.
+            # Only tasks that are not in the arena are that wide.
             return self._words.new_zeros((*starts.shape, width))
         index = torch.from_numpy(starts.reshape(-1)).to(self.device)
         return self._table(width).index_select(0, index).view(*starts.shape, width)
 
-    def _place(self, key: str, weights: Packed) -> Entry | None:
+    def _place(self, key: str, weights: PackedWeights) -> ArenaEntry | None:
         layout = weights.layout
         page_words, pages = self._pages(layout)
         needs = [(layout.row_words, weights.way), (page_words, pages)]
@@ -244,10 +244,10 @@ class Arena:
             if at.size:
                 self._table(width).index_copy_(0, torch.from_numpy(at).to(self.device), words.to(self.device))
         rows, task = starts
-        return Entry(key, layout, weights.seed, rows, task, page_words)
+        return ArenaEntry(key, layout, weights.seed, rows, task, page_words)
 
     def _make_room(self, width: int, lines: int) -> bool:
-        """Evicts until `lines` lines of `width` are free. False when all that remains is in use."""
+        """Evict until `lines` lines of `width` are free. Return false if all that remains is in use."""
         while not self._slabs.has(width, lines):
             victim = next((entry for entry in self._entries.values() if not entry.pins), None)
             if victim is None:
@@ -257,15 +257,15 @@ class Arena:
                 self._free(entry)
         return True
 
-    def _casualties(self, victim: Entry, width: int) -> list[Entry]:
-        """Lines of another width help only as a whole slab, so the victim takes its slab's tasks along."""
+    def _casualties(self, victim: ArenaEntry, width: int) -> list[ArenaEntry]:
+        """Return the entries to evict with the victim: lines of another width help only as a whole slab."""
         if width in (victim.layout.row_words, victim.page_words):
             return [victim]
         slabs = self._slabs_of(victim)
         neighbours = self._residents[min(slabs)] if slabs else {victim}
         return [victim] if any(entry.pins for entry in neighbours) else list(neighbours)
 
-    def _free(self, entry: Entry) -> None:
+    def _free(self, entry: ArenaEntry) -> None:
         self.bytes_used -= entry.nbytes
         for slab in self._slabs_of(entry):
             self._residents[slab].discard(entry)
@@ -274,6 +274,6 @@ class Arena:
                 self._table(width).index_fill_(0, torch.from_numpy(starts).to(self.device), 0)
                 self._slabs.give_back(width, starts)
 
-    def _slabs_of(self, entry: Entry) -> set[int]:
+    def _slabs_of(self, entry: ArenaEntry) -> set[int]:
         lines = np.concatenate((entry.rows, entry.task))
         return set((lines // self._slabs.words).tolist())

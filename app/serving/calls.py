@@ -1,4 +1,4 @@
-"""A request inside the engine: its inputs, how far it has come, and the future that waits for it."""
+"""Calls of the engine: the inputs of a request, its progress, and the future that waits for its result."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from app.serving.arena import Arena, Entry
-from app.serving.packing import Packed
-from app.serving.served_models import Asked, Served
-from app.serving.types import Targets, Timing
+from app.serving.arena import Arena, ArenaEntry
+from app.serving.engine_types import Targets
+from app.serving.packing import PackedWeights
+from app.serving.served_models import ServedLearner, ServedModel
+from hyperserve.types import Timing
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class Job(ABC):
-    """`lane` is whom the work is for. Once submitted, only the compute thread touches a job."""
+class Call(ABC):
+    """One request to adapt or to predict. Calls of one `flow` run in order, and flows take turns.
 
-    served: Asked
-    lane: Hashable
+    Once a call is submitted, only the compute thread touches it.
+    """
+
+    served: ServedModel
+    flow: Hashable
     x: Float[Tensor, "n *input"]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
@@ -43,13 +47,13 @@ class Job(ABC):
         return self.x.numel() * self.x.element_size()
 
     @property
-    def unwanted(self) -> bool:
-        """The client has gone, or a slice of the job has failed."""
+    def abandoned(self) -> bool:
+        """True if the client has gone, or a slice of the call has failed."""
         return self.done or self.future.cancelled()
 
     @property
     def features(self) -> Float[Tensor, "n *feature"]:
-        """All features, once every example is embedded."""
+        """The features of all examples, once every one is embedded."""
         if len(self.embedded) > 1:
             self.embedded = [torch.cat(self.embedded)]
         return self.embedded[0]
@@ -57,7 +61,7 @@ class Job(ABC):
     @property
     def cells(self) -> tuple[int, int]:
         """The two ragged sizes: class rows and examples."""
-        # A task of values has no class rows, and its examples are work all the same.
+        # A task of values has no class rows, but its examples are work all the same.
         return max(1, self.way), self.features.shape[0]
 
     @property
@@ -68,25 +72,25 @@ class Job(ABC):
     @property
     @abstractmethod
     def group(self) -> Hashable:
-        """Jobs of one group run as one batch."""
+        """Calls of one group run as one batch."""
 
     @abstractmethod
     def release(self) -> None:
-        """Gives back what the job holds; called exactly once, whatever became of it."""
+        """Release what the call has pinned. It is called exactly once, whatever the outcome."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class AdaptJob(Job):
-    """A support set that is to become weights. With `features` given beforehand nothing is embedded.
+class AdaptCall(Call):
+    """A support set to be turned into weights. If its features are given beforehand, nothing is embedded.
 
-    With a `prior`, which is pinned in the arena, its examples are added to those that the prior has seen.
+    With a `prior`, which is pinned in the arena, the examples are added to those that the prior has seen.
     """
 
-    served: Served
+    served: ServedLearner
     y: Targets | None
     class_keys: list[int]
     seed: int
-    prior: Entry | None = None
+    prior: ArenaEntry | None = None
     arena: Arena | None = None
 
     @property
@@ -97,7 +101,7 @@ class AdaptJob(Job):
     def group(self) -> Hashable:
         targets = None if self.y is None else (self.y.dtype.char, self.y.shape[1:])
         prior = None if self.prior is None else id(self.prior.layout)
-        return AdaptJob, self.served, self.features.shape[1:], targets, prior
+        return AdaptCall, self.served, self.features.shape[1:], targets, prior
 
     def release(self) -> None:
         if self.prior is not None and self.arena is not None:
@@ -105,13 +109,13 @@ class AdaptJob(Job):
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class PredictJob(Job):
-    """Queries to one task. `source` is pinned in the arena, or weights that are not kept.
+class PredictCall(Call):
+    """Queries to one task. `source` is pinned in the arena, or weights used once.
 
-    With `embedded` given beforehand nothing is embedded.
+    If `embedded` is given beforehand, nothing is embedded.
     """
 
-    source: Entry | Packed
+    source: ArenaEntry | PackedWeights
     samples: int
     arena: Arena
 
@@ -122,10 +126,10 @@ class PredictJob(Job):
     @property
     def group(self) -> Hashable:
         features = self.features
-        # A transductive learner looks at all queries of a task together: padding would be one of them.
+        # A transductive learner looks at all queries of a task together: padding would count as a query.
         queries = len(features) if self.served.learner.traits.transductive else None
-        return PredictJob, self.served, id(self.source.layout), features.shape[1:], self.samples, queries
+        return PredictCall, self.served, id(self.source.layout), features.shape[1:], self.samples, queries
 
     def release(self) -> None:
-        if isinstance(self.source, Entry):
+        if isinstance(self.source, ArenaEntry):
             self.arena.unpin(self.source)

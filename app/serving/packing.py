@@ -1,7 +1,7 @@
 """One task's weights as 64-bit words: one line per class row, one line for the rest.
 
-Whatever a learner's tensors are, a batch of packed weights is gathered by one index per line. The first word
-of a row is its class key.
+Whatever tensors a learner has, a batch of packed weights is gathered by one index per line. The first word of a
+row is its class key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WORD = 8
 
 @dataclass(frozen=True)
 class Column:
-    """Where one tensor lies in a line: words `start` to `stop`."""
+    """The place of one tensor in a line: words `start` to `stop`."""
 
     name: str
     dtype: torch.dtype
@@ -32,7 +32,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """How names, shapes and types of a learner's tensors map to words. Equal layouts batch together."""
+    """The mapping of a learner's tensors (names, shapes, types) to words. Equal layouts batch together."""
 
     row: tuple[Column, ...]
     task: tuple[Column, ...]
@@ -62,7 +62,7 @@ class Layout:
         n_way: Int[Tensor, "tasks"],
         seed: Int[Tensor, "tasks"],
     ) -> TaskWeights:
-        """Weights that are views of the words. Rows must be zero from `n_way` on."""
+        """Return weights that are views of the words. Rows must be zero from `n_way` on."""
         return TaskWeights(
             task=_views(task, self.task),
             rows=_views(rows, self.row),
@@ -73,7 +73,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedWeights:
     """One task's weights as words."""
 
     layout: Layout
@@ -82,8 +82,8 @@ class Packed:
     seed: int
 
     @classmethod
-    def of(cls, weights: TaskWeights, device: torch.device) -> Packed:
-        """Copies the weights of one task to `device`."""
+    def of(cls, weights: TaskWeights, device: torch.device) -> PackedWeights:
+        """Copy the weights of one task to `device`."""
         layout, way = Layout.of(weights), int(weights.n_way[0])
         rows = torch.zeros(way, layout.row_words, dtype=torch.int64, device=device)
         task = torch.zeros(layout.task_words, dtype=torch.int64, device=device)
@@ -105,7 +105,7 @@ class Packed:
 
 @lru_cache(maxsize=4096)
 def _one(layout: Layout) -> Layout:
-    """Equal layouts as one object, so that a batch is grouped by identity."""
+    """Return one object for equal layouts, so that a batch is grouped by identity."""
     return layout
 
 
@@ -121,7 +121,7 @@ def _columns(samples: dict[str, Tensor], start: int) -> tuple[Column, ...]:
 
 
 def _views(words: Int64[Tensor, "*lead words"], columns: tuple[Column, ...]) -> dict[str, Tensor]:
-    """The tensors that lie in lines of words. They share memory with the words."""
+    """Return the tensors that lie in lines of words. They share memory with the words."""
     typed = {dtype: words.view(dtype) for dtype in {column.dtype for column in columns}}
     found = {}
     for column in columns:

@@ -1,4 +1,4 @@
-"""Loaded artifacts made ready to serve: on the device, BatchNorm folded, warm."""
+"""Loaded artifacts ready to serve: on the device, BatchNorm folded, warm."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Learner = TypeVar("Learner", MetaLearner, StreamLearner)
 _CHUNK = 16
 """Examples per call of an encoder on a CPU: the activations of more no longer fit its caches."""
 _FREE_LENGTH = 64
-"""Length of the vectors that warm a learner which takes any."""
+"""Length of the vectors that warm a learner of vectors of any length."""
 
 
 def target_length(artifact: Artifact) -> int | None:
-    """Of a learner of values, the one length of target vectors that it takes; None where it takes any.
+    """Return the one length of target vectors that a learner of values takes, or None if it takes any.
 
-    It is the hyperparameter `target` by the convention of all of them.
+    By convention it is the hyperparameter `target`.
     """
     length = artifact.config.hparams.get("target")
     return length if isinstance(length, int) else None
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What answers by weights, as the compute thread runs it. Compared by identity."""
+class ServedModel:
+    """A model that answers queries with weights, as the compute thread runs it. Compared by identity."""
 
     learner: Servable
 
@@ -47,8 +47,8 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Served(Asked):
-    """A learner that makes weights of support sets as well."""
+class ServedLearner(ServedModel):
+    """A learner that also turns support sets into weights."""
 
     learner: MetaLearner
     input: InputSpec
@@ -56,13 +56,13 @@ class Served(Asked):
     """Length of the target vectors that warm a learner of values."""
 
     @classmethod
-    def of(cls, artifact: Artifact, device: torch.device) -> Served:
-        """Leaves the artifact's own learner as it is, but for the device."""
+    def of(cls, artifact: Artifact, device: torch.device) -> ServedLearner:
+        """Prepare the learner of an artifact, changing nothing of the artifact's own but the device."""
         learner = artifact.learner.to(device).eval()
         return cls(folded(learner), artifact.config.input, target_length(artifact) or 1)
 
     def warm(self, device: torch.device) -> None:
-        """Answers made-up requests: the first call of each kind is many times slower than the next."""
+        """Answer made-up requests: the first call of each kind is many times slower than the next."""
         shape = _shape(self.input)
         traits = self.learner.traits
         size = traits.ways.nearest(2) if traits.kind == "classification" else traits.shots.nearest(2)
@@ -77,7 +77,7 @@ class Served(Asked):
 
 
 def folded(learner: Learner) -> Learner:
-    """A shallow copy whose encoder runs without BatchNorm, where the encoder offers that."""
+    """Return a shallow copy whose encoder runs without BatchNorm, if the encoder offers that."""
     fold = getattr(getattr(learner, "encoder", None), "fold", None)
     if fold is None:
         return learner
@@ -92,8 +92,8 @@ def _shape(spec: InputSpec) -> tuple[int, ...]:
     return (spec.dim or _FREE_LENGTH,)
 
 
-class Gate(Servable):
-    """Task inference as a learner like any other: its classes are the stream's tasks."""
+class GateModel(Servable):
+    """Task inference as a model like any other: its classes are the stream's tasks."""
 
     def __init__(self, learner: StreamLearner) -> None:
         self.traits = learner.traits
@@ -113,12 +113,12 @@ class Gate(Servable):
 
 @dataclass(frozen=True)
 class ServedStream:
-    """Both take the same features: those that one has made may be given to the other."""
+    """The two models of a stream. Both take the same features, so one can use those computed by the other."""
 
-    networks: Asked
-    gate: Asked
+    networks: ServedModel
+    gate: ServedModel
 
     @classmethod
     def of(cls, learner: StreamLearner, device: torch.device) -> ServedStream:
         served = folded(learner.to(device).eval().requires_grad_(False))
-        return cls(Asked(served), Asked(Gate(served)))
+        return cls(ServedModel(served), ServedModel(GateModel(served)))

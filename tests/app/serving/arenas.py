@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from app.serving.arena import Arena
-from app.serving.packing import WORD, Packed
+from app.serving.packing import WORD, PackedWeights
 from models.protocol import TaskWeights
 
 CPU = torch.device("cpu")
@@ -23,8 +23,8 @@ def weights(way: int, value: float = 1.0, dim: int = 6, task_dim: int = 0) -> Ta
     )
 
 
-def packed(way: int, value: float = 1.0, dim: int = 6, task_dim: int = 0) -> Packed:
-    return Packed.of(weights(way, value, dim, task_dim), CPU)
+def packed(way: int, value: float = 1.0, dim: int = 6, task_dim: int = 0) -> PackedWeights:
+    return PackedWeights.of(weights(way, value, dim, task_dim), CPU)
 
 
 def arena_of_rows(rows_per_slab: int) -> Arena:

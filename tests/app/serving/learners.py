@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from app.serving.types import SupportSet
+from app.serving.engine_types import SupportSet
 from models.artifact import Artifact
 from models.inputs import ImageInput, InputSpec, VectorInput
 from models.noise import Noise, label_key

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.serving.arena import Arena
-from app.serving.packing import WORD, Packed
+from app.serving.packing import WORD, PackedWeights
 from models.protocol import TaskWeights
 from models.weights import nbytes, tensors
 from tests.app.serving.arenas import CPU, ROW, arena_of_rows, packed, read, weights
@@ -29,7 +29,7 @@ def test_gives_back_what_was_put_whatever_its_types() -> None:
         class_key=torch.randint(-(2**63), 2**63 - 1, (1, 7)),
         seed=torch.tensor([-(2**63)]),
     )
-    assert arena.put("k", Packed.of(original, CPU))
+    assert arena.put("k", PackedWeights.of(original, CPU))
     found = read(arena, "k")
     assert found is not None
     for (name, value), (_, kept) in zip(tensors(original), tensors(found), strict=True):
@@ -66,7 +66,7 @@ def test_bytes_are_those_of_the_weights() -> None:
     arena = Arena(16 << 20)
     kept = [weights(5, float(index), dim=64) for index in range(500)]
     for index, one in enumerate(kept):
-        arena.put(str(index), Packed.of(one, CPU))
+        arena.put(str(index), PackedWeights.of(one, CPU))
     assert arena.bytes_used <= 1.0 * sum(map(nbytes, kept))
 
 
@@ -123,7 +123,7 @@ def test_putting_twice_and_evicting_the_unknown_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("too_big", [packed(64 * 4, 1.0), packed(1, dim=1000), packed(1, task_dim=2100)])
-def test_what_can_never_fit_is_declined_and_evicts_nobody(too_big: Packed) -> None:
+def test_what_can_never_fit_is_declined_and_evicts_nobody(too_big: PackedWeights) -> None:
     arena = arena_of_rows(4)
     arena.put("k", packed(4))
     assert not arena.put("big", too_big)

@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from app.serving.arena import Arena, Entry
-from app.serving.packing import WORD, Packed
+from app.serving.arena import Arena, ArenaEntry
+from app.serving.packing import WORD, PackedWeights
 from models.weights import tensors
 from tests.app.serving.arenas import ROW, arena_of_rows, packed
 
@@ -24,11 +24,11 @@ class ArenaAgainstDict(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.arena = arena_of_rows(3)
-        self.model: OrderedDict[str, Packed] = OrderedDict()
-        self.pins: list[tuple[Entry, Packed]] = []
+        self.model: OrderedDict[str, PackedWeights] = OrderedDict()
+        self.pins: list[tuple[ArenaEntry, PackedWeights]] = []
         self.count = 0
 
-    def pinned(self, value: Packed) -> bool:
+    def pinned(self, value: PackedWeights) -> bool:
         return any(held is value for _, held in self.pins)
 
     @rule(target=keys, way=st.integers(1, 70))
@@ -105,8 +105,8 @@ class MixedWidths(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.arena = Arena(64 * 40 * WORD)
-        self.values: dict[str, Packed] = {}
-        self.pins: list[tuple[Entry, Packed]] = []
+        self.values: dict[str, PackedWeights] = {}
+        self.pins: list[tuple[ArenaEntry, PackedWeights]] = []
 
     @rule(
         way=st.integers(0, 40),

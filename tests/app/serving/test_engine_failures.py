@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from app.serving.errors import EngineBusy, EngineClosed, LearnerFailed, NotFinite, UnknownLearner
-from app.serving.types import Answers, SupportSet
+from app.serving.engine_types import Answers, SupportSet
+from app.serving.errors import (
+    EngineBusyError,
+    EngineClosedError,
+    LearnerFailedError,
+    LearnerNotLoadedError,
+    NotFiniteError,
+)
 from models.protocol import UnsupportedSupportError
-from tests.app.serving.engines import Gate, assert_same, engine_of, never, run, running
+from tests.app.serving.engines import GateModel, assert_same, engine_of, never, run, running
 from tests.app.serving.learners import (
     BAD_QUERY,
     BAD_SUPPORT,
@@ -27,7 +33,7 @@ from tests.app.serving.learners import (
 
 def test_a_bad_item_fails_alone() -> None:
     learner = Noisy()
-    gate, engine = Gate(learner), engine_of(learner)
+    gate, engine = GateModel(learner), engine_of(learner)
     support, x = support_set(4), queries(2)
     weights = weights_of(Noisy(), support)
     poison = x.copy()
@@ -53,10 +59,10 @@ def test_a_bad_item_fails_alone() -> None:
     good, poisoned, wrong_dim, adapted, unsupported, also_good = run(engine, work)
     for answers in (good, also_good):
         assert_same(answers.predictive, expected(Noisy(), support, x, 2))
-    assert isinstance(poisoned, LearnerFailed)
+    assert isinstance(poisoned, LearnerFailedError)
     assert "nobody can embed" in str(poisoned)
     assert isinstance(poisoned.__cause__, RuntimeError)
-    assert isinstance(wrong_dim, LearnerFailed)
+    assert isinstance(wrong_dim, LearnerFailedError)
     assert isinstance(unsupported, UnsupportedSupportError)
     torch.testing.assert_close(adapted.weights.rows["mean"], weights.rows["mean"])
 
@@ -69,7 +75,7 @@ def test_numbers_that_overflow_are_an_error_for_their_owner_only() -> None:
         adapted, too_large = await asyncio.gather(
             engine.adapt("proto", support), engine.adapt("proto", huge), return_exceptions=True
         )
-        assert isinstance(too_large, NotFinite)
+        assert isinstance(too_large, NotFiniteError)
         assert not isinstance(adapted, BaseException)
         x = np.full((1, 6), 3e38, np.float32)
         answers, too_far = await asyncio.gather(
@@ -78,14 +84,14 @@ def test_numbers_that_overflow_are_an_error_for_their_owner_only() -> None:
             return_exceptions=True,
         )
         assert isinstance(answers, Answers)
-        assert isinstance(too_far, NotFinite)
+        assert isinstance(too_far, NotFiniteError)
 
     run(engine, work)
 
 
 def test_cancelled_requests_are_skipped() -> None:
     learner = Noisy()
-    gate, engine = Gate(learner), engine_of(learner)
+    gate, engine = GateModel(learner), engine_of(learner)
     weights = weights_of(Noisy(), support_set(3))
 
     async def work() -> None:
@@ -111,7 +117,7 @@ def test_cancelled_requests_are_skipped() -> None:
 @pytest.mark.parametrize("limit", [{"queue_limit": 4}, {"queue_bytes": 4 * 6 * 4}])
 def test_a_full_queue_says_when_to_come_back(limit: dict[str, int]) -> None:
     learner = Noisy()
-    gate, engine = Gate(learner), engine_of(learner, **limit)
+    gate, engine = GateModel(learner), engine_of(learner, **limit)
     weights = weights_of(Noisy(), support_set(3))
 
     async def work() -> None:
@@ -124,11 +130,12 @@ def test_a_full_queue_says_when_to_come_back(limit: dict[str, int]) -> None:
         await asyncio.sleep(0)
         gate.opened.set()
         outcomes = await asyncio.gather(first, *asked, return_exceptions=True)
-        busy = [outcome for outcome in outcomes if isinstance(outcome, EngineBusy)]
+        busy = [outcome for outcome in outcomes if isinstance(outcome, EngineBusyError)]
         assert 0 < len(busy) < 11
         assert all(1 <= one.retry_after < 60 for one in busy)
         assert all(
-            isinstance(outcome, EngineBusy) or not isinstance(outcome, BaseException) for outcome in outcomes
+            isinstance(outcome, EngineBusyError) or not isinstance(outcome, BaseException)
+            for outcome in outcomes
         )
         await engine.predict("k", "noisy", queries(1), samples=2, regenerate=never)
 
@@ -139,7 +146,7 @@ def test_a_full_queue_says_when_to_come_back(limit: dict[str, int]) -> None:
 
 def test_close_fails_those_who_wait() -> None:
     learner = Noisy()
-    gate, engine = Gate(learner), engine_of(learner)
+    gate, engine = GateModel(learner), engine_of(learner)
     weights = weights_of(Noisy(), support_set(3))
     engine.start()
 
@@ -157,8 +164,8 @@ def test_close_fails_those_who_wait() -> None:
         await closing
         outcomes = await asyncio.gather(first, *asked, return_exceptions=True)
         assert not isinstance(outcomes[0], BaseException)
-        assert [type(outcome) for outcome in outcomes[1:]] == [EngineClosed] * 9
-        with pytest.raises(EngineClosed):
+        assert [type(outcome) for outcome in outcomes[1:]] == [EngineClosedError] * 9
+        with pytest.raises(EngineClosedError):
             await engine.predict("k", "noisy", queries(1), samples=2, regenerate=never)
 
     asyncio.run(work())
@@ -168,7 +175,7 @@ def test_close_fails_those_who_wait() -> None:
 
 def test_an_engine_that_is_not_started_says_so_and_starts_again_after_close() -> None:
     engine = engine_of()
-    with pytest.raises(EngineClosed):
+    with pytest.raises(EngineClosedError):
         asyncio.run(engine.adapt("proto", support_set(2)))
     for _ in range(2):
         run(engine, lambda: engine.adapt("proto", support_set(2)))
@@ -176,7 +183,7 @@ def test_an_engine_that_is_not_started_says_so_and_starts_again_after_close() ->
 
 def test_an_event_loop_that_has_gone_harms_nobody() -> None:
     learner = Noisy()
-    gate, engine = Gate(learner), engine_of(learner)
+    gate, engine = GateModel(learner), engine_of(learner)
 
     async def leave() -> None:
         asyncio.create_task(engine.adapt("noisy", support_set(2)))  # noqa: RUF006 (to be abandoned)
@@ -192,9 +199,9 @@ def test_unknown_learner() -> None:
     engine = engine_of()
 
     async def work() -> None:
-        with pytest.raises(UnknownLearner, match="nobody"):
+        with pytest.raises(LearnerNotLoadedError, match="nobody"):
             await engine.adapt("nobody", support_set(2))
-        with pytest.raises(UnknownLearner, match="nobody"):
+        with pytest.raises(LearnerNotLoadedError, match="nobody"):
             await engine.predict("k", "nobody", queries(1), samples=1, regenerate=never)
 
     run(engine, work)

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from app.serving.types import Answers
+from app.serving.engine_types import Answers
 from models.predictive import Predictive
 from models.protocol import TaskWeights
 from tests.app.serving.engines import Gate, assert_same, engine_of, never, regenerates, run

@@ -11,7 +11,7 @@ import pytest
 from torch.testing import assert_close
 
 from app.serving.engine import Engine
-from app.serving.types import Adapted, SupportSet
+from app.serving.engine_types import Adapted, SupportSet
 from models.artifact import Artifact, load
 from models.weights import Header, pack, tensors, unpack
 from tests.app.tasks.regressing import save

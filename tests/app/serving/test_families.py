@@ -12,7 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from app.serving.engine import Engine
-from app.serving.types import SupportSet
+from app.serving.engine_types import SupportSet
 from models.artifact import Artifact
 from models.noise import Noise
 from models.protocol import TaskWeights

@@ -16,8 +16,8 @@ from app.core.ids import new_id
 from app.db import redis as link_module
 from app.db.redis import Link, RedisAwayError
 from app.serving import cache as cache_module
-from app.serving.cache import Cache, Key
-from app.serving.cache_stats import Tiers
+from app.serving.cache_stats import CacheStats
+from app.serving.shared_cache import SharedCache, WeightKey
 from models.noise import label_key
 from models.protocol import TaskWeights
 from models.weights import Header, tensors
@@ -34,8 +34,8 @@ def weights(width: int = 3) -> TaskWeights:
     return TaskWeights({"b": torch.ones(1, 2)}, rows, torch.tensor([2]), class_key, torch.tensor([7]))
 
 
-def key(**changes: str) -> Key:
-    return replace(Key("t", "digest", new_id("ver")), **changes)
+def key(**changes: str) -> WeightKey:
+    return replace(WeightKey("t", "digest", new_id("ver")), **changes)
 
 
 async def stored() -> bool:
@@ -49,20 +49,22 @@ async def deleted() -> bool:
 @dataclass
 class Process:
     link: Link
-    cache: Cache
-    tiers: Tiers
+    cache: SharedCache
+    cache_stats: CacheStats
 
-    async def filled(self, key: Key, still: Callable[[], Awaitable[bool]] = stored, width: int = 3) -> None:
+    async def filled(
+        self, key: WeightKey, still: Callable[[], Awaitable[bool]] = stored, width: int = 3
+    ) -> None:
         self.cache.fill(key, weights(width), HEADER, still)
         await asyncio.gather(*self.cache._fills)
 
 
 @asynccontextmanager
 async def process(url: str, secret: bytes = SECRET) -> AsyncIterator[Process]:
-    link, tiers = Link(url), Tiers()
-    cache = Cache(link, secret, tiers)
+    link, cache_stats = Link(url), CacheStats()
+    cache = SharedCache(link, secret, cache_stats)
     try:
-        yield Process(link, cache, tiers)
+        yield Process(link, cache, cache_stats)
     finally:
         await cache.close()
         await link.close()
@@ -93,8 +95,8 @@ def test_what_one_process_fills_another_finds_bit_for_bit(redis_url: str, width:
             assert found is not None
             for (name, value), (_, expected) in zip(tensors(found), tensors(weights(width)), strict=True):
                 assert torch.equal(value, expected), name
-            assert one.tiers.counts == {("l2", "filled"): 1}
-            assert other.tiers.counts == {("l2", "miss"): 1, ("l2", "hit"): 1}
+            assert one.cache_stats.counts == {("l2", "filled"): 1}
+            assert other.cache_stats.counts == {("l2", "miss"): 1, ("l2", "hit"): 1}
 
     run(test)
 
@@ -130,7 +132,7 @@ def test_a_forged_value_is_a_miss(redis_url: str, forge: Callable[[bytes], bytes
             await one.filled(mine)
             await one.link.send("SET", str(mine), forge(await one.link.send("GET", str(mine))))
             assert await one.cache.get(mine, HEADER) is None
-            assert one.tiers.counts["l2", "refused"] == 1
+            assert one.cache_stats.counts["l2", "refused"] == 1
 
     run(test)
 
@@ -146,7 +148,7 @@ def test_a_value_of_another_key_is_a_miss(redis_url: str, part: str) -> None:
             await one.filled(mine)
             await one.link.send("SET", str(other), await one.link.send("GET", str(mine)), "EX", 60)
             assert await one.cache.get(other, HEADER) is None
-            assert one.tiers.counts["l2", "refused"] == 1
+            assert one.cache_stats.counts["l2", "refused"] == 1
 
     run(test)
 
@@ -162,7 +164,7 @@ def test_a_value_under_another_secret_or_of_another_header_is_a_miss(redis_url: 
             await one.filled(mine)
             assert await foreign.cache.get(mine, HEADER) is None
             assert await one.cache.get(mine, header) is None
-            assert foreign.tiers.counts["l2", "refused"] == one.tiers.counts["l2", "refused"] == 1
+            assert foreign.cache_stats.counts["l2", "refused"] == one.cache_stats.counts["l2", "refused"] == 1
 
     run(test)
 
@@ -173,7 +175,7 @@ def test_a_value_that_is_no_string_is_a_miss(redis_url: str) -> None:
             mine = key()
             await one.link.send("RPUSH", str(mine), b"x")
             assert await one.cache.get(mine, HEADER) is None
-            assert one.tiers.counts == {("l2", "failed"): 1}
+            assert one.cache_stats.counts == {("l2", "failed"): 1}
             assert not one.link.away
             await one.cache.delete([mine])
 
@@ -215,7 +217,7 @@ def test_too_large_is_not_shared(redis_url: str, monkeypatch: pytest.MonkeyPatch
             mine = key()
             await one.filled(mine)
             assert await one.link.send("EXISTS", str(mine)) == 0
-            assert one.tiers.counts == {("l2", "dropped"): 1}
+            assert one.cache_stats.counts == {("l2", "dropped"): 1}
 
     run(test)
 
@@ -281,7 +283,7 @@ def test_a_server_that_hangs_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -
             found = await asyncio.gather(*(one.cache.get(key(), HEADER) for _ in range(300)))
             assert time.monotonic() - started < 1
             assert set(found) == {None}
-            assert one.tiers.counts == {("l2", "failed"): 300}
+            assert one.cache_stats.counts == {("l2", "failed"): 300}
         server.close()
 
     run(test)

@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out. Times are milliseconds."""
+"""Inputs and results of the engine. Times are milliseconds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from hyperserve.types import Timing
 from models.predictive import Predictive
 from models.protocol import TaskWeights
 
 Targets = Int64[np.ndarray, "n"] | Float32[np.ndarray, "n target"]
-Timing = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Load:
-    """How much there is to do and to hold."""
+    """How busy the engine is, and how full its memory."""
 
     waiting: int
     """Requests without an answer."""
@@ -27,7 +27,7 @@ class Load:
 
 @dataclass(frozen=True)
 class SupportSet:
-    """One task's decoded examples, in order. `y` indexes `classes`, or holds values, or is left out."""
+    """One task's decoded examples, in order. `y` indexes `classes`, holds values, or is left out."""
 
     x: Float32[np.ndarray, "n *input"]
     y: Targets | None
@@ -38,7 +38,7 @@ class SupportSet:
 
 @dataclass(frozen=True)
 class Adapted:
-    """The weights of one task (on the CPU) and the features they came from. Timing: queue, embed, adapt."""
+    """The weights of one task (on the CPU) and the features that they came from. Timing: queue, embed, adapt."""
 
     weights: TaskWeights
     features: Float32[np.ndarray, "n *feature"]
@@ -52,4 +52,4 @@ class Answers:
     predictive: Predictive
     timing: Timing
     features: Float[Tensor, "q *feature"]
-    """Of the queries, on the device: another of the same learner may be asked by them."""
+    """Features of the queries, on the device: other weights of the same learner can be queried with them."""
