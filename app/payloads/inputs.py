@@ -1,4 +1,4 @@
-"""From what was sent to arrays: which learner, which kind, safe bytes, one shape."""
+"""Decoding of submitted inputs into arrays: kinds, safe bytes, limits, and one shape for a whole request."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from app.http import strict_json
 from app.http.limits import ERRORS_MAX, LIMITS
 from app.http.multipart import Part
 from app.http.problems import Fault, ProblemError, fail, pointer
-from app.payloads.support import Sent
+from app.payloads.support import SubmittedInput
 from models.inputs import ImageBytes, InputError, InputSpec, RawInput, Text, Vector, VectorInput
 from models.inputs.image import pixel_count
 
 REQUEST_PIXELS = 400_000_000
-"""Of all images of one request together: a small body must not buy minutes of decoding."""
+"""Limit for all images of one request together: a small body must not cause minutes of decoding."""
 _SPACE = re.compile(r"[ \t\n\r]+")
-# Possessive: a text that is no such URL after all must not be read in all the ways it could be cut.
+# Possessive quantifiers: a long text that is not such a URL must not cause backtracking.
 _DATA_URL = re.compile(
     r"data:[\w.+-]*+/?[\w.+-]*+(?:;[\w.+-]++=[\w.+-]*+)*+;base64,", re.ASCII | re.IGNORECASE
 )
@@ -30,18 +30,18 @@ _KINDS = ("image", "text", "vector")
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedInputs:
     """Raw inputs as they will be stored, and as the learner takes them."""
 
     raws: tuple[RawInput, ...]
     x: npt.NDArray[np.float32]
 
 
-def kind_of(sent: Sent) -> str:
-    """The kind of an input when no learner is named. Raises `ProblemError` 422 where it cannot be told."""
-    match sent.value:
+def inferred_kind(submitted: SubmittedInput) -> str:
+    """Return the kind of an input if no learner is named. Raises `ProblemError` 422 if it is ambiguous."""
+    match submitted.value:
         case Part(media_type="application/json", data=data):
-            return kind_of(Sent(_json(data, sent), sent.location))
+            return inferred_kind(SubmittedInput(_json(data, submitted), submitted.location))
         case Part():
             return "image"
         case list():
@@ -51,33 +51,37 @@ def kind_of(sent: Sent) -> str:
         case str():
             raise fail(
                 "ambiguous_input",
-                "A bare text may be an image or a text: name a learner.",
-                pointer(sent.location),
+                "A bare string may be an image or a text: name a learner.",
+                pointer(submitted.location),
             )
-    raise _no_input(sent)
+    raise _not_an_input(submitted)
 
 
-def decode(sents: Sequence[Sent], spec: InputSpec, shape: Sequence[int] | None = None) -> Decoded:
-    """Array [n, *input] of all inputs, of `shape` where the task has one. Raises `ProblemError`."""
+def decode(
+    inputs: Sequence[SubmittedInput], spec: InputSpec, shape: Sequence[int] | None = None
+) -> DecodedInputs:
+    """Decode inputs, which must be of `shape` if the task has one. Raises `ProblemError`."""
     if isinstance(spec, VectorInput) and shape is not None:
         spec = spec.model_copy(update={"dim": shape[0]})
     raws: list[RawInput] = []
     arrays: list[npt.NDArray[np.float32]] = []
     faults: list[Fault] = []
     pixels = 0
-    for sent in sents:
+    for submitted in inputs:
         try:
-            raw = raw_input(sent, spec.kind)
+            raw = raw_input(submitted, spec.kind)
             if spec.kind == "image" and isinstance(raw, ImageBytes):
                 pixels += pixel_count(raw.data)
                 if pixels > REQUEST_PIXELS:
                     raise InputError(
-                        "image_too_large", "The images together have too many pixels.", REQUEST_PIXELS
+                        "image_too_large",
+                        "The images of the request have too many pixels in total.",
+                        REQUEST_PIXELS,
                     )
             array = spec.decode(raw)
             spec = spec.like(array)
         except InputError as error:
-            faults.append(Fault(error.code, error.detail, pointer(sent.location), error.limit))
+            faults.append(Fault(error.code, error.detail, pointer(submitted.location), error.limit))
         except ProblemError as problem:
             faults += problem.faults
         else:
@@ -87,22 +91,22 @@ def decode(sents: Sequence[Sent], spec: InputSpec, shape: Sequence[int] | None =
             break
     if faults:
         raise ProblemError(faults)
-    return Decoded(tuple(raws), np.stack(arrays))
+    return DecodedInputs(tuple(raws), np.stack(arrays))
 
 
-def redecode(raws: Iterable[RawInput], spec: InputSpec) -> npt.NDArray[np.float32]:
-    """Array [n, *input] of stored inputs. Raises `InputError` when the learner no longer takes them."""
+def decode_stored(raws: Iterable[RawInput], spec: InputSpec) -> npt.NDArray[np.float32]:
+    """Decode stored inputs, [n, *input]. Raises `InputError` if the learner no longer takes them."""
     return np.stack([spec.decode(raw) for raw in raws])
 
 
-def raw_input(sent: Sent, kind: str) -> RawInput:
-    """Raises `ProblemError` 422, and `InputError`."""
-    value = sent.value
+def raw_input(submitted: SubmittedInput, kind: str) -> RawInput:
+    """Return an input for a learner that takes the kind. Raises `ProblemError` 422, and `InputError`."""
+    value = submitted.value
     if isinstance(value, Part):
         if value.media_type != "application/json":
             return ImageBytes(value.data)
-        value = _json(value.data, sent)
-    where = pointer(sent.location)
+        value = _json(value.data, submitted)
+    where = pointer(submitted.location)
     match value:
         case {"image": str() as text, **rest} if not rest:
             return ImageBytes(_base64(text, f"{where}/image"))
@@ -115,28 +119,31 @@ def raw_input(sent: Sent, kind: str) -> RawInput:
         case str() if kind == "text":
             return Text(value)
         case str():
-            raise InputError("wrong_kind", f"The learner takes {kind}s, not texts.")
+            raise InputError("wrong_kind", f"The learner takes {kind}s, not strings.")
         case list() if kind == "vector":
             return Vector.of(value)
         case list():
             raise InputError("wrong_kind", f"The learner takes {kind}s, not arrays.")
-    raise _no_input(sent)
+    raise _not_an_input(submitted)
 
 
-def _json(data: bytes, sent: Sent) -> strict_json.JsonValue:
-    """A part that is JSON, under the limit of a JSON body."""
+def _json(data: bytes, submitted: SubmittedInput) -> strict_json.JsonValue:
+    """Parse a part that is JSON. The limit of a JSON body applies to it."""
     if len(data) > LIMITS.json_bytes:
         raise fail(
-            "body_too_large", "The part is too large for JSON.", pointer(sent.location), LIMITS.json_bytes
+            "body_too_large",
+            "The part is too large for JSON.",
+            pointer(submitted.location),
+            LIMITS.json_bytes,
         )
-    return strict_json.parse(data, sent.location)
+    return strict_json.parse(data, submitted.location)
 
 
-def _no_input(sent: Sent) -> ProblemError:
+def _not_an_input(submitted: SubmittedInput) -> ProblemError:
     return fail(
         "wrong_type",
-        "An input is {image: base64}, {vector: [...]}, {text: ...} or its bare value.",
-        pointer(sent.location),
+        'An input is {"image": base64}, {"vector": [...]}, {"text": ...} or its bare value.',
+        pointer(submitted.location),
     )
 
 

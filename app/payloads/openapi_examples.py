@@ -1,4 +1,4 @@
-"""Schemas and example bodies of the OpenAPI document that tasks and streams have in common."""
+"""Schemas and example bodies of the OpenAPI document that tasks and streams share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LABEL: Schema = {
     "minLength": 1,
     "maxLength": LIMITS.label_characters,
     "pattern": PRINTABLE,
-    "description": "Compared and answered in Unicode NFC.",
+    "description": "Normalised to Unicode NFC before it is compared and in answers.",
 }
 
 
@@ -49,7 +49,7 @@ _VECTOR: Schema = {
     "items": {"type": "number"},
     "minItems": 1,
     "maxItems": LIMITS.vector_length,
-    "description": "Finite 32-bit floats; one length within a task.",
+    "description": "Finite 32-bit floats; all vectors of a task have the same length.",
 }
 
 
@@ -57,7 +57,8 @@ _TEXT: Schema = {"type": "string", "maxLength": LIMITS.text_characters}
 
 
 _TARGET: Schema = {
-    "description": "Finite 32-bit floats, of one length within a task; a bare number is a vector of one.",
+    "description": "Finite 32-bit floats; all targets of a task have the same length. A bare number is a vector of "
+    "length 1.",
     "anyOf": [
         {
             "type": "array",
@@ -86,7 +87,7 @@ def _support(ways_min: int, description: str) -> Schema:
         "target": {"$ref": REF.format(model="Target")},
     }
     return {
-        "description": f"{description} At most {LIMITS.support_examples} examples in all.",
+        "description": f"{description} At most {LIMITS.support_examples} examples in total.",
         "anyOf": [
             {
                 "type": "object",
@@ -101,7 +102,7 @@ def _support(ways_min: int, description: str) -> Schema:
             },
             {"type": "array", "items": _object(item, ["input", "label"]), "minItems": ways_min},
             {
-                "description": "Of a regression task.",
+                "description": "Examples of a regression task.",
                 "type": "array",
                 "items": _object(pair, ["input", "target"]),
                 "minItems": 1,
@@ -112,7 +113,7 @@ def _support(ways_min: int, description: str) -> Schema:
 
 SCHEMAS: dict[str, Schema] = {
     "Input": {
-        "description": "One x. A bare string or array is read as the learner's kind of input.",
+        "description": "One input. A bare string or array is read as the learner's kind of input.",
         "anyOf": [
             _only("image", _BASE64),
             _only("vector", _VECTOR),
@@ -125,15 +126,17 @@ SCHEMAS: dict[str, Schema] = {
     "Target": _TARGET,
     "Support": _support(
         LIMITS.ways_min,
-        "At least two classes with at least one example each; class sizes may differ. Or, of a regression task, "
-        "at least one input with its target.",
+        "At least two classes with at least one example each; class sizes may differ. For a regression task, at "
+        "least one input with its target.",
     ),
-    "Addition": _support(1, "Examples of one class or more, old or new; or inputs with targets."),
+    "Addition": _support(
+        1, "Examples of one or more classes, existing or new; for a regression task, inputs with targets."
+    ),
 }
 
 
 def json_content(model: str, *others: str, **examples: Any) -> Schema:
-    """Of one model, or of one of several."""
+    """Return JSON content of one model, or of any of several, with example bodies by name."""
     named = {name: {"value": value} for name, value in examples.items()}
     schemas: list[Schema] = [{"$ref": REF.format(model=one)} for one in (model, *others)]
     schema = {"anyOf": schemas} if others else schemas[0]
@@ -141,7 +144,7 @@ def json_content(model: str, *others: str, **examples: Any) -> Schema:
 
 
 def multipart_content(*, support: bool, queries: bool, ways_min: int = LIMITS.ways_min) -> Schema:
-    """Parts are files; JSON has no way to say bytes, so the example stands for files of one's own."""
+    """Return multipart content, whose parts are files. JSON cannot express bytes, so it has no example."""
     files: Schema = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     schema: Schema = {"type": "object", "additionalProperties": files if support else False}
     if queries:

@@ -14,14 +14,14 @@ VERSION_MAX = 2**31 - 1
 
 
 def _flag(value: object) -> object:
-    """Of a query string: true or false, and no other word for it."""
+    """Read a flag of a query string: true or false, and no other word for it."""
     return {"true": True, "false": False}.get(value, "") if isinstance(value, str) else value
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
-Number = Annotated[int, Field(ge=1, le=VERSION_MAX)]
+VersionNumber = Annotated[int, Field(ge=1, le=VERSION_MAX)]
 
 
 SupportField = Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Support"}]})]
@@ -48,51 +48,56 @@ TargetsField = Annotated[
             "items": {"$ref": "#/components/schemas/Target"},
             "minItems": 1,
             "maxItems": LIMITS.queries,
-            "description": "Of a regression task, the right answer to each query: makes `nll`.",
+            "description": "The right answer to each query of a regression task; adds `nll` to the predictions.",
         }
     ),
 ]
 
 
 SUPPORT_DESCRIPTION = (
-    "Class label to its examples, or a list of labelled examples; of a regression task a list with targets."
+    "A map of class labels to examples, or a list of labelled examples; for a regression task, a list of "
+    "examples with targets."
 )
 
 
 class LearnerOption(Options):
     learner: Slug | None = Field(
-        default=None, description="Slug of a learner; left out, the default learner of the input's kind."
+        default=None, description="Slug of a learner. Default: the default learner for the kind of input."
     )
 
 
 class TaskOptions(LearnerOption):
     kind: TaskKind = Field(
         default="classification",
-        description="Whether examples have labels, or targets: vectors of numbers (regression, in JSON alone).",
+        description="classification: examples have labels; regression: they have targets, which are vectors of "
+        "numbers (JSON only).",
     )
 
 
-class AskOptions(Options):
+class AnswerOptions(Options):
     coverage: float = Field(
         default=COVERAGE_DEFAULT,
         gt=0,
         lt=1,
-        description="How often prediction sets shall hold the right class, and intervals the right number.",
+        description="Probability with which prediction sets should contain the right class, and intervals the "
+        "right number.",
     )
     samples: int = Field(
         default=SAMPLES_DEFAULT,
         ge=SAMPLES_MIN,
         le=LIMITS.samples,
-        description="Draws of a stochastic learner's weights; without effect on a deterministic one.",
+        description="Weight samples drawn from a stochastic learner; ignored for a deterministic one.",
     )
     top: int | None = Field(
         default=None,
         ge=1,
         le=TOP_MAX,
-        description="Report this many most probable classes only, in falling order; "
-        "without effect on a regression task.",
+        description="Report only this many of the most probable classes, most probable first; ignored for a "
+        "regression task.",
     )
 
 
 class VersionOption(Options):
-    version: Number | None = Field(default=None, description="A version's number; left out, the current one.")
+    version: VersionNumber | None = Field(
+        default=None, description="Number of a version. Default: the current one."
+    )

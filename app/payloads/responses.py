@@ -1,4 +1,4 @@
-"""From Gaussians to answers on the wire."""
+"""Predictive distributions as answers on the wire."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from hyperserve.types import Estimate, Prediction
 from models.predictive import Categorical, Gaussian, Predictive
 
 _LEAST_VARIANCE = float(torch.finfo(torch.float32).tiny)
-"""A learner may be sure of itself, but a density is finite."""
+"""Lower bound of a variance, so that a density stays finite however certain a learner is."""
 
 
 def estimates(
     predictive: Gaussian, *, coverage: float, targets: npt.NDArray[np.float64] | None
 ) -> list[Estimate]:
-    """Of a batch of one task. The interval of each number is that of the Gaussian of the total variance.
+    """Return an estimate for each query of a batch of one task. Raises `ProblemError` 422 if one is not finite.
 
-    `targets` [queries, target] are the right answers, if they are known: they make `nll`, which is of the whole
-    vector.
+    Intervals are those of a Gaussian with the total variance. `targets` [queries, target] are the right answers, if
+    they are known: they add `nll`, the negative log density of the whole vector.
     """
     mean, aleatoric = predictive.mean[0].double(), predictive.aleatoric[0].double()
     epistemic = None if predictive.epistemic is None else predictive.epistemic[0].double()
     variance = (aleatoric if epistemic is None else aleatoric + epistemic).clamp_min(_LEAST_VARIANCE)
     if not bool(mean.isfinite().all() and variance.isfinite().all()):
-        raise fail("numerical_overflow", "The answers are not finite; scale the inputs down.", "/queries")
-    # By the small tail: the large one rounds to 1 where the coverage is close to it.
+        raise fail("numerical_overflow", "The predictions are not finite; scale the inputs down.", "/queries")
+    # Computed from the small tail: the large one rounds to 1 if the coverage is close to it.
     reach = -NormalDist().inv_cdf((1 - coverage) / 2) * variance.sqrt()
     intervals = torch.stack((mean - reach, mean + reach), -1).tolist()
     nll = [None] * len(mean)
@@ -52,13 +52,18 @@ def estimates(
 def predictions(
     predictive: Predictive, classes: Sequence[str], *, coverage: float, top: int | None
 ) -> list[Prediction]:
-    """Of a batch of one task. `label` is the argmax; with `top`, classes stand in falling order."""
+    """Return a prediction for each query of a batch of one task. Raises `ProblemError` 422 if one is not finite.
+
+    `label` is the argmax; with `top`, the most probable class comes first.
+    """
     if not isinstance(predictive, Categorical):
-        raise NotImplementedError(f"answers of kind {type(predictive).__name__} have no place on this route")
+        raise NotImplementedError(
+            f"no answer on the wire for a predictive of type {type(predictive).__name__}"
+        )
     log_probs = predictive.log_probs[0].double()
     probabilities = log_probs.exp() / log_probs.exp().sum(-1, keepdim=True)
     if not bool(probabilities.isfinite().all()):
-        raise fail("numerical_overflow", "The answers are not finite; scale the inputs down.", "/queries")
+        raise fail("numerical_overflow", "The predictions are not finite; scale the inputs down.", "/queries")
     order = predictive.ranking()[0]
     inside = predictive.prediction_sets(coverage)[0].tolist()
     entropy = predictive.entropy[0].clamp_min(0).tolist()

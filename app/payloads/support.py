@@ -1,4 +1,4 @@
-"""Support sets and queries as they are sent: a map, a list, or parts; labels in NFC, order kept.
+"""Support sets and queries as clients submit them: a map, a list, or parts; labels in NFC, order preserved.
 
 Examples with targets in place of labels are read by `app.payloads.targets`.
 """
@@ -9,21 +9,27 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.http.limits import LIMITS
 from app.http.multipart import Part
 from app.http.problems import Fault, ProblemError, fail, pointer
 
 QUERY_PART = "query"
-_VALUED = 'Targets make a regression task: say "kind": "regression".'
+_HAS_TARGET = 'Only an example of a regression task has a target: add "kind": "regression" to the request.'
 Location = tuple[str | int, ...]
 Target = tuple[float, ...]
-Aim = tuple[str, Target | None]
-"""What an example is to be answered by: its label; or no label, "", and its target."""
+
+
+class GroundTruth(NamedTuple):
+    """The right answer to an example: its label; in a regression task its target, and the label is empty."""
+
+    label: str
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
-class Sent:
+class SubmittedInput:
     """One x: a JSON value, or a part of a multipart body, and where it stood."""
 
     value: object
@@ -31,53 +37,78 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class SentSupport:
-    """Inputs with labels, not yet looked at. `targets` indexes `classes`; where there are `values`, both are empty."""
+class SubmittedSupport:
+    """Inputs that are not decoded yet, with their labels or their targets.
 
-    classes: tuple[str, ...]
-    targets: tuple[int, ...]
-    examples: tuple[Sent, ...]
-    values: tuple[Target, ...] = ()
+    `labels` indexes `classes`; both are empty if there are `targets`.
+    """
+
+    inputs: tuple[SubmittedInput, ...]
+    classes: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    targets: tuple[Target, ...] = ()
 
     @property
-    def aims(self) -> list[Aim]:
-        if self.values:
-            return [("", value) for value in self.values]
-        return [(self.classes[target], None) for target in self.targets]
+    def truths(self) -> list[GroundTruth]:
+        if self.targets:
+            return [GroundTruth("", target) for target in self.targets]
+        return [GroundTruth(self.classes[label]) for label in self.labels]
 
     @property
     def shots(self) -> list[int]:
-        """Examples of each class; of values their number alone."""
-        counts = Counter(self.targets)
-        return [counts[index] for index in range(len(self.classes))] or [len(self.values)]
+        """Examples of each class; in a regression task the number of examples alone."""
+        counts = Counter(self.labels)
+        return [counts[index] for index in range(len(self.classes))] or [len(self.targets)]
 
 
-def support_from_json(value: object, ways_min: int = LIMITS.ways_min) -> SentSupport:
-    """Of at least so many classes. Raises `ProblemError` 422."""
+_Labelled = tuple[str, SubmittedInput]
+
+
+def support_from_json(value: object, ways_min: int = LIMITS.ways_min) -> SubmittedSupport:
+    """Return a support set of at least `ways_min` classes. Raises `ProblemError` 422."""
     match value:
         case dict():
             _check_ways(len(value), ways_min)
-            labelled = list(_of_map(value))
+            labelled = list(_from_map(value))
         case list():
-            labelled = list(_of_list(value))
+            labelled = list(_from_list(value))
         case _:
             raise fail("wrong_type", "A support set is a map of labels to examples, or a list.", "/support")
     return _collected(labelled, ways_min)
 
 
-def queries_from_json(value: object) -> tuple[Sent, ...]:
-    """Raises `ProblemError` 422."""
+def queries_from_json(value: object) -> tuple[SubmittedInput, ...]:
+    """Return the queries in order. Raises `ProblemError` 422."""
     if not isinstance(value, list):
         raise fail("wrong_type", "Queries are a list of inputs.", "/queries")
-    return _counted([Sent(item, ("queries", index)) for index, item in enumerate(value)])
+    return _counted([SubmittedInput(item, ("queries", index)) for index, item in enumerate(value)])
 
 
-def from_parts(
-    parts: Sequence[Part], *, support: bool, queries: bool, ways_min: int = LIMITS.ways_min
-) -> tuple[SentSupport | None, tuple[Sent, ...]]:
-    """A part's name is its class; parts named `query` are queries. Raises `ProblemError` 422."""
-    labelled: list[tuple[str, Sent]] = []
-    asked: list[Sent] = []
+def support_from_parts(parts: Sequence[Part], ways_min: int = LIMITS.ways_min) -> SubmittedSupport:
+    """Return a support set whose classes are the names of the parts. Raises `ProblemError` 422."""
+    labelled, _ = _sorted_parts(parts, support=True, queries=False)
+    return _collected(labelled, ways_min)
+
+
+def queries_from_parts(parts: Sequence[Part]) -> tuple[SubmittedInput, ...]:
+    """Return the parts, all of which are named `query`. Raises `ProblemError` 422."""
+    _, queries = _sorted_parts(parts, support=False, queries=True)
+    return _counted(queries)
+
+
+def support_and_queries_from_parts(
+    parts: Sequence[Part],
+) -> tuple[SubmittedSupport, tuple[SubmittedInput, ...]]:
+    """Return the parts named `query` apart from those named after a class. Raises `ProblemError` 422."""
+    labelled, queries = _sorted_parts(parts, support=True, queries=True)
+    return _collected(labelled, LIMITS.ways_min), _counted(queries)
+
+
+def _sorted_parts(
+    parts: Sequence[Part], *, support: bool, queries: bool
+) -> tuple[list[_Labelled], list[SubmittedInput]]:
+    labelled: list[_Labelled] = []
+    asked: list[SubmittedInput] = []
     shots: dict[str, int] = {}
     for index, part in enumerate(parts):
         if part.name == QUERY_PART:
@@ -85,18 +116,18 @@ def from_parts(
                 raise fail(
                     "reserved_name", "A part named query is a query; this address takes none.", "/queries"
                 )
-            asked.append(Sent(part, ("queries", len(asked))))
+            asked.append(SubmittedInput(part, ("queries", len(asked))))
             continue
         if not support:
-            raise fail("unknown_field", "Only parts named query are taken here.", pointer((part.name,)))
+            raise fail("unknown_field", "Every part must be named query here.", pointer((part.name,)))
         label = normal_label(part.name, f"/parts/{index}")
         shot = shots.get(label, 0)
         shots[label] = shot + 1
-        labelled.append((label, Sent(part, ("support", label, shot))))
-    return _collected(labelled, ways_min) if support else None, _counted(asked) if queries else ()
+        labelled.append((label, SubmittedInput(part, ("support", label, shot))))
+    return labelled, asked
 
 
-def _of_map(value: dict[str, object]) -> Iterable[tuple[str, Sent]]:
+def _from_map(value: dict[str, object]) -> Iterable[_Labelled]:
     seen: set[str] = set()
     faults: list[Fault] = []
     count = 0
@@ -105,7 +136,7 @@ def _of_map(value: dict[str, object]) -> Iterable[tuple[str, Sent]]:
         label = normal_label(key, where, f"Label {position} of the support set")
         if label in seen:
             faults.append(
-                Fault("duplicate_label", "The label stands twice after normalisation (NFC).", where)
+                Fault("duplicate_label", "The label occurs twice after normalisation (NFC).", where)
             )
         elif not isinstance(examples, list):
             faults.append(Fault("wrong_type", "The examples of a class are a list.", where))
@@ -115,14 +146,16 @@ def _of_map(value: dict[str, object]) -> Iterable[tuple[str, Sent]]:
             count += len(examples)
             if count > LIMITS.support_examples:
                 break
-            yield from ((label, Sent(x, ("support", key, index))) for index, x in enumerate(examples))
+            yield from (
+                (label, SubmittedInput(x, ("support", key, index))) for index, x in enumerate(examples)
+            )
         seen.add(label)
     if faults:
         raise ProblemError(faults)
     check_examples(count)
 
 
-def _of_list(value: list[object]) -> Iterable[tuple[str, Sent]]:
+def _from_list(value: list[object]) -> Iterable[_Labelled]:
     check_examples(len(value))
     faults: list[Fault] = []
     for index, item in enumerate(value):
@@ -133,41 +166,47 @@ def _of_list(value: list[object]) -> Iterable[tuple[str, Sent]]:
             )
             continue
         if "target" in item:
-            faults.append(Fault("wrong_task_kind", _VALUED, pointer((*location, "target"))))
+            faults.append(Fault("wrong_task_kind", _HAS_TARGET, pointer((*location, "target"))))
             continue
-        faults += [
-            Fault("missing", "The field is required.", pointer((*location, name)))
-            for name in ("input", "label")
-            if name not in item
-        ]
-        faults += [
-            Fault("unknown_field", "There is no such field.", pointer((*location, name)))
-            for name in item
-            if name not in ("input", "label")
-        ]
+        faults += field_faults(item, ("input", "label"), location)
         label = item.get("label", "-")
         if not isinstance(label, str):
             faults.append(Fault("wrong_type", "A label is a text.", pointer((*location, "label"))))
         elif not faults:
             yield (
                 normal_label(label, pointer((*location, "label"))),
-                Sent(item["input"], (*location, "input")),
+                SubmittedInput(item["input"], (*location, "input")),
             )
     if faults:
         raise ProblemError(faults)
 
 
-def _collected(labelled: Sequence[tuple[str, Sent]], ways_min: int) -> SentSupport:
+def field_faults(item: dict[str, object], fields: Sequence[str], location: Location) -> list[Fault]:
+    """Return a fault for each field that the item lacks, and for each that it has beyond `fields`."""
+    missing = [
+        Fault("missing", "The field is required.", pointer((*location, name)))
+        for name in fields
+        if name not in item
+    ]
+    unknown = [
+        Fault("unknown_field", "There is no such field.", pointer((*location, name)))
+        for name in item
+        if name not in fields
+    ]
+    return missing + unknown
+
+
+def _collected(labelled: Sequence[_Labelled], ways_min: int) -> SubmittedSupport:
     if not labelled:
         raise fail("empty_support", "The support set is empty.", "/support", 1)
     check_examples(len(labelled))
     classes: dict[str, int] = {}
-    targets = tuple(classes.setdefault(label, len(classes)) for label, _ in labelled)
+    labels = tuple(classes.setdefault(label, len(classes)) for label, _ in labelled)
     _check_ways(len(classes), ways_min)
-    return SentSupport(tuple(classes), targets, tuple(sent for _, sent in labelled))
+    return SubmittedSupport(tuple(submitted for _, submitted in labelled), tuple(classes), labels)
 
 
-def _counted(queries: Sequence[Sent]) -> tuple[Sent, ...]:
+def _counted(queries: Sequence[SubmittedInput]) -> tuple[SubmittedInput, ...]:
     if not queries:
         raise fail("no_queries", "There are no queries.", "/queries", 1)
     if len(queries) > LIMITS.queries:
@@ -178,7 +217,7 @@ def _counted(queries: Sequence[Sent]) -> tuple[Sent, ...]:
 
 
 def check_size(shots: Sequence[int], where: str | None) -> None:
-    """Of a whole support set. Raises `ProblemError` 422."""
+    """Raise `ProblemError` 422 if a whole support set has too few or too many classes or examples."""
     _check_ways(len(shots), LIMITS.ways_min, where)
     check_examples(sum(shots))
 
@@ -187,7 +226,8 @@ def _check_ways(ways: int, least: int, where: str | None = "/support") -> None:
     if ways == 0:
         raise fail("empty_support", "The support set is empty.", where, 1)
     if ways < least:
-        raise fail("too_few_classes", f"{ways} class is too few to tell apart.", where, least)
+        detail = f"A classification task needs at least {least} classes; this support set has {ways}."
+        raise fail("too_few_classes", detail, where, least)
     if ways > LIMITS.ways_max:
         raise fail(
             "too_many_classes", f"There are more than {LIMITS.ways_max} classes.", where, LIMITS.ways_max
@@ -195,7 +235,7 @@ def _check_ways(ways: int, least: int, where: str | None = "/support") -> None:
 
 
 def check_examples(count: int, where: str | None = "/support", *, least: int = 0) -> None:
-    """Raises `ProblemError` 422."""
+    """Raise `ProblemError` 422 if there are fewer than `least` examples, or too many."""
     limit = LIMITS.support_examples
     if count < least:
         raise fail("empty_support", "The support set is empty.", where, least)
@@ -204,7 +244,7 @@ def check_examples(count: int, where: str | None = "/support", *, least: int = 0
 
 
 def normal_label(text: str, where: str, what: str = "The label") -> str:
-    """In NFC. Raises `ProblemError` 422 for empty, long and unprintable labels."""
+    """Return a label in NFC. Raises `ProblemError` 422 for empty, long and unprintable ones."""
     limit = LIMITS.label_characters
     # Checked before as well: normalising 32 MiB to refuse it would be work for nothing.
     label = text if len(text) > 4 * limit else unicodedata.normalize("NFC", text)
@@ -213,5 +253,5 @@ def normal_label(text: str, where: str, what: str = "The label") -> str:
     if len(label) > limit:
         raise fail("invalid_label", f"{what} has more than {limit} characters.", where, limit)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
-        raise fail("invalid_label", f"{what} holds a control character.", where)
+        raise fail("invalid_label", f"{what} contains a control character.", where)
     return label
