@@ -35,7 +35,7 @@ bench-family: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.family --peers build/peers --write docs/results
 
 kills: $(VENV)/.dev
-	$(VENV)/bin/python -m benchmarks.kills
+	$(VENV)/bin/python -m benchmarks.fault_injection
 
 docs: $(VENV)/.dev
 	$(VENV)/bin/hyperserve openapi > docs/openapi.json

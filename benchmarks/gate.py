@@ -22,7 +22,7 @@ import typer
 from torch import Tensor
 
 from models.continual.analytic import AnalyticConfig, AnalyticStream
-from models.continual.features import FeatureConfig
+from models.continual.fixed_features import FeatureConfig
 from models.data.mnist import Digits, load
 from models.evaluation.scores import Estimate, auroc, calibration_error
 from models.stream_protocol import StreamVersion
@@ -72,7 +72,7 @@ def measured(config: AnalyticConfig, digits: Digits, seed: int) -> dict[str, flo
         "ece": calibration_error(confidence, label == y),
         "cpu_seconds_per_task": sum(seconds) / _TASKS,
         "cpu_seconds_last_task": seconds[-1],
-        "megabytes_per_task": _megabytes(version.own.values()),
+        "megabytes_per_task": _megabytes(version.per_task.values()),
         "megabytes_shared": _megabytes([version.shared]),
     }
     return row | _unknown(learner, version, features, y)

@@ -19,7 +19,7 @@ import torch
 import typer
 from rich.console import Console
 
-from app.cli.train import learner_at
+from app.cli.zoo import learner_at
 from models.artifact import Artifact
 from models.data import omniglot
 from models.data.dataset import ClassDataset

@@ -23,11 +23,11 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.family.turns import take_turns
-from experiments.continual.plots import charts
+from benchmarks.family.interleaved_timing import take_turns
+from experiments.continual.accuracy_plots import charts
 from models.continual.analytic import AnalyticConfig, AnalyticStream
+from models.continual.generated_networks import HyperStreamConfig
 from models.continual.hypernetwork import HyperStream
-from models.continual.hyperstream_config import HyperStreamConfig
 from models.data import mnist
 from models.predictive import Categorical
 from models.stream_protocol import StreamLearner, StreamVersion
@@ -121,7 +121,7 @@ def registered(
         "seconds_last": statistics.median(seconds[-ends:]),
         "growth": statistics.median(seconds[-ends:]) / statistics.median(seconds[1 : 1 + ends]),
         "shared_bytes": sum(_size(value) for value in kept[-1].shared.values()),
-        "own_bytes_each": sum(_size(value) for value in kept[-1].own["0"].values()),
+        "own_bytes_each": sum(_size(value) for value in kept[-1].per_task["0"].values()),
         "seconds": seconds,
         "version_bytes": sizes,
         "resident_bytes": resident,
@@ -241,7 +241,7 @@ def _small(x: Float[Tensor, "n 28 28"]) -> Float[Tensor, "n pixels"]:
 
 
 def _bytes(version: StreamVersion) -> int:
-    parts = [version.shared, *version.own.values()]
+    parts = [version.shared, *version.per_task.values()]
     return sum(_size(value) for part in parts for value in part.values())
 
 

@@ -28,9 +28,9 @@ from rich.progress import track
 from rich.table import Table
 
 from app.serving.engine import Engine
-from app.serving.packing import Packed
-from app.serving.served_models import Served
-from app.serving.types import SupportSet
+from app.serving.engine_types import SupportSet
+from app.serving.packing import PackedWeights
+from app.serving.served_models import ServedLearner
 from models.artifact import Artifact, load
 from models.noise import Noise
 from models.protocol import TaskWeights
@@ -73,7 +73,7 @@ class Bench:
     ) -> None:
         self.artifact, self.clock = artifact, clock
         self.tasks, self.requests, self.turns = tasks, requests, turns
-        self.served = Served.of(artifact, torch.device("cpu"))
+        self.served = ServedLearner.of(artifact, torch.device("cpu"))
         spec = artifact.config.input
         self.shape = (spec.channels, spec.size, spec.size) if spec.kind == "image" else (spec.dim or 64,)
         self.engine = Engine({artifact.name: artifact}, arena_bytes=1 << 30)
@@ -102,7 +102,7 @@ class Bench:
             self.engine.admit(str(index), name, weights)
         if not self.engine.holds("0"):
             raise RuntimeError("the tasks do not fit the arena")
-        held = Packed.of(weights, torch.device("cpu")).nbytes
+        held = PackedWeights.of(weights, torch.device("cpu")).nbytes
         return self._row(
             "bytes per resident task ÷ bytes of its weights", held / nbytes(weights), "×", self.tasks
         )

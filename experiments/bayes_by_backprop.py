@@ -14,7 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from experiments.variational import Report, VariationalConfig, averaged_probabilities, train_variational
+from experiments.bayes_by_backprop_training import (
+    Report,
+    VariationalConfig,
+    averaged_probabilities,
+    train_variational,
+)
 from models.bayes.variational import MeanField
 from models.data.mnist import CLASSES, Digits
 from models.evaluation.scores import Estimate, auroc, brier, calibration_error

@@ -1,6 +1,6 @@
-"""The words of continual learning: labelled sets are registered one after the other; versions are values.
+"""The protocol of continual learning: labelled sets are registered one after the other, and versions are values.
 
-Beside `models.protocol`: a stream task's network is `TaskWeights` like any other, and answers like any other.
+It extends `models.protocol`: the network of a stream task is `TaskWeights` and is queried like any other.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from models.predictive import Categorical
 from models.protocol import Servable, TaskWeights
 
 Report = Callable[[Mapping[str, float]], None]
-"""Told how far a registration is: step, steps, loss."""
+"""Receives the progress of a registration: step, steps, loss."""
 
 
 @dataclass(frozen=True)
 class StreamVersion:
-    """One immutable state of a stream. What belongs to one stream task alone stands in `own`, so that a task
-    which is forgotten is dropped and not merely skipped. Its tensors lie with the processor, wherever it was made."""
+    """An immutable state of a stream, whose tensors are on the CPU whatever device it was made on.
+
+    Tensors of one stream task alone are in `per_task`, so that a forgotten task is really dropped.
+    """
 
     number: int
     labels: Mapping[str, tuple[str, ...]]
-    """Of each stream task, in the order of registration, the labels of its classes."""
+    """Class labels of each stream task, in the order of registration."""
     shared: Mapping[str, Tensor]
-    own: Mapping[str, Mapping[str, Tensor]]
+    per_task: Mapping[str, Mapping[str, Tensor]]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -40,34 +42,34 @@ class StreamVersion:
 
 @dataclass(frozen=True)
 class TaskPosterior:
-    """Which stream task a query belongs to. Probabilities sum to 1 over `tasks`."""
+    """P(task) of each query. Probabilities sum to 1 over `tasks`."""
 
     tasks: tuple[str, ...]
     probabilities: Float[Tensor, "query stream_tasks"]
     unknown: Float[Tensor, "query"] | None = None
-    """Probability that no task fits, at even odds; None where the learner cannot tell."""
+    """Probability, at even odds, that the query belongs to no task; None if the learner does not estimate it."""
 
 
 class StreamLearner(Servable, nn.Module):
-    """Continual: registering changes the shared network, so it makes a new version. Versions are values.
+    """A continual learner. Registering changes the shared network, so it returns a new version.
 
-    Built as `cls(shape, scenario, config, encoder, seed)`: `shape` is that of one feature. Inputs `x` of `register` are
-    raw; `embed` is the frozen encoder, or the identity. Features, weights and gates lie on the learner's device, inputs
-    may lie anywhere. Whatever the device, random numbers are drawn by the processor.
+    Subclasses are built as `cls(shape, scenario, config, encoder, seed)`, with the shape of one feature. `register`
+    takes raw inputs `x`; `embed` is the frozen encoder or the identity. Features, weights and gates are on the
+    learner's device, inputs may be on any. Random numbers are drawn on the CPU whatever the device.
     """
 
     Config: ClassVar[type[BaseModel]]
-    """Frozen, extra fields forbidden."""
+    """The hyperparameters: a frozen model that forbids extra fields."""
 
     def __init__(self, *_: object) -> None:
-        """Learners take what is said above."""
+        """Subclasses take the arguments named above."""
         super().__init__()
-        # A learner may hold no other tensor that `.to(device)` would move.
+        # Follows `.to(device)` even if the learner holds no other tensor.
         self.register_buffer("_place", torch.empty(0), persistent=False)
 
     @property
     def device(self) -> torch.device:
-        """Where it trains and generates: that of `.to(device)`, by default the CPU."""
+        """The device of training and generation, as set by `.to(device)`; by default the CPU."""
         return self.get_buffer("_place").device
 
     @abstractmethod
@@ -80,33 +82,36 @@ class StreamLearner(Servable, nn.Module):
         y: Int[Tensor, "n"],
         report: Report | None = None,
     ) -> StreamVersion:
-        """`version=None` starts a stream; `y` indexes `labels`. Raises `LearnerError` when the task is registered
-        already, or its labels do not go with the scenario."""
+        """Return the next version. `version=None` starts a stream; `y` indexes `labels`.
+
+        Raise `LearnerError` if the task is registered already or its labels do not fit the scenario.
+        """
 
     @abstractmethod
     def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
-        """A version from which the task is really removed: nothing shared makes its network any more.
+        """Return a version without the task, from whose shared tensors its network can no longer be made.
 
-        Raises `LearnerError` where it is not registered, or is the only one.
+        Raise `LearnerError` if the task is not registered or is the only one.
         """
 
     @abstractmethod
     def weights(self, version: StreamVersion, task: str) -> TaskWeights:
-        """The task's network; class keys are `label_key` of its labels."""
+        """Return the task's network. Class keys are `label_key` of its labels."""
 
     @abstractmethod
     def gate(self, version: StreamVersion) -> TaskWeights:
-        """What task inference needs, as weights like any others; class keys are `label_key` of the task names."""
+        """Return the weights for task inference. Class keys are `label_key` of the task names."""
 
     @abstractmethod
     def posterior(self, gate: TaskWeights, features: Float[Tensor, "batch query *feature"]) -> Categorical:
-        """Over stream tasks, with `unknown` where the learner can tell."""
+        """Return P(task) over stream tasks, with `unknown` if the learner estimates it."""
 
     @abstractmethod
     def drift(self, version: StreamVersion) -> Mapping[str, float]:
-        """How far each task's network has moved since its registration, relative to its size: 0 is not at all."""
+        """Return the change of each task's network since its registration, relative to its size; 0 means unchanged."""
 
     def infer(self, version: StreamVersion, features: Float[Tensor, "query *feature"]) -> TaskPosterior:
+        """Return P(task) of each query."""
         answer = self.posterior(self.gate(version), features[None])
         unknown = None if answer.unknown is None else answer.unknown[0]
         return TaskPosterior(version.tasks, answer.probabilities[0], unknown)

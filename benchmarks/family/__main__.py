@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.family import comparisons, methods
+from benchmarks.family import comparisons, method_costs
 
 _FIRST = """# What the family costs
 
@@ -61,7 +61,7 @@ def main(
     found: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, CPU"
     }
-    costs, found["left_out"] = methods.costs(rounds, seconds)
+    costs, found["left_out"] = method_costs.costs(rounds, seconds)
     found["methods"] = [asdict(cost) for cost in costs]
     if peers is not None:
         for name, compared in (("training", comparisons.training), ("readiness", comparisons.readiness)):
@@ -74,7 +74,7 @@ def main(
 
 
 def _markdown(found: dict[str, Any]) -> str:
-    parts = [_FIRST.format(**found), _METHODS.format(batch=methods.BATCH)]
+    parts = [_FIRST.format(**found), _METHODS.format(batch=method_costs.BATCH)]
     parts += [
         f"| {row['method']} | {row['bytes_of_weights']:,} | {row['adapt']} | {row['adapt_each_of_batch']} "
         f"| {row['predict']} | {row['predict_each_of_batch']} | {row['adapt_ms']} | {row['predict_ms']} |\n"

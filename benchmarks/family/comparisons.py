@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.family.apart import Entry, apart
-from benchmarks.family.peers import INNER_LR, Peers, ours
-from benchmarks.family.tasks import WAY, episodes, labels, learner_of, pictures
-from benchmarks.family.turns import Contender, Rounds, take_turns
+from benchmarks.family.interleaved_timing import Contender, Rounds, take_turns
+from benchmarks.family.peer_libraries import INNER_LR, Peers, ours
+from benchmarks.family.random_tasks import WAY, episodes, labels, learner_of, pictures
+from benchmarks.family.separate_process import Entry, apart
 from models.encoders.conv4 import Conv4
 from models.protocol import MetaLearner, Support
 

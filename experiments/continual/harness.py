@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.continual import methods
-from experiments.continual.baselines.base import Answer, ContinualMethod, Setting
+from experiments.continual import method_settings as methods
+from experiments.continual.baselines.continual_method import Answer, ContinualMethod, Setting
 from experiments.continual.records import Record, Run
-from experiments.continual.tasks import STREAMS_OF_TASKS, Source, TaskStream
-from models.continual.config import Scenario
+from experiments.continual.task_streams import STREAMS_OF_TASKS, Source, TaskStream
+from models.continual.stream_config import Scenario
 from models.protocol import LearnerError
 
 HELD_OUT = {"split-mnist": 10_000, "permuted-mnist": 10_000, "split-cifar-80": 4000}

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from models.continual.config import Scenario, TargetName
-from models.continual.schedule import Schedule
+from models.continual.stream_config import Scenario, TargetName
+from models.continual.two_step_training import Schedule
 
 
 class Run(BaseModel):

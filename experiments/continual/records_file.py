@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from experiments.continual.page import summaries
 from experiments.continual.records import Record, Run
+from experiments.continual.results_page import summaries
 from models.data.dataset import DatasetError
 
 

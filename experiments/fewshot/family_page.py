@@ -1,12 +1,12 @@
-"""The table of `experiments.fewshot.family` as Markdown: accuracies in per cent, one row per learner."""
+"""The table of `experiments.fewshot.family_table` as Markdown: accuracies in per cent, one row per learner."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from experiments.fewshot.emnist import SHOTS
-from experiments.fewshot.reported import FIELD, FINE_TUNED, OTHERS
+from experiments.fewshot.omniglot_emnist_protocol import SHOTS
+from experiments.fewshot.reported_emnist import FIELD, FINE_TUNED, OTHERS
 from experiments.fewshot.uncertainty import FRACTIONS
 
 _NONE = "–"

@@ -1,10 +1,11 @@
-"""The analytic stream: closed forms on fixed features. Nothing is forgotten, nothing is replayed.
+"""The analytic stream: closed forms on fixed features, with no forgetting and no replay.
 
-A stream task's head is a ridge on its own sums alone (`models.continual.ridge`), so that no later registration moves
-it: drift is 0 to the bit. Which task a query belongs to is read from the sums of all (`models.continual.gate`), and
-P(class) = P(task) P(class | task). Registering costs the same for any number of tasks but for adding their sums;
-forgetting is leaving sums out: exact, and free of order. Weights of a task: a row and a bias per class, an inverse
-temperature from examples each judged as if it had been left out.
+The classifier of a stream task is a ridge on the sums of that task alone (`models.continual.incremental_ridge`), so
+no later registration moves it and drift is exactly 0. Task inference uses the sums of all tasks
+(`models.continual.task_gate`), and P(class) = P(task) P(class | task). Apart from adding up their sums, registering
+costs the same for any number of tasks; forgetting leaves sums out, which is exact and independent of order. Task
+weights: a row and a bias per class, and an inverse temperature read from examples each scored as if it had been left
+out.
 """
 
 from __future__ import annotations
@@ -15,21 +16,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.continual.config import Scenario, check_known, check_task
-from models.continual.gate import PREFIX, Gate, GateConfig, temperature
-from models.continual.ridge import moments, solve
-from models.continual.unknown import Sample
+from models.continual.incremental_ridge import moments, solve
+from models.continual.stream_config import Scenario, check_known, check_task
+from models.continual.task_gate import PREFIX, FeatureSample, Gate, GateConfig, temperature
 from models.noise import Noise, label_key
 from models.predictive import Categorical
 from models.protocol import LearnerError, TaskWeights, Traits
 from models.stream_protocol import Report, StreamLearner, StreamVersion
 
-_LEFT_OUT = 2000
-"""Examples that a head's temperature is read from."""
+_TEMPERATURE_EXAMPLES = 2000
+"""Number of examples from which the temperature of a task's classifier is read."""
 
 
 class AnalyticConfig(GateConfig):
-    """Heads and gate stand on the same features and sums."""
+    """Hyperparameters of classifiers and gate alike: both use the same features and sums."""
 
 
 class AnalyticStream(StreamLearner):
@@ -47,14 +47,14 @@ class AnalyticStream(StreamLearner):
         super().__init__()
         self.scenario = scenario
         self.encoder = encoder
-        self.fixed = Gate(shape, seed, config)
+        self.task_gate = Gate(shape, seed, config)
 
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n f"]:
-        """Fixed features of the input, or of what the frozen encoder makes of it."""
+        """Return fixed features of the input or, if there is a frozen encoder, of its output."""
         x = x.to(self.device)
         with torch.no_grad():
-            found: Tensor = self.fixed.features(x if self.encoder is None else self.encoder(x))
-            return found
+            features: Tensor = self.task_gate.features(x if self.encoder is None else self.encoder(x))
+            return features
 
     def register(
         self,
@@ -67,34 +67,35 @@ class AnalyticStream(StreamLearner):
     ) -> StreamVersion:
         check_task(self.scenario, version, task, labels, y)
         features, y = self.embed(x).cpu(), y.cpu()
-        own = self.fixed.own_of(features, y, len(labels))
-        head = self._head(own, features, y)
+        part = self.task_gate.task_part_from_features(features, y, len(labels))
+        part |= self._classifier(part, features, y)
         if report is not None:
             report({"step": 1, "steps": 2})
-        number, before, owned = (
-            (0, {}, {}) if version is None else (version.number, version.labels, version.own)
+        if version is None:
+            return self._version(1, {task: labels}, {task: part}, report)
+        return self._version(
+            version.number + 1, {**version.labels, task: labels}, {**version.per_task, task: part}, report
         )
-        return self._whole(number + 1, {**before, task: labels}, {**owned, task: {**own, **head}}, report)
 
     def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
         check_known(version, task)
         if len(version.tasks) == 1:
             raise LearnerError(f"stream task {task!r} is the only one")
-        labels = {name: found for name, found in version.labels.items() if name != task}
-        own = {name: version.own[name] for name in labels}
-        return self._whole(version.number + 1, labels, own, report)
+        labels = {name: classes for name, classes in version.labels.items() if name != task}
+        per_task = {name: version.per_task[name] for name in labels}
+        return self._version(version.number + 1, labels, per_task, report)
 
     def weights(self, version: StreamVersion, task: str) -> TaskWeights:
         check_known(version, task)
-        own = version.own[task]
-        held = TaskWeights(
-            {"scale": own["head.scale"][None]},
-            {"row": own["head.row"][None], "bias": own["head.bias"][None]},
+        part = version.per_task[task]
+        weights = TaskWeights(
+            {"scale": part["head.scale"][None]},
+            {"row": part["head.row"][None], "bias": part["head.bias"][None]},
             torch.tensor([len(version.labels[task])]),
             torch.tensor([[label_key(label) for label in version.labels[task]]]),
             torch.zeros(1, dtype=torch.long),
         )
-        return held.to(self.device)
+        return weights.to(self.device)
 
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query f"], noise: Noise | None = None
@@ -104,32 +105,32 @@ class AnalyticStream(StreamLearner):
         return Categorical(logits.masked_fill(~weights.class_mask[:, None], -torch.inf).log_softmax(-1))
 
     def gate(self, version: StreamVersion) -> TaskWeights:
-        return self.fixed.weights(version).to(self.device)
+        return self.task_gate.weights(version).to(self.device)
 
     def posterior(self, gate: TaskWeights, features: Float[Tensor, "batch query f"]) -> Categorical:
-        return self.fixed.posterior_of(gate, features)
+        return self.task_gate.posterior_from_features(gate, features)
 
     def drift(self, version: StreamVersion) -> Mapping[str, float]:
-        """0: a head depends on its own task alone."""
+        """Return 0 for each task: its classifier depends on that task alone."""
         return dict.fromkeys(version.tasks, 0.0)
 
-    def _whole(
+    def _version(
         self,
         number: int,
         labels: Mapping[str, tuple[str, ...]],
-        own: Mapping[str, Mapping[str, Tensor]],
+        per_task: Mapping[str, Mapping[str, Tensor]],
         report: Report | None,
     ) -> StreamVersion:
-        shared = self.fixed.fit(labels, own)
+        shared = self.task_gate.fit(labels, per_task)
         if report is not None:
             report({"step": 2, "steps": 2})
-        return StreamVersion(number, labels, shared, own)
+        return StreamVersion(number, labels, shared, per_task)
 
-    def _head(
-        self, own: Mapping[str, Tensor], features: Float[Tensor, "n f"], y: Int[Tensor, "n"]
+    def _classifier(
+        self, part: Mapping[str, Tensor], features: Float[Tensor, "n f"], y: Int[Tensor, "n"]
     ) -> dict[str, Tensor]:
-        solution = solve(moments([{name.removeprefix(PREFIX): value for name, value in own.items()}]))
-        few = Sample(features, y).thinned(_LEFT_OUT)
+        solution = solve(moments([{name.removeprefix(PREFIX): value for name, value in part.items()}]))
+        few = FeatureSample(features, y).thinned(_TEMPERATURE_EXAMPLES)
         scores, _ = solution.left_out(few.features, few.y)
         return {
             "head.row": solution.rows.float(),

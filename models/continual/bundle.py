@@ -1,7 +1,7 @@
-"""A stream as a folder that ships with the code: `stream.json`, `shared.safetensors`, `tasks/00.safetensors` for each
-stream task in the order of registration, and `README.md`, its card.
+"""A bundled stream, a folder that ships with the code: `stream.json`, `shared.safetensors`, one `tasks/00.safetensors`
+for each stream task in the order of registration, and `README.md`, its card.
 
-The digest names what the stream answers: its description and the digests of its parts.
+The digest covers everything that determines the answers: the description and the digests of the parts.
 """
 
 from __future__ import annotations
@@ -15,45 +15,45 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.continual.config import StreamConfig
 from models.continual.storage import StreamStorageError, assemble, to_bytes
+from models.continual.stream_config import StreamConfig
 from models.stream_protocol import StreamVersion
 
 STREAM_FILE, SHARED_FILE, CARD_FILE = "stream.json", "shared.safetensors", "README.md"
 VERSION = 1
-"""Number of the one version that ships."""
+"""The number of the only version in a bundle."""
 
 
 class TaskFigures(BaseModel):
-    """What was measured of a stream task."""
+    """Figures measured on one stream task."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     examples: int
-    """That it was learned from."""
+    """Number of examples the task was trained on."""
     held_out: int = 0
-    """Examples that the figures are of."""
+    """Number of examples the figures were measured on."""
     accuracy_registered: float | None = None
-    """By the version that its registration made, with the stream task told."""
+    """Accuracy of the version made by its registration, given the stream task."""
     accuracy_now: float | None = None
     inferred_now: float | None = None
-    """Share of them whose stream task is inferred rightly."""
+    """Share of the held-out examples whose stream task is inferred correctly."""
     drift: float | None = None
 
 
 class Description(BaseModel):
-    """`stream.json`."""
+    """The contents of `stream.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     config: StreamConfig
     labels: dict[str, tuple[str, ...]]
-    """Of each stream task, in the order of registration."""
+    """Class labels of each stream task, in the order of registration."""
     shared: str
-    """SHA-256 of the file."""
+    """SHA-256 of `shared.safetensors`."""
     own: dict[str, str]
-    """SHA-256 of each task's file."""
+    """SHA-256 of the file of each task."""
     tasks: dict[str, TaskFigures] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -62,14 +62,14 @@ class Description(BaseModel):
     @property
     def digest(self) -> str:
         described = self.model_dump(mode="json", include={"format", "config", "shared", "own"})
-        # As pairs: the order of stream tasks counts.
+        # Pairs, because the order of stream tasks matters.
         described["labels"] = list(self.labels.items())
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder of which only the description and the card have been read."""
+    """A bundled stream of which only the description and the card have been read."""
 
     name: str
     path: Path
@@ -81,24 +81,24 @@ class Bundle:
         return self.description.config
 
     def shared(self) -> bytes:
-        """Raises `StreamStorageError`, as all that reads files."""
+        """Return the bytes of the shared tensors. Raise `StreamStorageError` if they are missing or damaged."""
         return self._part(self.path / SHARED_FILE, self.description.shared)
 
-    def own(self, task: str) -> bytes:
-        """Of one of its stream tasks."""
+    def task_part(self, task: str) -> bytes:
+        """Return the bytes of one stream task's tensors. Raise `StreamStorageError` if they are missing or damaged."""
         return self._part(
             _task_file(self.path, list(self.description.labels).index(task)), self.description.own[task]
         )
 
     def version(self) -> StreamVersion:
         labels = self.description.labels
-        return assemble(VERSION, labels, self.shared(), {task: self.own(task) for task in labels})
+        return assemble(VERSION, labels, self.shared(), {task: self.task_part(task) for task in labels})
 
     def _part(self, file: Path, expected: str) -> bytes:
         data = _read(file)
         if hashlib.sha256(data).hexdigest() != expected:
             raise StreamStorageError(
-                f"{file} is not what {STREAM_FILE} says: it is damaged or of another stream"
+                f"{file} does not match its digest in {STREAM_FILE}: it is damaged or belongs to another stream"
             )
         return data
 
@@ -113,14 +113,15 @@ def save(
     metrics: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> Bundle:
-    """Writes the folder, in place of what was there."""
+    """Write the folder, replacing its previous contents."""
     folder = Path(folder)
-    shared, own = to_bytes(version.shared), {task: to_bytes(version.own[task]) for task in version.tasks}
+    shared = to_bytes(version.shared)
+    parts = {task: to_bytes(version.per_task[task]) for task in version.tasks}
     description = Description(
         config=config,
         labels=dict(version.labels),
         shared=hashlib.sha256(shared).hexdigest(),
-        own={task: hashlib.sha256(data).hexdigest() for task, data in own.items()},
+        own={task: hashlib.sha256(data).hexdigest() for task, data in parts.items()},
         tasks=dict(tasks or {}),
         metrics=dict(metrics or {}),
         training=dict(training or {}),
@@ -129,16 +130,16 @@ def save(
     for stale in (folder / "tasks").glob("*.safetensors"):
         stale.unlink()
     (folder / SHARED_FILE).write_bytes(shared)
-    for index, data in enumerate(own.values()):
+    for index, data in enumerate(parts.values()):
         _task_file(folder, index).write_bytes(data)
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    # Last: without it the folder is no stream.
+    # Last, because a folder without it does not count as a stream.
     (folder / STREAM_FILE).write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Bundle(folder.resolve().name, folder, description, card)
 
 
 def load(folder: Path | str) -> Bundle:
-    """Raises `StreamStorageError` where the description is not one that this code knows."""
+    """Load the description and the card. Raise `StreamStorageError` if this code does not know the description."""
     folder = Path(folder)
     try:
         description = Description.model_validate_json(_read(folder / STREAM_FILE))
@@ -147,7 +148,9 @@ def load(folder: Path | str) -> Bundle:
         where = ".".join(map(str, first["loc"]))
         raise StreamStorageError(f"{folder / STREAM_FILE}: field {where!r}: {first['msg']}") from error
     if description.own.keys() != description.labels.keys():
-        raise StreamStorageError(f"{folder / STREAM_FILE}: there must be one part for each stream task")
+        raise StreamStorageError(
+            f"{folder / STREAM_FILE}: there must be exactly one part for each stream task"
+        )
     card = _read(folder / CARD_FILE).decode(errors="replace")
     return Bundle(folder.resolve().name, folder, description, card)
 

@@ -1,8 +1,9 @@
-"""Removal of one task from a hypernetwork: what it writes for the task's embedding becomes noise.
+"""Removal of one task from a hypernetwork: the network generated for the task's embedding becomes noise.
 
-Dropping an embedding is not removal, as Θ still makes the network of anyone who saved it. So h(e; Θ) is driven to a
-random body under a head that says the same to every input, while the output regulariser holds all other networks. It
-answers at chance, by the share of one class, and no surer on what it was trained on than on anything else.
+Dropping the embedding alone removes nothing, because Θ still generates the network for anyone who saved the
+embedding. So h(e; Θ) is trained towards a random body under a head that gives every input the same answer, while the
+output regulariser holds all other networks. The result answers at chance, always the same class, and is no more
+confident on its training data than on anything else.
 """
 
 from __future__ import annotations
@@ -11,52 +12,52 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.continual.chunked import Parameters
-from models.continual.generated import Generated, Owned
-from models.continual.regulariser import Gram, Kept
-from models.continual.two_step import learn
+from models.continual.chunked_hypernetwork import Parameters
+from models.continual.generated_networks import Generated, TaskPart
+from models.continual.output_regulariser import GramRegulariser, OutputSnapshot
+from models.continual.two_step_training import learn
 from models.protocol import LearnerError
 from models.stream_protocol import Report
 
 _LR, _BETA = 1e-3, 100.0
 _SETTLING = 10
-"""By how much steps are smaller in the second half of a round: jitter is what moves the others most."""
+"""Factor by which steps shrink in the second half of a round, since jitter is what moves other networks most."""
 _ROUNDS = 8
 _MOVED = 0.5
-"""Relative change of a network that counts as removed."""
-_SURE = 2.0
-"""Bias of the class that is always said."""
+"""Relative change at which a network counts as removed."""
+_ANSWER_BIAS = 2.0
+"""Bias of the class that is always answered."""
 _LEFT_ALONE = 0.2
-"""Relative change that another task's network may suffer."""
-_HEAD = 300.0
-"""Weight of the head's numbers, which are few, beside the body's."""
+"""Largest relative change allowed to another task's network."""
+_HEAD_WEIGHT = 300.0
+"""Weight of the head in the loss: it has few numbers beside the body."""
 _PROBES, _STILL = 256, 0.05
-"""Random inputs, and how much logits may still depend on them."""
+"""Number of random inputs, and how much logits may still depend on them."""
 
 
 def erase(
     generated: Generated,
     params: Parameters,
-    gone: Owned,
+    removed: TaskPart,
     others: Float[Tensor, "t e"],
     rows: int,
     generator: torch.Generator,
     report: Report | None = None,
 ) -> dict[str, Tensor]:
-    """New parameters. Raises `LearnerError` where the network would not move away, or not alone."""
+    """Return new parameters. Raise `LearnerError` if the network would not change, or only together with others."""
     net, size = generated.net, generated.target.size(rows)
-    regulariser = Gram(net, Kept(params, others, size), "sum")
-    embedding = generated.embeddings(params, [gone])[0]
-    before = generated.network(params, gone)
-    noise = _noise(generated, gone, rows, generator).to(before.device)
+    regulariser = GramRegulariser(net, OutputSnapshot(params, others, size), "sum")
+    embedding = generated.embeddings(params, [removed])[0]
+    before = generated.network(params, removed)
+    noise = _noise(generated, removed, rows, generator).to(before.device)
     weight = torch.ones_like(noise)
-    generated.split(weight[None])[1].fill_(_HEAD)
-    found = dict(params)
+    generated.split(weight[None])[1].fill_(_HEAD_WEIGHT)
+    new = dict(params)
     for _ in range(_ROUNDS):
         for lr in (_LR, _LR / _SETTLING):
-            found, _ = learn(
+            new, _ = learn(
                 net,
-                found,
+                new,
                 embedding,
                 size,
                 lambda _, flat: (weight * (flat - noise).square()).sum(),
@@ -67,26 +68,28 @@ def erase(
                 learned_embedding=False,
                 report=report,
             )
-        after = generated.network(found, gone)
+        after = generated.network(new, removed)
         moved = float((after - before).norm()) > _MOVED * float(before.norm())
-        # Others that were moved on the way are drawn back by further rounds.
-        alone = _most_moved(generated, params, found, others, size) < _LEFT_ALONE
-        if moved and alone and _reads_little(generated, before, after, gone, generator):
-            return found
-    raise LearnerError("the task could not be removed without moving the others")
+        # Further rounds pull back other networks that were moved on the way.
+        alone = _largest_change(generated, params, new, others, size) < _LEFT_ALONE
+        if moved and alone and _ignores_input(generated, before, after, removed, generator):
+            return new
+    raise LearnerError("the task could not be removed without changing the others; raise `forget_iterations`")
 
 
-def _noise(generated: Generated, gone: Owned, rows: int, generator: torch.Generator) -> Float[Tensor, "size"]:
+def _noise(
+    generated: Generated, removed: TaskPart, rows: int, generator: torch.Generator
+) -> Float[Tensor, "size"]:
     deviation = generated.target.variance(rows).sqrt()
     noise = torch.randn(len(deviation), generator=generator) * deviation
-    first, way = gone["rows"].tolist()
-    of_head = generated.split(noise[None])[1][0]
-    of_head.zero_()
-    of_head[first + int(torch.randint(way, (), generator=generator)), -1] = _SURE
+    first, way = removed["rows"].tolist()
+    head_rows = generated.split(noise[None])[1][0]
+    head_rows.zero_()
+    head_rows[first + int(torch.randint(way, (), generator=generator)), -1] = _ANSWER_BIAS
     return noise
 
 
-def _most_moved(
+def _largest_change(
     generated: Generated, before: Parameters, after: Parameters, others: Float[Tensor, "t e"], size: int
 ) -> float:
     def change(embedding: Tensor) -> float:
@@ -96,24 +99,24 @@ def _most_moved(
     return max(change(embedding) for embedding in others)
 
 
-def _reads_little(
+def _ignores_input(
     generated: Generated,
     before: Float[Tensor, "size"],
     after: Float[Tensor, "size"],
-    gone: Owned,
+    removed: TaskPart,
     generator: torch.Generator,
 ) -> bool:
-    """Whether answers hardly depend on the input any more, compared with how much they did and with `_SURE`.
+    """Return True if logits hardly depend on the input, compared with how much they did and with `_ANSWER_BIAS`.
 
-    A class may be said to all inputs like these and not to others, so it is the logits that must be still.
+    Comparing labels would not do: a network may give one class to all these inputs and another to others.
     """
-    first, way = gone["rows"].tolist()
+    first, way = removed["rows"].tolist()
     for x in (
         torch.randn(_PROBES, *generated.shape, generator=generator),
         torch.rand(_PROBES, *generated.shape, generator=generator),
     ):
         probes = x.to(before.device)
         old, new = (generated.logits(flat, probes, first, way).std(0).max() for flat in (before, after))
-        if float(new) > _STILL * min(float(old), _SURE):
+        if float(new) > _STILL * min(float(old), _ANSWER_BIAS):
             return False
     return True

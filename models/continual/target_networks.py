@@ -1,7 +1,7 @@
-"""Target networks: a flat vector of generated weights becomes a batch of networks, run in one pass.
+"""Target networks, whose weights a hypernetwork generates: flat vectors run as a batch of networks in one pass.
 
-A target has a body, of which this module knows the shapes, and a linear head with one row [weights, bias] for
-each class: heads can then differ in size, or grow, while the body stays.
+A target has a body, whose shapes are defined here, and a linear head with one row [weights, bias] for each class. So
+heads can differ in size, or grow, while the body stays.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from torch.nn import functional as F
 
 from models.protocol import LearnerError
 
-_APART = 8
-"""With so many queries each, networks are faster one after the other on a CPU than as grouped convolutions."""
+_SEQUENTIAL_QUERIES = 8
+"""Queries per network from which, on a CPU, networks are faster one by one than as grouped convolutions."""
 
 
 class Target(ABC):
-    """`hidden` is the length of what the head reads, `activations` about how many numbers one input leaves behind for
-    the gradient."""
+    """The architecture of a target network.
+
+    `hidden` is the length of the head's input, `activations` the approximate count of numbers stored per input for the
+    gradient.
+    """
 
     shapes: Mapping[str, tuple[int, ...]]
     hidden: int
@@ -33,14 +36,15 @@ class Target(ABC):
 
     @property
     def body(self) -> int:
-        """Numbers in the body."""
+        """The count of numbers in the body."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def size(self, rows: int) -> int:
-        """Numbers in a network with a head of so many rows."""
+        """Return the count of numbers in a network whose head has `rows` rows."""
         return self.body + rows * (self.hidden + 1)
 
     def named(self, flat: Float[Tensor, "t body"]) -> dict[str, Tensor]:
+        """Return the body's parameters by name, as views of the flat vectors."""
         parts = flat.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
         return {
             name: part.view(len(flat), *shape)
@@ -48,7 +52,7 @@ class Target(ABC):
         }
 
     def variance(self, rows: int) -> Float[Tensor, "size"]:
-        """What each number should have at the start (He et al. 2015): 2 / fan in; biases 0."""
+        """Return the initial variance of each number (He et al. 2015): 2 / fan in, and 0 for biases."""
         parts = [torch.full((math.prod(shape),), _fan_in(shape)) for shape in self.shapes.values()]
         row = torch.full((self.hidden + 1,), 1 / self.hidden)
         row[-1] = 0
@@ -58,26 +62,26 @@ class Target(ABC):
     def features(
         self, flat: Float[Tensor, "t body"], x: Float[Tensor, "t q *feature"]
     ) -> Float[Tensor, "t q hidden"]:
-        """What the head of each network reads of its own queries."""
+        """Return the input of each network's head for that network's queries."""
 
 
 def head(rows: Float[Tensor, "t way row"], features: Float[Tensor, "t q hidden"]) -> Float[Tensor, "t q way"]:
-    """Logits of each network's linear head."""
+    """Return the logits of each network's linear head."""
     if len(rows) == 1:
         return F.linear(features[0], rows[0, :, :-1], rows[0, :, -1])[None]
     return torch.baddbmm(rows[:, None, :, -1], features, rows[:, :, :-1].transpose(1, 2))
 
 
 class MLPTarget(Target):
-    """ReLU layers on the flattened feature."""
+    """An MLP of ReLU layers on the flattened feature."""
 
     def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
         dims = (math.prod(shape), *widths)
         self.hidden, self.activations = dims[-1], sum(dims)
         self.shapes = {
-            f"{index}.{name}": found
+            f"{index}.{name}": size
             for index, (before, after) in enumerate(pairwise(dims))
-            for name, found in (("weight", (after, before)), ("bias", (after,)))
+            for name, size in (("weight", (after, before)), ("bias", (after,)))
         }
 
     def features(
@@ -93,7 +97,7 @@ class MLPTarget(Target):
 
 
 class ModuleTarget(Target):
-    """Any module that maps [n, *feature] to [n, hidden], through `functional_call` and `vmap`."""
+    """Any module that maps [n, *feature] to [n, hidden], run through `functional_call` and `vmap`."""
 
     def __init__(
         self,
@@ -103,8 +107,8 @@ class ModuleTarget(Target):
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         if next(module.buffers(), None) is not None:
-            # Running statistics would be shared by all tasks, and change while others answer.
-            raise LearnerError("a target network may hold no buffers: normalise by group or by layer")
+            # Running statistics would be shared by all tasks and change while others are being queried.
+            raise LearnerError("a target network must not hold buffers: use group or layer normalisation")
         self.module, self.hidden, self.activations = module, hidden, activations
         self.memory_format = memory_format
         self.shapes = {name: tuple(value.shape) for name, value in module.named_parameters()}
@@ -112,7 +116,7 @@ class ModuleTarget(Target):
     def features(
         self, flat: Float[Tensor, "t body"], x: Float[Tensor, "t q *feature"]
     ) -> Float[Tensor, "t q hidden"]:
-        if len(flat) == 1 or (x.device.type == "cpu" and x.shape[1] >= _APART):
+        if len(flat) == 1 or (x.device.type == "cpu" and x.shape[1] >= _SEQUENTIAL_QUERIES):
             return torch.stack([self._one(*each) for each in zip(flat, x, strict=True)])
         answers: Tensor = vmap(self._run)(self.named(flat), x)
         return answers
@@ -138,8 +142,10 @@ _LEAST_SIDE = 8
 
 
 def target(name: str, shape: tuple[int, ...], hidden: tuple[int, ...]) -> Target:
-    """`hidden` are the widths of the fully connected layers; the ResNet has none. Raises `LearnerError` where the
-    features are no pictures."""
+    """Return the named target. `hidden` are the widths of its fully connected layers; the ResNet has none.
+
+    Raise `LearnerError` if a convolutional target is given features that are not images.
+    """
     if name == "mlp":
         return MLPTarget(shape, hidden)
     if len(shape) != 3 or min(shape[1:]) < _LEAST_SIDE:
@@ -147,17 +153,17 @@ def target(name: str, shape: tuple[int, ...], hidden: tuple[int, ...]) -> Target
             f"target {name!r} needs features [channels, height, width] of at least {_LEAST_SIDE}x{_LEAST_SIDE}, "
             f"not {list(shape)}"
         )
-    places = shape[1] * shape[2]
+    pixels = shape[1] * shape[2]
     with torch.device("meta"):
-        # Never run with weights of its own.
+        # On the meta device, because the module never runs with its own weights.
         if name == "lenet":
-            # Each convolution leaves its answers twice, the second at a quarter of the places.
-            left = places * (2 * _LENET[0] + _LENET[1] // 2) + sum(hidden)
-            # On a CPU twice as fast; group normalisation would be slower for it.
-            return ModuleTarget(LeNet(shape, hidden), hidden[-1], left, torch.channels_last)
-        # Three for each convolution; a stage is twice as wide as the one before, at a quarter of its places.
-        left = 3 * (2 * _BLOCKS + 1) * 2 * _RESNET[0] * places
-        return ModuleTarget(ResNet32(shape[0]), _RESNET[-1], left)
+            # Each convolution stores its output twice; the second has a quarter of the pixels.
+            activations = pixels * (2 * _LENET[0] + _LENET[1] // 2) + sum(hidden)
+            # Channels last is twice as fast on a CPU, but slows group normalisation down.
+            return ModuleTarget(LeNet(shape, hidden), hidden[-1], activations, torch.channels_last)
+        # Three outputs per convolution; a stage is twice as wide as the one before, at a quarter of its pixels.
+        activations = 3 * (2 * _BLOCKS + 1) * 2 * _RESNET[0] * pixels
+        return ModuleTarget(ResNet32(shape[0]), _RESNET[-1], activations)
 
 
 class LeNet(nn.Module):
@@ -174,7 +180,7 @@ class LeNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n hidden"]:
         for convolution in self.convolutions:
-            # The same number as pooling what is rectified, with a quarter of the work.
+            # Equal to pooling after the rectifier, with a quarter of the work.
             x = F.relu(F.max_pool2d(convolution(x), 2))
         x = x.flatten(1)
         for layer in self.layers:
@@ -183,10 +189,10 @@ class LeNet(nn.Module):
 
 
 class ResNet32(nn.Module):
-    """He et al. 2015 for small pictures: three stages of five blocks of two 3×3 convolutions, 16, 32, 64 wide.
+    """He et al. 2015 for small images: three stages of five blocks of two 3×3 convolutions, 16, 32, 64 wide.
 
-    As in the reference's hypernetworks without batch statistics; a shortcut that changes shape halves the picture
-    and pads the channels, so that it has no weights.
+    As in the reference's hypernetworks, there are no batch statistics. A shortcut that changes shape halves the image
+    and pads the channels, so it has no weights.
     """
 
     def __init__(self, channels: int) -> None:

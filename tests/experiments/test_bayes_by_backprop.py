@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from experiments.bayes_by_backprop import PRUNED, evaluate
-from experiments.variational import VariationalConfig
+from experiments.bayes_by_backprop_training import VariationalConfig
 from models.data import mnist
 from models.data.dataset import DatasetError
 from models.data.mnist import Digits

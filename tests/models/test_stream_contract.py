@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from models.continual.analytic import AnalyticConfig, AnalyticStream
-from models.continual.features import FeatureConfig
-from models.continual.gate import GateConfig
+from models.continual.fixed_features import FeatureConfig
+from models.continual.task_gate import GateConfig
 from models.continual.hypernetwork import HyperStream
-from models.continual.hyperstream_config import HyperStreamConfig
+from models.continual.generated_networks import HyperStreamConfig
 from models.continual.storage import assemble, to_bytes
 from models.predictive import Categorical
 from models.protocol import LearnerError
@@ -105,17 +105,17 @@ def answer(learner: StreamLearner, version: StreamVersion, task: str) -> Tensor:
 
 def test_a_version_is_a_value(learner: StreamLearner) -> None:
     first = registered(learner, "first")
-    before = {name: value.clone() for name, value in first.own["first"].items()}
+    before = {name: value.clone() for name, value in first.per_task["first"].items()}
     second = learner.register(first, "second", labels("second"), *data("second"))
     assert (first.number, first.tasks) == (1, ("first",))
     assert (second.number, second.tasks) == (2, ("first", "second"))
-    assert all(before[name].equal(value) for name, value in second.own["first"].items())
+    assert all(before[name].equal(value) for name, value in second.per_task["first"].items())
     assert answer(learner, first, "first").equal(answer(learner, registered(learner, "first"), "first"))
 
 
 def test_a_version_survives_the_disk_bitwise(learner: StreamLearner, whole: StreamVersion) -> None:
     version = whole
-    own = {task: to_bytes(version.own[task]) for task in version.tasks}
+    own = {task: to_bytes(version.per_task[task]) for task in version.tasks}
     again = assemble(version.number, version.labels, to_bytes(version.shared), own)
     assert answer(learner, version, "second").equal(answer(learner, again, "second"))
 
@@ -166,7 +166,7 @@ def test_a_forgotten_task_is_dropped_and_the_others_stay(
     learner: StreamLearner, whole: StreamVersion
 ) -> None:
     version = learner.forget(whole, "second")
-    assert version.tasks == ("first", "third") == tuple(version.own)
+    assert version.tasks == ("first", "third") == tuple(version.per_task)
     _, y = data("first", seed=9)
     assert (answer(learner, version, "first").argmax(1) == y).float().mean() > 0.9
     with pytest.raises(LearnerError, match="'second'"):

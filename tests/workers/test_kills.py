@@ -1,4 +1,4 @@
-"""Kills at random instants (`python -m benchmarks.kills`), few by default; at length they are marked slow."""
+"""Kills at random instants (`python -m benchmarks.fault_injection`), few by default; at length they are marked slow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.kills.harness import Plan, run
+from benchmarks.fault_injection.fault_run import Plan, run
 from tests.servers.programs import installed_postgres, missing, wheel_postgres
 
 PATIENCE_LEASES = 10

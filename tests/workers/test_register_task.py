@@ -12,8 +12,8 @@ from sqlalchemy import select
 from app.db.invalidation_log import Change
 from app.db.tables import ChangeRow, StreamTaskRow
 from app.streams import repository
-from models.continual.config import StreamConfig, build
-from models.continual.measure import Figures, alarming
+from models.continual.held_out import TaskMeasurement, has_degraded
+from models.continual.stream_config import StreamConfig, build
 from models.stream_protocol import StreamLearner, StreamVersion
 from tests.app.learner import save_learner
 from tests.app.streams.asked import vectors
@@ -228,15 +228,15 @@ def test_what_went_away_meanwhile(place: Place, gone: str) -> None:
 @pytest.mark.parametrize(
     ("figures", "registered", "alarm"),
     [
-        (Figures(0.9, 0.9, 0.1), 0.9, False),
-        (Figures(0.9, 0.9, 0.6), 0.9, True),
-        (Figures(0.8, 0.9, 0.1), 0.9, True),
-        (Figures(None, None, 0.1), None, False),
-        (Figures(None, None, 0.6), None, True),
+        (TaskMeasurement(0.9, 0.9, 0.1), 0.9, False),
+        (TaskMeasurement(0.9, 0.9, 0.6), 0.9, True),
+        (TaskMeasurement(0.8, 0.9, 0.1), 0.9, True),
+        (TaskMeasurement(None, None, 0.1), None, False),
+        (TaskMeasurement(None, None, 0.6), None, True),
     ],
 )
-def test_an_alarm(figures: Figures, registered: float | None, alarm: bool) -> None:
-    assert alarming(figures, registered, drift=0.5, fall=0.05) is alarm
+def test_an_alarm(figures: TaskMeasurement, registered: float | None, alarm: bool) -> None:
+    assert has_degraded(figures, registered, most_drift=0.5, most_drop=0.05) is alarm
 
 
 def test_a_network_that_drifts_raises_the_alarm_of_its_task(place: Place) -> None:

@@ -19,8 +19,7 @@ from app.db.tables import DatasetRow, StreamTaskRow
 from app.streams import files
 from app.streams.cache import changed
 from models.artifact import ArtifactError
-from models.continual import dataset_reader
-from models.continual.dataset_reader import held_out_counts, split
+from models.continual.held_out import held_out_counts, read_examples, split
 from models.data.dataset import DatasetError
 from models.data.errors import DatasetFileError
 from models.protocol import LearnerError
@@ -86,7 +85,7 @@ def _register(
     context: JobContext, base: Base, task: StreamTaskRow, dataset: DatasetRow, path: Path
 ) -> tuple[Made, HeldOut]:
     labels = tuple(context.payload["labels"])
-    x, y = dataset_reader.read(path, dataset.format, base.config.input, labels)  # type: ignore[arg-type]
+    x, y = read_examples(path, dataset.format, base.config.input, labels)  # type: ignore[arg-type]
     counts = torch.bincount(y, minlength=len(labels)).tolist()
     wanted = held_out_counts(counts, context.payload["held_out"])
     learned, kept = split(y, wanted, base.config.seed)

@@ -21,9 +21,9 @@ from app.learners import repository as learners
 from app.streams import files, repository
 from app.streams.repository import Stored
 from models.artifact import CONFIG_FILE, Artifact, load
-from models.continual.config import StreamConfig, build
-from models.continual.measure import Figures, alarming, measure
+from models.continual.held_out import TaskMeasurement, has_degraded, measure
 from models.continual.storage import to_bytes
+from models.continual.stream_config import StreamConfig, build
 from models.stream_protocol import StreamLearner, StreamVersion
 from workers.jobs import JobContext, JobFailedError
 
@@ -59,7 +59,7 @@ class Made:
     """Digest of each part."""
     fresh: Mapping[str, bytes] = field(repr=False)
     """Parts that the version before did not have, by digest."""
-    figures: Mapping[str, Figures]
+    figures: Mapping[str, TaskMeasurement]
 
 
 async def base_of(context: JobContext) -> Base:
@@ -90,10 +90,10 @@ def made(base: Base, version: StreamVersion, held_out: Mapping[str, HeldOut]) ->
     shared = to_bytes(_finite(version.shared))
     fresh, own = {digest(shared): shared}, {}
     for task in version.tasks:
-        if base.version is not None and version.own[task] is base.version.own.get(task):
+        if base.version is not None and version.per_task[task] is base.version.per_task.get(task):
             own[task] = before[task]
             continue
-        data = to_bytes(_finite(version.own[task]))
+        data = to_bytes(_finite(version.per_task[task]))
         own[task] = digest(data)
         fresh[own[task]] = data
     return Made(version, digest(shared), own, fresh, measure(base.learner, version, held_out))
@@ -135,7 +135,7 @@ async def publish(
     await repository.add(session, row)
     for position, name in enumerate(new.version.tasks):
         figures, task = new.figures[name], tasks[name]
-        alarm = alarming(figures, task.accuracy_registered, stream.alarm_drift, stream.alarm_fall)
+        alarm = has_degraded(figures, task.accuracy_registered, stream.alarm_drift, stream.alarm_fall)
         session.add(
             StreamPartRow(
                 version_id=row.id,

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments.continual.baselines.base import Setting
-from experiments.continual.baselines.finetune import FineTune
-from experiments.continual.baselines.network import FlatNetwork, Network
-from experiments.continual.vae import LATENT, distillation, drawn, encoder, negative_elbo
+from experiments.continual.baselines.continual_method import Setting
+from experiments.continual.baselines.flat_networks import FlatNetwork, Network
+from experiments.continual.baselines.sequential_training import FineTune
+from experiments.continual.baselines.vae import LATENT, distillation, drawn, encoder, negative_elbo
 
 
 class DgrConfig(BaseModel):

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from experiments.continual.baselines.base import Setting
-from experiments.continual.baselines.finetune import FineTune
+from experiments.continual.baselines.continual_method import Setting
+from experiments.continual.baselines.sequential_training import FineTune
 
 
 class SiConfig(BaseModel):

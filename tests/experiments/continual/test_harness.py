@@ -10,14 +10,15 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
-from experiments.continual import methods, plots
-from experiments.continual import page as continual_page
+from experiments.continual import accuracy_plots as plots
+from experiments.continual import method_settings as methods
+from experiments.continual import results_page as continual_page
 from experiments.continual.harness import HELD_OUT, Plan, measure
 from experiments.continual.records import Record, Run
 from experiments.continual.records_file import RecordFile
-from experiments.continual.reported import reported
-from experiments.continual.tasks import permuted_mnist, split_mnist
-from models.continual.config import Scenario
+from experiments.continual.reported_continual import reported
+from experiments.continual.task_streams import permuted_mnist, split_mnist
+from models.continual.stream_config import Scenario
 from models.data.dataset import DatasetError
 from models.data.mnist import Digits
 from models.protocol import LearnerError

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from models.continual.analytic import AnalyticConfig, AnalyticStream
-from models.continual.config import Scenario, StreamConfig, build
-from models.continual.features import FeatureConfig
+from models.continual.fixed_features import FeatureConfig
+from models.continual.stream_config import Scenario, StreamConfig, build
 from models.inputs import VectorInput
 from models.protocol import LearnerError
 from models.stream_protocol import StreamVersion
@@ -33,8 +33,10 @@ def registered(learner: AnalyticStream, *tasks: int) -> StreamVersion:
 
 def same(one: StreamVersion, other: StreamVersion) -> bool:
     """To the bit, whatever order tasks have."""
-    tasks = [(a, b) for task in one.own for a, b in [(one.own[task], other.own[task])]]
-    return set(one.own) == set(other.own) and all(a[name].equal(b[name]) for a, b in tasks for name in a)
+    tasks = [(a, b) for task in one.per_task for a, b in [(one.per_task[task], other.per_task[task])]]
+    return set(one.per_task) == set(other.per_task) and all(
+        a[name].equal(b[name]) for a, b in tasks for name in a
+    )
 
 
 def test_a_forgotten_task_leaves_the_version_that_never_saw_it() -> None:

@@ -9,12 +9,11 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from experiments.continual.methods import METHODS
-from models.continual.generated import Generated
-from models.continual.hyperstream_config import HyperStreamConfig
-from models.continual.regulariser import look_ahead
+from experiments.continual.method_settings import METHODS
+from models.continual.generated_networks import Generated, HyperStreamConfig
+from models.continual.two_step_training import look_ahead
 from tests.models import pretended
-from tests.models.continual.lives import STREAMS, of_method, of_stream
+from tests.models.continual.stream_lives import STREAMS, of_method, of_stream
 
 PICTURE = (1, 8, 8)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.continual.chunked import ChunkedHypernetwork
+from models.continual.chunked_hypernetwork import ChunkedHypernetwork
 from models.continual.forgetting import erase
-from models.continual.generated import Generated
+from models.continual.generated_networks import Generated, HyperStreamConfig
 from models.continual.hypernetwork import HyperStream
-from models.continual.hyperstream_config import HyperStreamConfig
 from models.predictive import Categorical
 from models.protocol import LearnerError
 from models.stream_protocol import StreamVersion
@@ -48,7 +47,7 @@ def test_a_saved_embedding_is_of_no_use_and_the_other_tasks_do_not_notice() -> N
         after.number,
         {**after.labels, "2": version.labels["2"]},
         after.shared,
-        {**after.own, "2": version.own["2"]},
+        {**after.per_task, "2": version.per_task["2"]},
     )
 
     def measured(of: StreamVersion, task: int) -> tuple[float, float]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.continual.config import Scenario
-from models.continual.features import FeatureConfig
-from models.continual.gate import GateConfig
+from models.continual.fixed_features import FeatureConfig
+from models.continual.generated_networks import HyperStreamConfig
 from models.continual.hypernetwork import HyperStream
-from models.continual.hyperstream_config import HyperStreamConfig
+from models.continual.stream_config import Scenario
+from models.continual.task_gate import GateConfig
 from models.predictive import Categorical
 from models.protocol import LearnerError
 from models.stream_protocol import StreamVersion
@@ -94,7 +94,7 @@ def test_every_setting_learns_and_keeps(options: dict[str, Any]) -> None:
 
 def test_separate_heads_grow_and_give_each_task_rows_of_its_own() -> None:
     version = registered(stream(heads="separate"))
-    assert [own["rows"].tolist() for own in version.own.values()] == [[0, 2], [2, 2]]
+    assert [own["rows"].tolist() for own in version.per_task.values()] == [[0, 2], [2, 2]]
     assert int(version.shared["rows"]) == 4
     assert len(version.shared["hnet.chunks"]) > len(registered(stream()).shared["hnet.chunks"])
 
@@ -138,7 +138,9 @@ def test_a_forgotten_task_is_at_chance_for_whoever_saved_its_embedding(inference
     assert accuracy(learner, after, "along") >= accuracy(learner, before, "along") - 0.002
     # Its own tensors put back, as someone who kept a copy would.
     labels = {**after.labels, "across": before.labels["across"]}
-    thief = StreamVersion(after.number, labels, after.shared, {**after.own, "across": before.own["across"]})
+    thief = StreamVersion(
+        after.number, labels, after.shared, {**after.per_task, "across": before.per_task["across"]}
+    )
     assert accuracy(learner, before, "across") > 0.95
     assert abs(accuracy(learner, thief, "across") - 0.5) <= 0.05
     members, others = (answer(learner, thief, "across", blobs("across", seed)[0]) for seed in (0, 9))

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.testing import assert_close
 
-from models.continual.hypernetwork import log_entropy, posterior
+from models.continual.hypernetwork import entropy_posterior, log_entropy
 from models.predictive import categorical_entropy
 
 
@@ -27,7 +27,7 @@ def test_pitfall_13_saturated_heads_are_told_apart() -> None:
     found = log_entropy(torch.stack([gaps, torch.zeros(6)], 1), torch.ones(2, dtype=torch.bool))
     assert found.isfinite().all()
     assert (found.diff() < 0).all()
-    log_probs = posterior(found, torch.full((6,), 2.0))
+    log_probs = entropy_posterior(found, torch.full((6,), 2.0))
     assert log_probs.argmax() == 5
     assert_close(log_probs.exp().sum(), torch.tensor(1.0))
 

@@ -3,12 +3,12 @@
 import torch
 from torch.testing import assert_close
 
-from models.continual.hypernetwork import LENGTH, relative_change, sketch
+from models.continual.hypernetwork import SKETCH_LENGTH, relative_change, sketch
 
 
 def test_it_is_linear_and_short() -> None:
     a, b = torch.randn(2, 10_000, generator=torch.Generator().manual_seed(0))
-    assert sketch(a).shape == (LENGTH,)
+    assert sketch(a).shape == (SKETCH_LENGTH,)
     assert_close(sketch(a + b), sketch(a) + sketch(b), atol=1e-4, rtol=1e-4)
 
 

@@ -50,7 +50,7 @@ class RidgeStream(StreamLearner):
         if task in version.tasks:
             raise LearnerError(f"stream task {task!r} is registered already")
         number = version.number + 1
-        return StreamVersion(number, {**version.labels, task: labels}, {}, {**version.own, task: own})
+        return StreamVersion(number, {**version.labels, task: labels}, {}, {**version.per_task, task: own})
 
     def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
         if task not in version.tasks:
@@ -58,7 +58,7 @@ class RidgeStream(StreamLearner):
         if len(version.tasks) == 1:
             raise LearnerError(f"stream task {task!r} is the only one")
         labels = {name: found for name, found in version.labels.items() if name != task}
-        own = {name: found for name, found in version.own.items() if name != task}
+        own = {name: found for name, found in version.per_task.items() if name != task}
         return StreamVersion(version.number + 1, labels, {}, own)
 
     def weights(self, version: StreamVersion, task: str) -> TaskWeights:
@@ -93,7 +93,7 @@ class RidgeStream(StreamLearner):
 
     def _heads(self, version: StreamVersion) -> tuple[Tensor, ...]:
         """Of each stream task, [way, width]."""
-        gram = sum((own["gram"] for own in version.own.values()), torch.zeros(()))
-        cross = torch.cat([own["cross"] for own in version.own.values()], 1)
+        gram = sum((own["gram"] for own in version.per_task.values()), torch.zeros(()))
+        cross = torch.cat([own["cross"] for own in version.per_task.values()], 1)
         columns = torch.linalg.solve(gram + _RIDGE * torch.eye(len(gram)), cross)
         return torch.split(columns.T, [len(labels) for labels in version.labels.values()])

@@ -1,0 +1,136 @@
+"""All processes of a service: an API with the worker beside it, a worker alone, and the database."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from app.db.migrate import upgrade
+from benchmarks.fault_injection.processes import Postgres, Program, free_port, is_child, is_supervisor, python
+
+Victim = Literal["child", "supervisor", "api", "database"]
+Kind = Literal["sqlite", "postgresql"]
+
+
+@dataclass(frozen=True)
+class Struck:
+    """What a kill concerns: the jobs of supervisors with these pids, or one job."""
+
+    supervisors: frozenset[int]
+    job: str | None = None
+
+
+@dataclass
+class Stage:
+    """Without `api` there are two workers and no server."""
+
+    kind: Kind
+    folder: Path
+    lease: float
+    jobs_at_a_time: int
+    api: bool
+    port: int = field(default_factory=free_port)
+    programs: dict[str, Program] = field(default_factory=dict)
+    postgres: Postgres | None = None
+    ended: Counter[str] = field(default_factory=Counter)
+    """What ended by itself, with which status, and how often."""
+
+    @property
+    def url(self) -> str:
+        if self.postgres is not None:
+            return self.postgres.url
+        return f"sqlite+aiosqlite:///{self.folder / 'data' / 'hyperserve.db'}"
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def begin(self) -> None:
+        (self.folder / "data").mkdir(parents=True)
+        (self.folder / "learners").mkdir()
+        if self.kind == "postgresql":
+            self.postgres = Postgres(self.folder / "postgres")
+            self.postgres.create()
+            self.postgres.start()
+        upgrade(self.url)
+        self.programs["worker"] = self._program("worker", python("workers"))
+        if self.api:
+            serve = python("hyperserve", "serve", "--port", str(self.port), "--worker")
+            self.programs["api"] = self._program("api", serve)
+        else:
+            self.programs["worker 2"] = self._program("worker 2", python("workers"))
+        for program in self.programs.values():
+            program.start()
+
+    def _program(self, name: str, command: list[str]) -> Program:
+        environment = {
+            "HYPERSERVE_DATABASE_URL": self.url,
+            "HYPERSERVE_DATA_DIR": str(self.folder / "data"),
+            "HYPERSERVE_LEARNERS_DIR": str(self.folder / "learners"),
+            "HYPERSERVE_LEASE_SECONDS": str(self.lease),
+            "HYPERSERVE_WORKER_JOBS": str(self.jobs_at_a_time),
+            "HYPERSERVE_JOB_KINDS": "benchmarks.fault_injection.fault_jobs",
+            "OMP_NUM_THREADS": "1",
+            # From any folder, and without a `.env` of its own.
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        }
+        return Program(command, environment, self.folder / f"{name}.log")
+
+    def supervisors(self) -> list[int]:
+        mine = [program.pid for name, program in self.programs.items() if name != "api"]
+        if self.api:
+            mine += [process.pid for process in self.programs["api"].below() if is_supervisor(process)]
+        return mine
+
+    def children(self) -> list[int]:
+        below = [process for program in self.programs.values() for process in program.below()]
+        return [process.pid for process in below if is_child(process)]
+
+    async def kill(self, victim: Victim, chance: random.Random) -> Struck | None:
+        """None where there was nobody to kill."""
+        if victim == "database":
+            assert self.postgres is not None
+            await asyncio.to_thread(self.postgres.kill)
+            return Struck(frozenset(self.supervisors()))
+        if victim == "api":
+            beside = frozenset(self.supervisors()) - {self.programs["worker"].pid}
+            await asyncio.to_thread(self.programs["api"].kill)
+            return Struck(beside)
+        candidates = self.children() if victim == "child" else self.supervisors()
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if not candidates:
+                return None
+            pid = chance.choice(sorted(candidates))
+            job = psutil.Process(pid).cmdline()[-2] if victim == "child" else None
+            os.kill(pid, signal.SIGKILL)
+            return Struck(frozenset({pid}), job)
+        return None
+
+    async def restore(self) -> None:
+        """Starts again what was killed and has nobody else to do it."""
+        for name, program in self.programs.items():
+            assert program.process is not None
+            if (status := program.process.poll()) is not None:
+                self.ended[f"{name}: {status}"] += status != -signal.SIGKILL
+                program.start()
+        if self.postgres is not None:
+            await asyncio.to_thread(self.postgres.start)
+
+    def end(self) -> None:
+        below = [process for program in self.programs.values() for process in program.below()]
+        for program in self.programs.values():
+            program.kill()
+        for process in below:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self.postgres is not None:
+            self.postgres.kill()

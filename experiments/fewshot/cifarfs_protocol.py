@@ -1,0 +1,90 @@
+"""CIFAR-FS: 600 tasks of 15 queries per class for each of 5 seeds on the 20 test classes, inductive.
+
+The reported figures stand beside ours, each with the widths of its Conv-4: at one width only is like held
+against like. None of them was measured here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from experiments.fewshot.table_rows import Plan, cell_row, gold_row, unknown_row
+from models.data.dataset import ClassDataset, model_input
+from models.evaluation.episodic import Cell, Features, accuracy, answers, cells_of, embed_all
+from models.evaluation.scores import Estimate
+from models.inputs import PhotoInput
+from models.protocol import LearnerError, MetaLearner
+from models.registry import LearnerConfig
+
+WAYS, SHOTS = (5,), (1, 5)
+SEEDS = 5
+TASKS = 600
+TRAINING_CLASSES = "e40c037757741c61e50829c14d921fd10476dfc74ca34da755afdcf05e75b9c1"
+"""Digest of the 64 training classes, which alone make the figures count."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Accuracies of 5-way tasks at 1 and 5 shots, in [0, 1], as Bertinetto et al. 2019 (1805.08136) report them."""
+
+    name: str
+    widths: str
+    one_shot: float
+    five_shot: float
+
+
+REPORTED = (
+    Report("ProtoNet", "64-64-64-64", 0.555, 0.720),
+    Report("MAML", "32-32-32-32", 0.589, 0.715),
+    Report("R2-D2", "64-64-64-64", 0.600, 0.761),
+    Report("R2-D2", "96-192-384-512", 0.653, 0.794),
+)
+
+
+def evaluate(learner: MetaLearner, config: LearnerConfig, test: ClassDataset, plan: Plan) -> dict[str, Any]:
+    """All tables of one learner. Raises `LearnerError` for one of other pictures or of other training classes."""
+    if not isinstance(config.input, PhotoInput):
+        raise LearnerError("the learner takes no pictures in colour, which this protocol needs")
+    if config.training_classes != TRAINING_CLASSES:
+        raise LearnerError("the learner was not trained on the training classes of CIFAR-FS alone")
+    features = embed_all(learner, model_input(test, config.input), test.labels, test.domains)
+    cells = cells_of(learner.traits, WAYS, SHOTS)
+    result = {
+        "protocol": "CIFAR-FS, 20 test classes; queries per class 15; inductive",
+        "tasks": f"{plan.tasks} for each of {SEEDS} seeds from {plan.seed}",
+        "encoder": described(config),
+        "accuracy": [_accuracies(learner, features, cell, plan) for cell in cells],
+        "reported": [asdict(report) for report in REPORTED],
+        "cells": [cell_row(learner, features, cell, plan) for cell in cells],
+        "unknown": [unknown_row(learner, features, cell, False, plan, "any test class") for cell in cells],
+    }
+    if learner.traits.stochastic:
+        result["epistemic"] = [gold_row(learner, features, shot, plan) for shot in (1, 2, 5, 10)]
+    return result
+
+
+def described(config: LearnerConfig) -> str:
+    """The encoder with its widths, and what it does beyond them."""
+    hparams = config.encoder_hparams
+    widths = "-".join(map(str, hparams.get("widths", ())))
+    both = ", features averaged over mirror images" if hparams.get("mirrored") else ""
+    return f"{config.encoder} {widths}{both}"
+
+
+def _accuracies(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+    found = torch.cat(
+        [
+            accuracy(batch)
+            for seed in range(plan.seed, plan.seed + SEEDS)
+            for batch in answers(learner, features, cell, plan.tasks, seed)
+        ]
+    )
+    return {
+        "way": cell.way,
+        "shot": cell.shot,
+        "accuracy": asdict(Estimate.over(found)),
+        "std_over_seeds": float(found.view(SEEDS, -1).mean(1).std()),
+    }

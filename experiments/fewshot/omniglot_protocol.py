@@ -1,0 +1,48 @@
+"""Omniglot, Vinyals protocol: accuracy, calibration, unknown, prediction sets and the gold check, on test characters.
+
+Both counts are measured: the 423 test characters, and 1,692 with rotations as classes, as published.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.fewshot.table_rows import Plan, accuracy_row, cell_row, gold_row, renamed_row, unknown_row
+from models.data.dataset import ClassDataset, model_input
+from models.evaluation.episodic import Features, cells_of, embed_all
+from models.inputs import InputSpec
+from models.protocol import MetaLearner
+
+WAYS, SHOTS = (5, 20), (1, 5)
+_MOST_NEAR = 5
+"""Ways up to which foreign queries are also drawn from the task's own alphabet, which must hold more."""
+
+
+def evaluate(learner: MetaLearner, spec: InputSpec, test: ClassDataset, plan: Plan) -> dict[str, Any]:
+    """All tables of one learner of some input. `test` holds the test characters as published pictures."""
+    plain = _features(learner, test, spec)
+    turned = _features(learner, test.rotations(), spec)
+    asked = cells_of(learner.traits, WAYS, SHOTS)
+    cells = [cell_row(learner, plain, cell, plan) for cell in asked]
+    result = {
+        "protocol": "Omniglot, Vinyals split; queries per class 15; inductive",
+        "tasks": plan.tasks,
+        "seed": plan.seed,
+        "characters": cells,
+        "characters_with_rotations": [accuracy_row(learner, turned, cell, plan) for cell in asked],
+        "ece_mean_over_cells": sum(cell["ece"] for cell in cells) / len(cells),
+        "unknown": [
+            unknown_row(learner, plain, cell, near, plan, "same alphabet" if near else "any test alphabet")
+            for cell in asked
+            for near in (False, True)
+            if not (near and cell.way > _MOST_NEAR)
+        ],
+    }
+    result["classes_renamed"] = [renamed_row(learner, plain, cell, plan) for cell in asked]
+    if learner.traits.stochastic:
+        result["epistemic"] = [gold_row(learner, plain, shot, plan) for shot in (1, 2, 5, 10)]
+    return result
+
+
+def _features(learner: MetaLearner, data: ClassDataset, spec: InputSpec) -> Features:
+    return embed_all(learner, model_input(data, spec), data.labels, data.domains)
