@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, insert, literal
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
 from app.db.base import Base
 from app.db.blobs import Blobs, Files, TenantBlobs
-from app.db.engine import Database
+from app.db.database import Database
 
 _TENANT = "tenant"
 
@@ -74,12 +74,22 @@ class Store:
 def _restrict(state: ORMExecuteState) -> None:
     tenant: str = state.session.info[_TENANT]
     if state.is_insert:
-        values: Any = state.statement
-        state.statement = values.values(tenant=tenant)
+        state.statement = _inserting(state.statement, tenant)
     elif hasattr(state.statement, "options"):
         # Statements without rows, such as the taking of a lock, have no options.
         own = with_loader_criteria(Base, lambda table: table.tenant == tenant, include_aliases=True)
         state.statement = state.statement.options(own)
+
+
+def _inserting(statement: Any, tenant: str) -> Any:
+    """Return an INSERT of the tenant's rows. One that copies rows copies those of the tenant alone."""
+    if statement.select is None:
+        return statement.values(tenant=tenant)
+    # Criteria of a loader do not reach the SELECT of an INSERT. Its columns are named as those they go to.
+    source = statement.select
+    source = source.where(*(table.c.tenant == tenant for table in source.get_final_froms()))
+    source = source.add_columns(literal(tenant).label(_TENANT))
+    return insert(statement.table).from_select(source.selected_columns.keys(), source)
 
 
 @event.listens_for(_TenantSyncSession, "before_flush")

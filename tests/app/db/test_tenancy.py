@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, exists, func, insert, select, union_all, update
+from sqlalchemy import delete, exists, func, insert, literal, select, union_all, update
 from sqlalchemy.orm import aliased
 
 from app.db.base import Base
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import LearnerRow, StreamRow, TaskRow
 from app.db.tenancy import ForeignTenantError, Store, TenantSession
 from tests.app.stores import store_of
@@ -107,6 +107,22 @@ def test_rows_that_are_added_become_the_tenants(run: Callable[[Story], None]) ->
             session.add(TaskRow(id="task_added", current=1, revision=1))
         async with ours.read() as session:
             assert {"task_inserted", "task_added"} <= set(await session.scalars(select(TaskRow.id)))
+        async with theirs.read() as session:
+            assert set(await session.scalars(select(TaskRow.id))) == {f"task_{THEIRS}"}
+
+    run(story)
+
+
+def test_rows_that_are_copied_are_the_tenants_and_become_so(run: Callable[[Story], None]) -> None:
+    async def story(ours: Store, theirs: Store) -> None:
+        columns = literal("copy of ").concat(TaskRow.id).label("id"), TaskRow.current, TaskRow.revision
+        copied = select(*columns, TaskRow.created_at)
+        names = ["id", "current", "revision", "created_at"]
+        async with ours.write() as session:
+            await session.execute(insert(TaskRow).from_select(names, copied))
+        async with ours.read() as session:
+            found = set(await session.scalars(select(TaskRow.id)))
+            assert found == {f"task_{OURS}", f"copy of task_{OURS}"}
         async with theirs.read() as session:
             assert set(await session.scalars(select(TaskRow.id))) == {f"task_{THEIRS}"}
 
