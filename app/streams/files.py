@@ -1,4 +1,4 @@
-"""Versions of streams and held-out examples in the blob store, each part under a digest of its bytes."""
+"""The parts of stream versions and held-out examples in the blob store, each under the digest of its bytes."""
 
 from __future__ import annotations
 
@@ -6,49 +6,47 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
-from app.db.blobs import STORE_ERRORS, Blobs, digest
-from app.db.engine import Database
-from app.db.failures import NO_ANSWER
+from app.db.blobs import STORE_ERRORS, Files, digest
+from app.db.errors import NO_ANSWER
 from app.db.locks import FILES, lock
+from app.db.tenancy import Store
 from app.streams import repository
-from app.streams.repository import Stored
+from app.streams.repository import StoredStreamVersion
 from models.continual.storage import StreamStorageError, assemble
 from models.stream_protocol import StreamVersion
 
+log = logging.getLogger("hyperserve")
 
-async def fetch(blobs: Blobs, tenant: str, name: str) -> bytes:
-    """Raises `BlobMissingError`; `StreamStorageError` where the bytes are not those of the digest."""
-    data = await blobs.get_file(repository.path(tenant, name))
+
+async def fetch(files: Files, name: str) -> bytes:
+    """Return the part with this digest. Raises `BlobMissingError`; `StreamStorageError` if it is damaged."""
+    data = await files.get(name)
     if digest(data) != name:
         raise StreamStorageError("a stored part of the stream is damaged")
     return data
 
 
-async def load(blobs: Blobs, stored: Stored) -> StreamVersion:
+async def load(files: Files, stored: StoredStreamVersion) -> StreamVersion:
     """Raises `BlobMissingError`, `StreamStorageError`."""
-    shared = await fetch(blobs, stored.tenant, stored.blob)
-    own = {part.name: await fetch(blobs, stored.tenant, part.blob) for part in stored.parts}
-    return await asyncio.to_thread(assemble, stored.number, stored.labels, shared, own)
+    shared = await fetch(files, stored.blob)
+    parts = {part.name: await fetch(files, part.blob) for part in stored.parts}
+    return await asyncio.to_thread(assemble, stored.number, stored.labels, shared, parts)
 
 
-async def keep(blobs: Blobs, tenant: str, parts: Mapping[str, bytes]) -> None:
-    """Writes what is not there, by digest; all of it is durable then."""
-    await blobs.put_files({repository.path(tenant, name): data for name, data in parts.items()})
+async def keep(files: Files, parts: Mapping[str, bytes]) -> None:
+    """Write the parts, by digest, that are missing. All of them are durable afterwards."""
+    await files.put_all(parts)
 
 
-async def drop(blobs: Blobs, tenant: str, names: Collection[str]) -> None:
-    await blobs.delete_files([repository.path(tenant, name) for name in names])
+async def drop(files: Files, digests: Collection[str]) -> None:
+    await files.delete(digests)
 
 
-log = logging.getLogger("hyperserve")
-
-
-async def collect(database: Database, blobs: Blobs, tenant: str, digests: Collection[str]) -> None:
-    """Deletes those that no row names, while none can begin to. What cannot be deleted now is left to the clearing
-    away that comes every hour."""
+async def collect(store: Store, digests: Collection[str]) -> None:
+    """Delete the parts that no row names. The hourly maintenance deletes what cannot be deleted now."""
     try:
-        async with database.write() as session:
+        async with store.write() as session:
             await lock(session, FILES)
-            await drop(blobs, tenant, await repository.unreferenced(session, tenant, digests))
+            await drop(store.files(repository.FOLDER), await repository.unreferenced(session, digests))
     except (*NO_ANSWER, *STORE_ERRORS) as error:
-        log.warning("blobs of a stream stay for now: %s", getattr(error, "orig", error))
+        log.warning("parts of a stream that nothing needs stay for now: %s", getattr(error, "orig", error))

@@ -1,4 +1,4 @@
-"""The learners of streams: built of a description, as all that they have learned lies in versions."""
+"""The learners of streams, built from their configs: everything that they have learned is in versions."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from torch import nn
 from app.http.problems import fail
 from app.learners.service import Learners
 from app.serving.served_models import ServedStream
-from app.streams.versions import StreamHead
-from models.continual.config import StreamConfig, build
+from app.streams.versions import StreamVersionRef
+from models.continual.stream_config import StreamConfig, build
 from models.protocol import LearnerError
 from models.stream_protocol import StreamLearner
 
-KEPT = 64
-"""Learners of streams that are asked; one is as large as its fixed random features."""
+CAPACITY = 64
+"""Learners in memory; each is as large as its fixed random features."""
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltStreamLearner:
     learner: StreamLearner
     served: ServedStream
 
 
 class StreamLearners:
-    """Belongs to the event loop. Streams of one description share a learner."""
+    """The learners that were used last. Streams with the same config share one. Belongs to the event loop."""
 
     def __init__(self, learners: Learners, device: str) -> None:
         self._learners = learners
         self._device = torch.device(device)
-        self._built: OrderedDict[tuple[str, str], asyncio.Task[Built]] = OrderedDict()
+        self._built: OrderedDict[tuple[str, str], asyncio.Task[BuiltStreamLearner]] = OrderedDict()
 
-    async def of(self, head: StreamHead) -> Built:
-        """Raises `ProblemError` 503 where the learner whose encoder it needs is gone, or another one."""
-        encoder = await self._encoder(head.config)
-        key = head.digest, head.config.encoder_digest or ""
+    async def get(self, version: StreamVersionRef) -> BuiltStreamLearner:
+        """Raises `ProblemError` 503 if the learner whose encoder the stream uses is gone or was replaced."""
+        encoder = await self._encoder(version.config)
+        key = version.digest, version.config.encoder_digest or ""
         flight = self._built.get(key)
         if flight is None or (flight.done() and flight.exception() is not None):
-            made = asyncio.to_thread(self._build, head.config, encoder)
-            flight = self._built[key] = asyncio.create_task(made)
-            if len(self._built) > KEPT:
+            work = asyncio.to_thread(self._build, version.config, encoder)
+            flight = self._built[key] = asyncio.create_task(work)
+            if len(self._built) > CAPACITY:
                 self._built.popitem(last=False)
         self._built.move_to_end(key)
-        # Shielded: a client that leaves takes only itself away.
+        # Shielded: a client that disconnects cancels only its own wait.
         return await asyncio.shield(flight)
 
     async def _encoder(self, config: StreamConfig) -> nn.Module | None:
@@ -54,18 +54,13 @@ class StreamLearners:
             return None
         artifact = await self._learners.find(config.encoder)
         if artifact is None or artifact.digest != config.encoder_digest:
-            detail = (
-                f"The learner {config.encoder}, whose encoder the stream stands on, is not served any more."
-            )
+            detail = f"The learner {config.encoder}, whose encoder the stream uses, is no longer served."
             raise fail("learner_unavailable", detail)
-        encoder: nn.Module | None = getattr(artifact.learner, "encoder", None)
-        if encoder is None:
-            raise fail("learner_unavailable", f"The learner {config.encoder} has no encoder.")
-        return encoder
+        return artifact.learner.encoder
 
-    def _build(self, config: StreamConfig, encoder: nn.Module | None) -> Built:
+    def _build(self, config: StreamConfig, encoder: nn.Module | None) -> BuiltStreamLearner:
         try:
             learner = build(config, encoder)
         except LearnerError as error:
             raise fail("learner_unavailable", f"The stream cannot be built: {error}.") from error
-        return Built(learner, ServedStream.of(learner, self._device))
+        return BuiltStreamLearner(learner, ServedStream.of(learner, self._device))

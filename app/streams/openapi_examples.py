@@ -1,4 +1,4 @@
-"""Request bodies of the OpenAPI document."""
+"""Bodies, examples and headers of streams in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from app.datasets.service import MEDIA_TYPES
 from app.http.openapi import REF, Responses, Schema
 from app.http.upload import MULTIPART, PART
 from app.payloads.openapi_examples import CROSS, image_content, multipart_content, request_body
-from app.streams.predict import StreamPredict
-from app.streams.schemas import CreateStream, RegisterTask, Rollback
+from app.streams.schemas import CreateStream, RegisterTask, Rollback, StreamPredict
 
 MODELS: list[type[BaseModel]] = [CreateStream, RegisterTask, Rollback, StreamPredict]
 _FILE: Schema = {"type": "string", "format": "binary"}
@@ -21,10 +20,10 @@ _FORM: Schema = {
     "required": [PART],
     "additionalProperties": False,
 }
-_ETAG: Schema = {"schema": {"type": "string"}, "description": "Of the stream as it is now."}
+_ETAG: Schema = {"schema": {"type": "string"}, "description": "ETag of the current state of the stream."}
 CACHEABLE: Responses = {
     200: {"headers": {"ETag": _ETAG}},
-    304: {"description": "It is as If-None-Match says.", "headers": {"ETag": _ETAG}},
+    304: {"description": "The stream matches If-None-Match.", "headers": {"ETag": _ETAG}},
 }
 _STREAM = {"stream": "$response.body#/name"}
 _JOB: Schema = {
@@ -116,7 +115,7 @@ _PREDICT_JSON: Schema = {
     "schema": {"$ref": REF.format(model="StreamPredict")},
     "examples": {
         "inferred": {"value": {"queries": [CROSS]}},
-        "told": {"value": {"queries": [CROSS], "task": "0-1", "top": 1}},
+        "named": {"value": {"queries": [CROSS], "task": "0-1", "top": 1}},
     },
 }
 PREDICT: Schema = request_body(

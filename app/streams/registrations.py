@@ -1,52 +1,56 @@
-"""Stream tasks asked to be registered or forgotten: checked here, done by jobs, one at a time for each stream."""
+"""Requests to register or to forget stream tasks: checked here, done by jobs, one at a time for each stream."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import delete
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.ids import is_id, new_id
 from app.datasets import repository as datasets
 from app.datasets.service import DatasetService
-from app.db.engine import Database
 from app.db.tables import DatasetRow, JobRow, StreamRow, StreamTaskRow
+from app.db.tenancy import Store, TenantSession
 from app.http.idempotency import UNCLAIMED, Claim
 from app.http.limits import LIMITS
 from app.http.problems import ProblemError, fail
 from app.http.upload import Upload
 from app.jobs import repository as jobs
-from app.jobs import repository as lanes
-from app.streams import repository, responses
-from app.streams.bundled import BundledStreams
-from app.streams.repository import TaskFound
+from app.streams import repository
+from app.streams.dependencies import StreamResources
+from app.streams.repository import StreamTaskRecord
 from app.streams.schemas import RegisterTask
-from app.streams.service import found, named, no_task
+from app.streams.service import task_answer
+from app.streams.versions import load_stream, load_tasks_named, task_not_found
 from hyperserve.stream_types import StreamWork
-from models.continual.config import Scenario, StreamConfig
-from models.continual.dataset_reader import held_out_counts
+from models.continual.held_out import held_out_counts
+from models.continual.stream_config import Scenario, StreamConfig
 from models.inputs import VectorInput
 
-VALUES_MOST = 1 << 30
-"""Numbers of all inputs of a set together: a worker has them in memory at once."""
+JOB_LOCATION = "/v1/jobs/{id}"
+REGISTER, FORGET = "stream_register", "stream_forget"
+VALUES_MAX = 1 << 30
+"""Numbers in all inputs of a set together, which a worker holds in memory at once."""
 
 
 def check_kind(config: StreamConfig, dataset: DatasetRow) -> None:
-    """Raises `ProblemError` 422 for a set of other inputs than the stream takes."""
+    """Raises `ProblemError` 422 if the inputs of the dataset are not those of the stream."""
     if dataset.kind != config.input.kind:
-        detail = f"The stream takes {config.input.kind}s; the dataset holds {dataset.kind}s."
+        detail = f"The stream takes {config.input.kind}s, but the dataset holds {dataset.kind}s."
         raise fail("dataset_mismatch", detail, "/dataset")
     if isinstance(config.input, VectorInput) and dataset.shape != [config.input.dim]:
         length = None if dataset.shape is None else dataset.shape[0]
-        detail = f"The stream takes vectors of {config.input.dim} numbers; the dataset's have {length}."
+        detail = (
+            f"The stream takes vectors of {config.input.dim} numbers; those of the dataset have {length}."
+        )
         raise fail("dataset_mismatch", detail, "/dataset", config.input.dim)
 
 
-def choose(dataset: DatasetRow, classes: Sequence[str] | None) -> dict[str, int]:
-    """The classes to register, in order, with how many examples each has. Raises `ProblemError` 422."""
+def chosen_classes(dataset: DatasetRow, classes: Sequence[str] | None) -> dict[str, int]:
+    """Return the number of examples by class, in the order of registration. Raises `ProblemError` 422."""
     where = "/dataset" if classes is None else "/classes"
     chosen = list(dataset.classes) if classes is None else [unicodedata.normalize("NFC", c) for c in classes]
     for index, name in enumerate(chosen):
@@ -60,200 +64,187 @@ def choose(dataset: DatasetRow, classes: Sequence[str] | None) -> dict[str, int]
         detail = f"A stream task needs at least {LIMITS.ways_min} classes."
         raise fail("single_class", detail, where, LIMITS.ways_min)
     if len(chosen) > LIMITS.ways_max:
-        detail = f"A stream task has at most {LIMITS.ways_max} classes; choose some."
+        detail = f"A stream task has at most {LIMITS.ways_max} classes; choose some of them with classes."
         raise fail("too_many_classes", detail, where, LIMITS.ways_max)
     return {name: dataset.classes[name] for name in chosen}
 
 
 def check_size(config: StreamConfig, examples: int) -> None:
     """Raises `ProblemError` 413."""
-    one = config.input.dim if isinstance(config.input, VectorInput) else config.input.size**2
-    channels = getattr(config.input, "channels", 1)
-    most = VALUES_MOST // max(channels * (one or 1), math.prod(config.shape))
-    if examples > most:
-        detail = f"There are {examples} examples; the stream takes at most {most} at once."
-        raise fail("dataset_too_large", detail, "/dataset", most)
+    limit = VALUES_MAX // max(math.prod(config.input.shape or (1,)), math.prod(config.shape))
+    if examples > limit:
+        detail = f"There are {examples} examples; the stream takes at most {limit} at once."
+        raise fail("dataset_too_large", detail, "/dataset", limit)
 
 
-def ordered(
+def ordered_labels(
     scenario: Scenario, labels: Mapping[str, int], others: Mapping[str, Sequence[str]]
 ) -> dict[str, int]:
-    """The labels as they are to be registered beside those of other stream tasks: in cl2 in the order of the first.
+    """Return the labels in the order of registration: in cl2 that of the stream's first task.
 
-    Raises `ProblemError` 422 where they do not go together.
+    Raises `ProblemError` 422 if they do not fit the labels of the other stream tasks.
     """
     for other, theirs in others.items():
         if scenario == "cl2" and set(theirs) != set(labels):
-            detail = f"In cl2 all stream tasks have the same labels; those of {other} are others."
+            detail = f"In cl2 all stream tasks must have the same labels; those of {other} differ."
             raise fail("label_clash", detail, "/classes")
         if scenario == "cl2":
             return {label: labels[label] for label in theirs}
         if scenario == "cl3" and (common := [label for label in labels if label in theirs]):
-            detail = f"In cl3 labels are all different; {len(common)} of these are of {other} already."
+            detail = f"In cl3 all labels must differ; {len(common)} of these belong to {other} already."
             raise fail("label_clash", detail, "/classes")
     return dict(labels)
 
 
-REGISTER, FORGET = "stream_register", "stream_forget"
-LOCATION = "/v1/jobs/{id}"
-
-
-class Registrations:
+@dataclass(frozen=True)
+class StreamRegistrations:
     """Raises `ProblemError`."""
 
-    def __init__(self, database: Database, datasets: DatasetService, bundled: BundledStreams) -> None:
-        self._database = database
-        self.datasets = datasets
-        self._bundled = bundled
+    resources: StreamResources
+    store: Store
 
-    async def register(
-        self, tenant: str, stream: str, wanted: RegisterTask, claim: Claim = UNCLAIMED
-    ) -> StreamWork:
-        """The stream task's row and its job, in one transaction. One of the name that failed is replaced."""
-        self._bundled.refuse(stream)
-        async with self._database.write() as session:
-            row = await found(session, tenant, stream, lock=True)
-            before = await repository.tasks(session, row.id)
-            _check_name(before, wanted.name)
-            dataset = await _dataset(session, tenant, wanted.dataset)
-            counts = _counts(StreamConfig.model_validate(row.config), dataset, wanted, before)
-            held = sum(held_out_counts(list(counts.values()), wanted.held_out))
-            failed = [task.row.id for task in before if task.row.name == wanted.name and _failed(task)]
+    async def register(self, stream: str, request: RegisterTask, claim: Claim = UNCLAIMED) -> StreamWork:
+        """Add the row of the stream task and its job in one transaction.
+
+        A stream task of the same name whose registration has failed is replaced.
+        """
+        self.resources.bundled.check_changeable(stream)
+        async with self.store.write() as session:
+            row = await load_stream(session, stream, lock=True)
+            existing = await repository.tasks(session, row.id)
+            _check_name(existing, request.name)
+            dataset = await _dataset(session, request.dataset)
+            counts = _counts(StreamConfig.model_validate(row.config), dataset, request, existing)
+            failed = [task.row.id for task in existing if task.row.name == request.name and _failed(task)]
             await session.execute(delete(StreamTaskRow).where(StreamTaskRow.id.in_(failed)))
-            task = StreamTaskRow(
-                id=new_id("stask"),
-                tenant=tenant,
-                stream_id=row.id,
-                name=wanted.name,
-                labels=list(counts),
-                state="registering",
-                examples=sum(counts.values()) - held,
-                held_out=held,
-                dataset_id=dataset.id,
-            )
+            task = _task_row(row, request, dataset, counts)
             payload = {
                 "stream": row.id,
                 "task": task.id,
                 "dataset": dataset.id,
                 "labels": list(counts),
-                "held_out": wanted.held_out,
+                "held_out": request.held_out,
             }
             job = await _enqueue(session, row, REGISTER, payload)
             task.job_id = job.id
             await repository.add(session, task)
-            return await _answered(session, row, TaskFound(task, job.state, None, None), job, claim)
+            return await _answer(session, row, StreamTaskRecord(task, job.state, None, None), job, claim)
 
     async def upload(
-        self,
-        tenant: str,
-        stream: str,
-        name: str,
-        held_out: int | None,
-        upload: Upload,
-        claim: Claim = UNCLAIMED,
+        self, stream: str, name: str, held_out: int | None, upload: Upload, claim: Claim = UNCLAIMED
     ) -> StreamWork:
-        """The file becomes a dataset, which is gone again where the registration is refused."""
-        self._bundled.refuse(stream)
-        async with self._database.read() as session:
-            row = await found(session, tenant, stream)
+        """Make a dataset of the file and register it. The dataset is deleted if the registration is refused."""
+        self.resources.bundled.check_changeable(stream)
+        async with self.store.read() as session:
+            row = await load_stream(session, stream)
             _check_name(await repository.tasks(session, row.id), name)
-        dataset = await self.datasets.create(tenant, upload, f"{stream}/{name}")
-        wanted = RegisterTask(name=name, dataset=dataset.id, held_out=held_out)
+        datasets = DatasetService(self.resources.spool, self.store)
+        dataset = await datasets.create(upload, f"{stream}/{name}")
+        request = RegisterTask(name=name, dataset=dataset.id, held_out=held_out)
         try:
-            return await self.register(tenant, stream, wanted, claim)
+            return await self.register(stream, request, claim)
         except ProblemError:
-            await self.datasets.delete(tenant, dataset.id)
+            await datasets.delete(dataset.id)
             raise
 
-    async def forget(self, tenant: str, stream: str, task: str, claim: Claim = UNCLAIMED) -> StreamWork:
-        """The job that takes a stream task out, and every version that holds it."""
-        self._bundled.refuse(stream)
-        async with self._database.write() as session:
-            row = await found(session, tenant, stream, lock=True)
-            kept = _to_forget(await named(session, row, task))
-            payload = {"stream": row.id, "name": task, "tasks": [one.row.id for one in kept]}
+    async def forget(self, stream: str, task: str, claim: Claim = UNCLAIMED) -> StreamWork:
+        """Enqueue the job that removes a stream task and deletes every version that holds it."""
+        self.resources.bundled.check_changeable(stream)
+        async with self.store.write() as session:
+            row = await load_stream(session, stream, lock=True)
+            records = _forgettable(await load_tasks_named(session, row, task))
+            payload = {"stream": row.id, "name": task, "tasks": [record.row.id for record in records]}
             job = await _enqueue(session, row, FORGET, payload)
-            for one in kept:
-                one.row.job_id = job.id
+            for record in records:
+                record.row.job_id = job.id
             await session.flush()
-            first = kept[0]
-            state = TaskFound(first.row, job.state, None, first.part)
-            return await _answered(session, row, state, job, claim)
+            first = records[0]
+            state = StreamTaskRecord(first.row, job.state, None, first.part)
+            return await _answer(session, row, state, job, claim)
 
 
-def _check_name(before: Sequence[TaskFound], name: str) -> None:
-    for task in before:
-        if task.row.name != name or not task.keeps_name:
+def _check_name(existing: Sequence[StreamTaskRecord], name: str) -> None:
+    for task in existing:
+        if task.row.name != name or not task.reserves_name:
             continue
-        words = {
-            "forgotten": "A stream task of this name was forgotten; its name is not used again.",
-            "registering": "A stream task of this name is being registered, or waits to be.",
+        details = {
+            "forgotten": "A stream task of this name was forgotten; its name cannot be used again.",
+            "registering": "A stream task of this name is being registered, or its registration is queued.",
         }
-        detail = words.get(task.state, "A stream task of this name is registered already.")
+        detail = details.get(task.state, "A stream task of this name is registered already.")
         raise fail("stream_task_exists", detail, "/name")
-    if sum(task.state != "failed" for task in before) >= LIMITS.stream_tasks:
+    if sum(task.state != "failed" for task in existing) >= LIMITS.stream_tasks:
         detail = f"A stream holds at most {LIMITS.stream_tasks} stream tasks."
         raise fail("too_many_stream_tasks", detail, "/name", LIMITS.stream_tasks)
 
 
 def _counts(
-    config: StreamConfig, dataset: DatasetRow, wanted: RegisterTask, before: Sequence[TaskFound]
+    config: StreamConfig, dataset: DatasetRow, request: RegisterTask, existing: Sequence[StreamTaskRecord]
 ) -> dict[str, int]:
-    """Examples of each label, in the order of registration."""
+    """Return the number of examples by label, in the order of registration."""
     check_kind(config, dataset)
-    counts = choose(dataset, wanted.classes)
+    counts = chosen_classes(dataset, request.classes)
     check_size(config, sum(counts.values()))
-    return ordered(config.scenario, counts, _others(before))
+    # Those of the version that the set will be added to, if the jobs before it succeed.
+    others = {task.row.name: task.row.labels for task in existing if task.state in ("ready", "registering")}
+    return ordered_labels(config.scenario, counts, others)
 
 
-def _others(before: Sequence[TaskFound]) -> Mapping[str, Sequence[str]]:
-    """Labels of what the version holds that it will be added to, as far as the jobs before it do what they shall."""
-    return {task.row.name: task.row.labels for task in before if task.state in ("ready", "registering")}
+def _task_row(
+    stream: StreamRow, request: RegisterTask, dataset: DatasetRow, counts: Mapping[str, int]
+) -> StreamTaskRow:
+    held_out = sum(held_out_counts(list(counts.values()), request.held_out))
+    return StreamTaskRow(
+        id=new_id("stask"),
+        stream_id=stream.id,
+        name=request.name,
+        labels=list(counts),
+        state="registering",
+        examples=sum(counts.values()) - held_out,
+        held_out=held_out,
+        dataset_id=dataset.id,
+    )
 
 
-async def _dataset(session: AsyncSession, tenant: str, id: str) -> DatasetRow:
-    """It stays until the transaction ends, and then while its job waits."""
-    dataset = await datasets.get(session, tenant, id, lock=True) if is_id(id, "ds") else None
+async def _dataset(session: TenantSession, id: str) -> DatasetRow:
+    """Load a dataset and lock it until the transaction ends; then it stays as long as its job is active."""
+    dataset = await datasets.get(session, id, lock=True) if is_id(id, "ds") else None
     if dataset is None:
         raise fail("unknown_dataset", "There is no such dataset.", "/dataset")
     return dataset
 
 
-def _failed(task: TaskFound) -> bool:
+def _failed(task: StreamTaskRecord) -> bool:
     return task.state == "failed"
 
 
-def _to_forget(tasks: Sequence[TaskFound]) -> list[TaskFound]:
-    """All of the name that a version may hold. Raises `ProblemError`: 404, 409, 410."""
-    kept = [task for task in tasks if task.state in ("ready", "rolled_back")]
+def _forgettable(tasks: Sequence[StreamTaskRecord]) -> list[StreamTaskRecord]:
+    """Return those of one name that a version may hold. Raises `ProblemError`: 404, 409, 410."""
+    found = [task for task in tasks if task.state in ("ready", "rolled_back")]
     states = {task.state for task in tasks}
     if "registering" in states:
-        raise fail("stream_busy", "The stream task is being registered; cancel its job instead.")
+        raise fail("stream_busy", "The stream task is being registered; cancel that job instead.")
     if "forgetting" in states:
         raise fail("stream_busy", "The stream task is being forgotten.")
-    if kept:
-        return kept
+    if found:
+        return found
     if "forgotten" in states:
         raise fail("stream_task_forgotten", "The stream task was forgotten.")
-    raise no_task()
+    raise task_not_found()
 
 
-async def _enqueue(session: AsyncSession, row: StreamRow, kind: str, payload: jobs.Document) -> JobRow:
-    return await jobs.enqueue(
-        session, row.tenant, kind, payload, subject=f"{repository.PREFIX}{row.name}", lane=row.id
-    )
+async def _enqueue(session: TenantSession, row: StreamRow, kind: str, payload: jobs.Document) -> JobRow:
+    return await jobs.enqueue(session, kind, payload, subject=f"streams/{row.name}", lane=row.id)
 
 
-async def _answered(
-    session: AsyncSession, row: StreamRow, task: TaskFound, job: JobRow, claim: Claim
+async def _answer(
+    session: TenantSession, row: StreamRow, task: StreamTaskRecord, job: JobRow, claim: Claim
 ) -> StreamWork:
-    ahead = len(await lanes.ahead(session, job))
-    detail = "Jobs of a stream run one after the other; none is before this one."
+    ahead = len(await jobs.ahead(session, job))
+    detail = "Jobs of a stream run one at a time; no other job comes before this one."
     if ahead:
         before = "1 job comes" if ahead == 1 else f"{ahead} jobs come"
-        detail = f"Jobs of a stream run one after the other; {before} first."
-    answer = StreamWork(
-        task=responses.task_answer(task), job=jobs.job_answer(job), ahead=ahead, detail=detail
-    )
-    await claim.keep(session, 202, answer, {"Location": LOCATION.format(id=job.id)}, row.id)
+        detail = f"Jobs of a stream run one at a time; {before} first."
+    answer = StreamWork(task=task_answer(task), job=jobs.job_answer(job), ahead=ahead, detail=detail)
+    await claim.keep(session, 202, answer, {"Location": JOB_LOCATION.format(id=job.id)}, row.id)
     return answer

@@ -1,4 +1,4 @@
-"""Streams, their stream tasks and versions in the database."""
+"""The rows of streams: their stream tasks, their versions, and what each stream task has in a version."""
 
 from __future__ import annotations
 
@@ -6,36 +6,37 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select
 
 from app.db.tables import JobRow, StreamPartRow, StreamRow, StreamTaskRow, StreamVersionRow
+from app.db.tenancy import TenantSession
 from app.jobs.repository import ACTIVE
 
-PREFIX = "streams/"
+FOLDER = "streams"
+"""Folder of the blob store that holds their versions and held-out examples, each part under its digest."""
 _CHUNK = 500
-TaskState = Literal["registering", "ready", "failed", "forgetting", "forgotten", "rolled_back"]
+StreamTaskState = Literal["registering", "ready", "failed", "forgetting", "forgotten", "rolled_back"]
 _LOST = {"code": "job_failed", "detail": "The job that registered it has ended without a version."}
 _CANCELLED = {"code": "cancelled", "detail": "The job that registered it was cancelled."}
 
 
 @dataclass(frozen=True)
-class TaskFound:
-    """A stream task with the state of its newest job: one whose job ended in any way but success has failed."""
+class StreamTaskRecord:
+    """A stream task with the state of its newest job. It has failed if that job ended without success."""
 
     row: StreamTaskRow
     job_state: str | None
-    """None when the job is forgotten."""
-    failure: dict[str, Any] | None
+    """None if the job has been deleted."""
+    job_error: dict[str, Any] | None
     part: StreamPartRow | None
-    """In the version that answers; None where that does not hold it."""
+    """Its part in the current version; None if that version does not hold it."""
 
     @property
     def current(self) -> bool:
         return self.part is not None
 
     @property
-    def state(self) -> TaskState:
+    def state(self) -> StreamTaskState:
         active = self.job_state in ACTIVE
         if self.row.state == "forgotten":
             return "forgotten"
@@ -48,19 +49,19 @@ class TaskFound:
     @property
     def error(self) -> dict[str, Any] | None:
         if self.state == "failed":
-            return self.failure or (_CANCELLED if self.job_state == "cancelled" else _LOST)
-        # It was asked to be forgotten, and is not.
-        return self.failure if self.state in ("ready", "rolled_back") else None
+            return self.job_error or (_CANCELLED if self.job_state == "cancelled" else _LOST)
+        # A job that should have forgotten it has failed.
+        return self.job_error if self.state in ("ready", "rolled_back") else None
 
     @property
-    def keeps_name(self) -> bool:
-        """Whether no other stream task may be registered under its name."""
+    def reserves_name(self) -> bool:
+        """Return True if no other stream task may be registered under its name."""
         return self.state not in ("failed", "rolled_back")
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one stream task owns in a version."""
+class StreamPart:
+    """One stream task in a version."""
 
     task_id: str
     name: str
@@ -69,19 +70,18 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A version as rows: where its bytes are, and what they are of."""
+class StoredStreamVersion:
+    """A version as rows: its stream tasks, and the digests of its parts."""
 
     id: str
-    tenant: str
     number: int
     blob: str
-    """Of what its stream tasks share."""
-    parts: tuple[Part, ...]
+    """Digest of the tensors that its stream tasks share."""
+    parts: tuple[StreamPart, ...]
 
     @property
     def labels(self) -> Mapping[str, tuple[str, ...]]:
-        """Of each stream task, in the order of registration."""
+        """Labels by stream task, in the order of registration."""
         return {part.name: part.labels for part in self.parts}
 
     @property
@@ -89,43 +89,38 @@ class Stored:
         return frozenset((self.blob, *(part.blob for part in self.parts)))
 
 
-def path(tenant: str, digest: str) -> str:
-    """Of a part of a version, or of held-out examples, in the blob store."""
-    return f"{PREFIX}{tenant}/{digest}"
-
-
-async def add(session: AsyncSession, *rows: StreamRow | StreamTaskRow | StreamVersionRow) -> None:
+async def add(session: TenantSession, *rows: StreamRow | StreamTaskRow | StreamVersionRow) -> None:
     session.add_all(rows)
     await session.flush()
 
 
-async def get(session: AsyncSession, tenant: str, name: str, *, lock: bool = False) -> StreamRow | None:
-    """With `lock` it stays as it is until the transaction ends: who asks for a job of its lane holds it."""
-    query = select(StreamRow).where(StreamRow.tenant == tenant, StreamRow.name == name)
+async def get(session: TenantSession, name: str, *, lock: bool = False) -> StreamRow | None:
+    """With `lock` the stream stays as it is until the transaction ends; enqueuing a job in its lane needs that."""
+    query = select(StreamRow).where(StreamRow.name == name)
     return (await session.scalars(_locked(query) if lock else query)).one_or_none()
 
 
-async def lock_id(session: AsyncSession, tenant: str, id: str) -> StreamRow | None:
-    """As `get` with `lock`, for a job, which knows the id: another stream may have the name by now."""
-    query = select(StreamRow).where(StreamRow.tenant == tenant, StreamRow.id == id)
-    return (await session.scalars(_locked(query))).one_or_none()
+async def get_by_id(session: TenantSession, id: str, *, lock: bool = False) -> StreamRow | None:
+    """As `get`, for jobs: another stream may have taken the name since."""
+    query = select(StreamRow).where(StreamRow.id == id)
+    return (await session.scalars(_locked(query) if lock else query)).one_or_none()
 
 
 def _locked(query: Select[StreamRow]) -> Select[StreamRow]:
-    """As it is when the lock is there, whatever the session has read before."""
+    """Read the row anew once it is locked, even if the session has read it before."""
     return query.with_for_update().execution_options(populate_existing=True)
 
 
-async def listed(session: AsyncSession, tenant: str, after: str | None, limit: int) -> list[StreamRow]:
-    """In the order of names, as Python has it, starting after the name `after`."""
-    # A database of some language sorts hyphens as if they were not there.
+async def listed(session: TenantSession, after: str | None, limit: int) -> list[StreamRow]:
+    """Return streams in the order of names, as Python sorts them, beginning after the name `after`."""
+    # Databases with the collation of a language ignore hyphens.
     name = StreamRow.name.collate("C" if session.get_bind().dialect.name == "postgresql" else "BINARY")
-    query = select(StreamRow).where(StreamRow.tenant == tenant).order_by(name).limit(limit)
+    query = select(StreamRow).order_by(name).limit(limit)
     return list(await session.scalars(query if after is None else query.where(name > after)))
 
 
-async def sizes(session: AsyncSession, streams: Collection[str]) -> dict[str, int]:
-    """Of streams by id, how many stream tasks the current version holds."""
+async def sizes(session: TenantSession, streams: Collection[str]) -> dict[str, int]:
+    """Return the number of stream tasks in the current version, by the id of the stream."""
     query = (
         select(StreamRow.id, func.count().label("size"))
         .join(StreamVersionRow, _current())
@@ -136,37 +131,43 @@ async def sizes(session: AsyncSession, streams: Collection[str]) -> dict[str, in
     return {row.id: row.size for row in await session.execute(query)}
 
 
-async def version(session: AsyncSession, stream: StreamRow, number: int | None = None) -> Stored | None:
-    """The version of a number, or the current one; None where there is none."""
-    wanted = stream.current if number is None else number
-    if wanted is None:
+async def version(
+    session: TenantSession, stream: StreamRow, number: int | None = None
+) -> StoredStreamVersion | None:
+    """Return the version with this number, or the current one; None if it does not exist."""
+    number = stream.current if number is None else number
+    if number is None:
         return None
-    mine = (StreamVersionRow.stream_id == stream.id, StreamVersionRow.number == wanted)
-    row = (await session.scalars(select(StreamVersionRow).where(*mine))).one_or_none()
+    found = (StreamVersionRow.stream_id == stream.id, StreamVersionRow.number == number)
+    row = (await session.scalars(select(StreamVersionRow).where(*found))).one_or_none()
     if row is None:
         return None
     held = (await parts(session, [row.id])).get(row.id, ())
-    return Stored(row.id, row.tenant, row.number, row.blob, tuple(held))
+    return StoredStreamVersion(row.id, row.number, row.blob, tuple(held))
 
 
-async def parts(session: AsyncSession, versions: Collection[str]) -> dict[str, list[Part]]:
-    """Of versions by id, what each of their stream tasks owns, in the order of registration."""
+async def has_version(session: TenantSession, id: str) -> bool:
+    return bool(await session.scalar(select(exists().where(StreamVersionRow.id == id))))
+
+
+async def parts(session: TenantSession, versions: Collection[str]) -> dict[str, list[StreamPart]]:
+    """Return the parts of versions, by the id of the version, in the order of registration."""
     query = (
         select(StreamPartRow.version_id, StreamPartRow.blob, StreamTaskRow)
         .join(StreamTaskRow, StreamTaskRow.id == StreamPartRow.task_id)
         .where(StreamPartRow.version_id.in_(versions))
         .order_by(StreamPartRow.position)
     )
-    found: dict[str, list[Part]] = {}
+    found: dict[str, list[StreamPart]] = {}
     for id, blob, task in await session.execute(query):
-        found.setdefault(id, []).append(Part(task.id, task.name, tuple(task.labels), blob))
+        found.setdefault(id, []).append(StreamPart(task.id, task.name, tuple(task.labels), blob))
     return found
 
 
 async def versions(
-    session: AsyncSession, stream: str, before: int | None, limit: int
+    session: TenantSession, stream: str, before: int | None, limit: int
 ) -> list[StreamVersionRow]:
-    """Newest first, starting after the version of number `before`."""
+    """Return versions, newest first, beginning after the number `before`."""
     query = select(StreamVersionRow).where(StreamVersionRow.stream_id == stream)
     query = query.order_by(StreamVersionRow.number.desc()).limit(limit)
     return list(
@@ -174,55 +175,65 @@ async def versions(
     )
 
 
-async def holding(session: AsyncSession, tasks: Collection[str]) -> list[StreamVersionRow]:
-    """Versions that hold one of the stream tasks."""
+async def version_ids(session: TenantSession, stream: str) -> list[str]:
+    query = select(StreamVersionRow.id).where(StreamVersionRow.stream_id == stream)
+    return list(await session.scalars(query))
+
+
+async def versions_holding(session: TenantSession, tasks: Collection[str]) -> list[str]:
+    """Return the ids of the versions that hold one of the stream tasks."""
     held = exists().where(StreamPartRow.version_id == StreamVersionRow.id, StreamPartRow.task_id.in_(tasks))
-    return list(await session.scalars(select(StreamVersionRow).where(held)))
+    return list(await session.scalars(select(StreamVersionRow.id).where(held)))
 
 
-async def tasks(session: AsyncSession, stream: str) -> list[TaskFound]:
-    """All of a stream, in the order in which they were asked for."""
+async def remove_versions(session: TenantSession, versions: Collection[str]) -> set[str]:
+    """Delete versions by id. Return the digests of their parts, which other versions may share."""
+    shared = select(StreamVersionRow.blob).where(StreamVersionRow.id.in_(versions))
+    parts = select(StreamPartRow.blob).where(StreamPartRow.version_id.in_(versions)).distinct()
+    blobs = {*await session.scalars(shared), *await session.scalars(parts)}
+    await session.execute(delete(StreamVersionRow).where(StreamVersionRow.id.in_(versions)))
+    return blobs
+
+
+async def tasks(session: TenantSession, stream: str) -> list[StreamTaskRecord]:
+    """Return all stream tasks of a stream, in the order in which their registration was requested."""
     query = _tasks().where(StreamTaskRow.stream_id == stream).order_by(StreamTaskRow.id)
-    return [TaskFound(*row) for row in await session.execute(query)]
+    return [StreamTaskRecord(*row) for row in await session.execute(query)]
 
 
-async def named(session: AsyncSession, stream: str, name: str) -> list[TaskFound]:
-    """Those of a name, the one that the name means first: it is current, or else it is the newest."""
-    mine = (StreamTaskRow.stream_id == stream, StreamTaskRow.name == name)
-    query = _tasks().where(*mine).order_by(StreamTaskRow.id.desc())
-    found = [TaskFound(*row) for row in await session.execute(query)]
-    return sorted(found, key=lambda one: not one.current)
+async def tasks_named(session: TenantSession, stream: str, name: str) -> list[StreamTaskRecord]:
+    """Return the stream tasks of a name. The name means the first of them: the current one, else the newest."""
+    found = (StreamTaskRow.stream_id == stream, StreamTaskRow.name == name)
+    query = _tasks().where(*found).order_by(StreamTaskRow.id.desc())
+    records = [StreamTaskRecord(*row) for row in await session.execute(query)]
+    return sorted(records, key=lambda record: not record.current)
 
 
-async def all_blobs(session: AsyncSession, stream: str) -> set[str]:
-    """That any version or held-out set of a stream is in."""
-    mine = select(StreamVersionRow.id).where(StreamVersionRow.stream_id == stream)
+async def all_blobs(session: TenantSession, stream: str) -> set[str]:
+    """Return the digests of the parts of all versions of a stream, and of its held-out examples."""
+    ids = select(StreamVersionRow.id).where(StreamVersionRow.stream_id == stream)
     queries: Sequence[Select[str | None]] = (
         select(StreamVersionRow.blob).where(StreamVersionRow.stream_id == stream),
-        select(StreamPartRow.blob).where(StreamPartRow.version_id.in_(mine)).distinct(),
+        select(StreamPartRow.blob).where(StreamPartRow.version_id.in_(ids)).distinct(),
         select(StreamTaskRow.held_out_blob).where(StreamTaskRow.stream_id == stream),
     )
     found = {blob for query in queries for blob in await session.scalars(query)}
     return {blob for blob in found if blob is not None}
 
 
-async def unreferenced(session: AsyncSession, tenant: str, digests: Collection[str]) -> set[str]:
-    """Those of the blobs that no version and no stream task has. Meant to be asked under `app.db.locks.FILES`."""
+async def unreferenced(session: TenantSession, digests: Collection[str]) -> set[str]:
+    """Return the digests that no version and no stream task has. Call it under `app.db.locks.FILES`."""
     listed, left = sorted(digests), set(digests)
     for start in range(0, len(listed), _CHUNK):
         chunk = listed[start : start + _CHUNK]
-        for row, column in (
-            (StreamVersionRow, StreamVersionRow.blob),
-            (StreamPartRow, StreamPartRow.blob),
-            (StreamTaskRow, StreamTaskRow.held_out_blob),
-        ):
-            named = select(column).where(row.tenant == tenant, column.in_(chunk)).distinct()
-            left -= set(await session.scalars(named))
+        for column in (StreamVersionRow.blob, StreamPartRow.blob, StreamTaskRow.held_out_blob):
+            left -= set(await session.scalars(select(column).where(column.in_(chunk)).distinct()))
     return left
 
 
-async def refers(session: AsyncSession, tenant: str, digest: str) -> bool:
-    return not await unreferenced(session, tenant, [digest])
+async def refers(session: TenantSession, digest: str) -> bool:
+    """Return True if a version or a stream task has this digest. Call it under `app.db.locks.FILES`."""
+    return not await unreferenced(session, [digest])
 
 
 def _current() -> ColumnElement[bool]:

@@ -1,104 +1,145 @@
-"""/v1/streams: making them, registering into them, forgetting, rolling back."""
+"""/v1/streams: create, list and delete streams, register and forget stream tasks, roll back, predict."""
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from collections.abc import AsyncIterator
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import BaseModel
 
 from app.datasets.service import MEDIA_TYPES
 from app.http import strict_json
-from app.http.body import Body, BodyKind, Intake
-from app.http.dependencies import Clock, Tenant, options_once, timed, unless_gone
+from app.http.body import Body, BodyKind, BodyReader
+from app.http.dependencies import (
+    BodilessClaim,
+    JsonClaim,
+    NoQuery,
+    PageQuery,
+    QueryBody,
+    TenantStore,
+    document,
+    options_once,
+    timed,
+    unless_gone,
+)
 from app.http.etags import IfMatch, IfNoneMatch, etag, unchanged
-from app.http.fields import NoOptions, PageOptions
-from app.http.idempotency import Idempotency, takes_key
+from app.http.idempotency import Claim, Idempotency, IdempotencyKey
 from app.http.openapi import BODY, problems
 from app.http.problems import fail
+from app.http.upload import Upload
 from app.http.validation import validated
-from app.streams import openapi_examples, schemas
-from app.streams.predict import PredictOptions, StreamAsking
-from app.streams.registrations import LOCATION as JOB
-from app.streams.registrations import Registrations
-from app.streams.service import LOCATION, StreamService, cursor_of, number_cursor
+from app.streams import openapi_examples
+from app.streams.dependencies import StreamResources
+from app.streams.predict import StreamPredictService
+from app.streams.registrations import JOB_LOCATION, StreamRegistrations
+from app.streams.schemas import CreateStream, RegisterOptions, RegisterTask, Rollback, StreamPredictOptions
+from app.streams.service import LOCATION, StreamService
 from hyperserve.stream_types import Stream, StreamPredictions, StreamTask, StreamVersion, StreamWork
 from hyperserve.types import Page
 
 router = APIRouter(prefix="/v1/streams", tags=["streams"], dependencies=[Depends(options_once)])
 
-_JSON: tuple[BodyKind, ...] = ("json",)
-Asked = TypeVar("Asked", bound=BaseModel)
+
+async def _resources(request: Request) -> StreamResources:
+    resources: StreamResources = request.app.state.streams
+    return resources
 
 
-async def _service(request: Request) -> StreamService:
-    service: StreamService = request.app.state.services.streams
-    return service
+Resources = Annotated[StreamResources, Depends(_resources)]
 
 
-async def _registrations(request: Request) -> Registrations:
-    service: Registrations = request.app.state.services.registrations
-    return service
+async def _service(resources: Resources, store: TenantStore) -> StreamService:
+    return StreamService(resources, store)
 
 
-async def _intake(request: Request) -> Intake:
-    intake: Intake = request.app.state.services.intake
-    return intake
+async def _registrations(resources: Resources, store: TenantStore) -> StreamRegistrations:
+    return StreamRegistrations(resources, store)
 
 
-async def _keys(request: Request) -> Idempotency:
-    keys: Idempotency = request.app.state.services.idempotency
-    return keys
+async def _predict_service(resources: Resources, store: TenantStore) -> StreamPredictService:
+    return StreamPredictService(resources, store)
 
 
 Service = Annotated[StreamService, Depends(_service)]
-Work = Annotated[Registrations, Depends(_registrations)]
-Bodies = Annotated[Intake, Depends(_intake)]
-Keys = Annotated[Idempotency, Depends(_keys)]
-Nothing = Annotated[NoOptions, Query()]
-Pages = Annotated[PageOptions, Query()]
+Registrations = Annotated[StreamRegistrations, Depends(_registrations)]
+Predictor = Annotated[StreamPredictService, Depends(_predict_service)]
 Name = Annotated[str, Path(examples=["digits"])]
 Task = Annotated[str, Path(examples=["0-1"])]
+_JSON: tuple[BodyKind, ...] = ("json",)
+
+
+async def _labelled_set(
+    request: Request, resources: Resources, options: Annotated[RegisterOptions, Query()]
+) -> AsyncIterator[Body | Upload]:
+    """Yield JSON that names a dataset, or the file that becomes one."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in ("", "application/json"):
+        reader: BodyReader = request.app.state.body_reader
+        async with reader.body(request, _JSON) as body:
+            yield body
+        return
+    if options.name is None:
+        raise fail("missing", "The stream task needs a name, in the query string.", "/name")
+    async with resources.spool.receive(request, MEDIA_TYPES) as upload:
+        yield upload
+
+
+LabelledSet = Annotated[Body | Upload, Depends(_labelled_set, scope="function")]
+
+
+async def _labelled_set_claim(
+    request: Request, store: TenantStore, labelled_set: LabelledSet, _key: IdempotencyKey = None
+) -> AsyncIterator[Claim]:
+    body = labelled_set.sha256 if isinstance(labelled_set, Upload) else labelled_set
+    async with Idempotency(store).claim(request, body) as claim:
+        yield claim
+
+
+LabelledSetClaim = Annotated[Claim, Depends(_labelled_set_claim, scope="function")]
+
+
+async def _existing_version(
+    stream: str, predictor: Predictor, options: Annotated[StreamPredictOptions, Query()]
+) -> StreamPredictOptions:
+    # Before the body: a request to a stream that does not exist need not send one.
+    await predictor.check(stream, options.version)
+    return options
 
 
 @router.post(
     "",
     status_code=201,
-    summary="Make a stream",
-    dependencies=[Depends(takes_key)],
+    summary="Create a stream",
     responses=problems(409, 410, *BODY),
     openapi_extra=openapi_examples.CREATE,
 )
 async def create_stream(
-    request: Request,
     response: Response,
     service: Service,
-    tenant: Tenant,
-    bodies: Bodies,
-    keys: Keys,
-    _options: Nothing,
+    claim: JsonClaim,
+    body: Annotated[CreateStream, Depends(document(CreateStream))],
+    _options: NoQuery,
 ) -> Stream:
-    async with bodies.body(request, _JSON) as body, keys.claim(request, tenant, body) as claim:
-        stream, revision = await service.create(tenant, _read(schemas.CreateStream, body), claim)
+    stream, revision = await service.create(body, claim)
     response.headers.update({"Location": LOCATION.format(name=stream.name), "ETag": etag(revision)})
     return stream
 
 
-@router.get("", summary="Streams, by name", responses=problems(422, 503))
-async def list_streams(service: Service, tenant: Tenant, options: Pages) -> Page[Stream]:
-    return await service.page(tenant, cursor_of(options.cursor), options.limit)
+@router.get("", summary="List streams, by name", responses=problems(422, 503))
+async def list_streams(service: Service, options: PageQuery) -> Page[Stream]:
+    return await service.page(options)
 
 
 @router.get(
     "/{stream}",
-    summary="One stream",
+    summary="Get a stream",
     response_model=Stream,
     responses=openapi_examples.CACHEABLE | problems(404, 422, 503),
 )
 async def get_stream(
-    stream: Name, response: Response, service: Service, tenant: Tenant, known: IfNoneMatch, _options: Nothing
+    stream: Name, response: Response, service: Service, known: IfNoneMatch, _options: NoQuery
 ) -> Stream | Response:
-    answer, revision = await service.get(tenant, stream)
+    answer, revision = await service.get(stream)
     if unchanged(known, revision):
         return Response(status_code=304, headers={"ETag": etag(revision)})
     response.headers["ETag"] = etag(revision)
@@ -108,149 +149,110 @@ async def get_stream(
 @router.delete(
     "/{stream}",
     status_code=204,
-    summary="Delete a stream, its versions and what they have learned",
+    summary="Delete a stream, its versions and everything they have learned",
     responses=problems(404, 409, 412, 422, 503),
 )
-async def delete_stream(
-    stream: Name, service: Service, tenant: Tenant, condition: IfMatch, _options: Nothing
-) -> None:
-    await service.delete(tenant, stream, condition)
+async def delete_stream(stream: Name, service: Service, condition: IfMatch, _options: NoQuery) -> None:
+    await service.delete(stream, condition)
 
 
 @router.post(
     "/{stream}/tasks",
     status_code=202,
     summary="Register a labelled set: a dataset, or a file that becomes one",
-    description="The file may come alone or as the one part of a form; its options are in the query string.",
-    dependencies=[Depends(takes_key)],
+    description="The file is the body, or the only part of a form; its options are in the query string.",
     responses=problems(404, 409, 410, *BODY, 507),
     openapi_extra=openapi_examples.REGISTER,
 )
 async def register_stream_task(
-    request: Request,
     response: Response,
     stream: Name,
-    work: Work,
-    tenant: Tenant,
-    bodies: Bodies,
-    keys: Keys,
-    options: Annotated[schemas.RegisterOptions, Query()],
+    registrations: Registrations,
+    labelled_set: LabelledSet,
+    claim: LabelledSetClaim,
+    options: Annotated[RegisterOptions, Query()],
 ) -> StreamWork:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type in ("", "application/json"):
-        async with bodies.body(request, _JSON) as body, keys.claim(request, tenant, body) as claim:
-            wanted = validated(schemas.RegisterTask, strict_json.parse(body.data), options)
-            answer = await work.register(tenant, stream, wanted, claim)
+    if isinstance(labelled_set, Upload):
+        assert options.name is not None
+        name, held_out = options.name, options.held_out
+        answer = await registrations.upload(stream, name, held_out, labelled_set, claim)
     else:
-        if options.name is None:
-            raise fail("missing", "The stream task needs a name, in the query string.", "/name")
-        async with (
-            work.datasets.spool.receive(request, MEDIA_TYPES) as upload,
-            keys.claim(request, tenant, upload.sha256) as claim,
-        ):
-            answer = await work.upload(tenant, stream, options.name, options.held_out, upload, claim)
-    response.headers["Location"] = JOB.format(id=answer.job.id)
+        request = validated(RegisterTask, strict_json.parse(labelled_set.data), options)
+        answer = await registrations.register(stream, request, claim)
+    response.headers["Location"] = JOB_LOCATION.format(id=answer.job.id)
     return answer
 
 
 @router.get(
     "/{stream}/tasks",
-    summary="Stream tasks: how well each is answered, how far it has drifted",
+    summary="List stream tasks with their accuracy and drift",
     responses=problems(404, 422, 503),
 )
-async def list_stream_tasks(
-    stream: Name, service: Service, tenant: Tenant, _options: Nothing
-) -> Page[StreamTask]:
-    return await service.tasks(tenant, stream)
+async def list_stream_tasks(stream: Name, service: Service, _options: NoQuery) -> Page[StreamTask]:
+    return await service.tasks(stream)
 
 
-@router.get("/{stream}/tasks/{task}", summary="One stream task", responses=problems(404, 422, 503))
-async def get_stream_task(
-    stream: Name, task: Task, service: Service, tenant: Tenant, _options: Nothing
-) -> StreamTask:
-    return await service.task(tenant, stream, task)
+@router.get("/{stream}/tasks/{task}", summary="Get a stream task", responses=problems(404, 422, 503))
+async def get_stream_task(stream: Name, task: Task, service: Service, _options: NoQuery) -> StreamTask:
+    return await service.task(stream, task)
 
 
 @router.post(
     "/{stream}/tasks/{task}/forget",
     status_code=202,
-    summary="Forget a stream task: it is taken out, and every version that holds it is deleted",
-    dependencies=[Depends(takes_key)],
+    summary="Forget a stream task: remove it, and delete every version that holds it",
     responses=problems(404, 409, 410, 422, 503),
     openapi_extra=openapi_examples.FORGET,
 )
 async def forget_stream_task(
-    request: Request,
     response: Response,
     stream: Name,
     task: Task,
-    work: Work,
-    tenant: Tenant,
-    keys: Keys,
-    _options: Nothing,
+    registrations: Registrations,
+    claim: BodilessClaim,
+    _options: NoQuery,
 ) -> StreamWork:
-    async with keys.claim(request, tenant) as claim:
-        answer = await work.forget(tenant, stream, task, claim)
-    response.headers["Location"] = JOB.format(id=answer.job.id)
+    answer = await registrations.forget(stream, task, claim)
+    response.headers["Location"] = JOB_LOCATION.format(id=answer.job.id)
     return answer
 
 
-@router.get("/{stream}/versions", summary="Versions, newest first", responses=problems(404, 422, 503))
-async def list_stream_versions(
-    stream: Name, service: Service, tenant: Tenant, options: Pages
-) -> Page[StreamVersion]:
-    return await service.versions(tenant, stream, number_cursor(options.cursor), options.limit)
+@router.get("/{stream}/versions", summary="List versions, newest first", responses=problems(404, 422, 503))
+async def list_stream_versions(stream: Name, service: Service, options: PageQuery) -> Page[StreamVersion]:
+    return await service.versions(stream, options)
 
 
 @router.post(
     "/{stream}/rollback",
-    summary="Let another version answer",
+    summary="Make another version current",
     responses=problems(404, 409, 412, *BODY),
     openapi_extra=openapi_examples.ROLLBACK,
 )
 async def roll_stream_back(
-    request: Request,
     response: Response,
     stream: Name,
     service: Service,
-    tenant: Tenant,
-    bodies: Bodies,
+    body: Annotated[Rollback, Depends(document(Rollback))],
     condition: IfMatch,
-    _options: Nothing,
+    _options: NoQuery,
 ) -> Stream:
-    async with bodies.body(request, _JSON) as body:
-        wanted = _read(schemas.Rollback, body)
-    answer, revision = await service.rollback(tenant, stream, wanted.version, condition)
+    answer, revision = await service.rollback(stream, body.version, condition)
     response.headers["ETag"] = etag(revision)
     return answer
 
 
-def _read(model: type[Asked], body: Body) -> Asked:
-    return validated(model, strict_json.parse(body.data))
-
-
-async def _asking(request: Request) -> StreamAsking:
-    asking: StreamAsking = request.app.state.services.stream_asking
-    return asking
-
-
 @router.post(
     "/{stream}/predict",
-    summary="Ask a stream",
+    summary="Predict with a stream",
     responses=problems(404, 409, 410, *BODY),
     openapi_extra=openapi_examples.PREDICT,
 )
 async def predict_stream(
     request: Request,
     stream: str,
-    asking: Annotated[StreamAsking, Depends(_asking)],
-    tenant: Tenant,
-    timing: Clock,
-    bodies: Bodies,
-    options: Annotated[PredictOptions, Query()],
+    predictor: Predictor,
+    options: Annotated[StreamPredictOptions, Depends(_existing_version)],
+    body: QueryBody,
 ) -> StreamPredictions:
-    """The stream task may be named; else it is inferred for each query, and the answer says which it is."""
-    await asking.check(tenant, stream, options.version)
-    async with bodies.body(request, ("json", "multipart", "image")) as body:
-        work = asking.predict(tenant, stream, body, options, timing)
-        return timed(await unless_gone(request, work), request)
+    """The stream task may be named; otherwise it is inferred for each query, and the answer reports it."""
+    return timed(await unless_gone(request, predictor.predict(stream, body, options)), request)
