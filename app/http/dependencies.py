@@ -114,8 +114,10 @@ BodilessClaim = Annotated[Claim, Depends(_claimed_without_body, scope="function"
 
 def timed(answer: Timed, request: Request) -> Timed:
     """The answer with the phases of its request, and the total so far."""
+    timing: Timing = request.state.timing
+    timing |= answer.timing or {}
     total = (time.perf_counter() - request.state.started) * 1e3
-    return answer.model_copy(update={"timing": {**request.state.timing, "total": total}})
+    return answer.model_copy(update={"timing": {**timing, "total": total}})
 
 
 async def options_once(request: Request) -> None:
