@@ -29,6 +29,7 @@ from hyperserve.sync.client import Client
 from hyperserve.sync.streams import Stream
 from hyperserve.sync.task import Estimate, Prediction, Predictions, Task
 from hyperserve.types import Dataset, Example, Job, Learner, Version
+from hyperserve.version import __version__
 
 __all__ = [
     "ArgumentTypeError",
@@ -71,4 +72,5 @@ __all__ = [
     "UnprocessableError",
     "Version",
     "WaitTimeoutError",
+    "__version__",
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 
 import httpx
 
 from hyperserve.errors import InvalidArgumentError
+from hyperserve.version import __version__
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 # Shorter than the 5 s after which uvicorn closes an idle connection: no request may run into that.
@@ -36,7 +36,7 @@ def server_url(base_url: str | None) -> httpx.URL:
 
 def headers(api_key: str | None) -> dict[str, str]:
     """Return the headers of every request."""
-    common = {"User-Agent": f"hyperserve-python/{_version()}", "Accept": "application/json"}
+    common = {"User-Agent": f"hyperserve-python/{__version__}", "Accept": "application/json"}
     return common if api_key is None else common | {"Authorization": f"Bearer {api_key}"}
 
 
@@ -58,10 +58,3 @@ def stream_timeout(default: httpx.Timeout) -> httpx.Timeout:
 def _with_longer_read(default: httpx.Timeout, seconds: float) -> httpx.Timeout:
     read = None if default.read is None else max(default.read, seconds)
     return httpx.Timeout(connect=default.connect, read=read, write=default.write, pool=default.pool)
-
-
-def _version() -> str:
-    try:
-        return version("hyperserve")
-    except PackageNotFoundError:  # run from a checkout that was not installed
-        return "unknown"

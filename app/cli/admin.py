@@ -1,97 +1,119 @@
-"""`hyperserve gc`, `backup` and `restore`: for whoever operates the service. A server may run meanwhile."""
+"""`hyperserve db`, `gc`, `backup` and `restore`: for the operator of a service; a server may run meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy import make_url
 
-from app.cli.errors import checked_settings, one_line, stop
-from app.cli.exit import leave
+from app.cli.console import print_table
+from app.cli.errors import CommandError, checked_settings, leave
+from app.cli.lazy import SETTINGS
 from app.core.settings import Settings
-from app.db.blobs import STORE_ERRORS, Blobs
-from app.db.engine import Database
+from app.db.blobs import Blobs
+from app.db.database import Database
 from app.db.migrate import prepare_database, revision
+from app.db.migrate import upgrade as upgrade_database
 from app.db.tables import REVISION
-from app.maintenance.archive import BackupError, Manifest
+from app.maintenance.archive import Manifest
 from app.maintenance.backup import backup as write_backup
 from app.maintenance.collection import Maintenance, Report
 from app.maintenance.restore import restore as read_backup
 from app.tasks.garbage import Collector
 
-As_json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+database = typer.Typer(no_args_is_help=True, help="Look after the database.", **SETTINGS)
+
+
+@database.callback()
+def _database() -> None:
+    """Keep `upgrade` a subcommand: typer makes a command of a group of one."""
+
+
+@database.command()
+def upgrade() -> None:
+    """Bring the database to the revision of this code."""
+    settings = checked_settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    upgrade_database(settings.database)
 
 
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; say what would go.")] = False,
-    as_json: As_json = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Delete nothing; print what would be deleted.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Delete what has lapsed or finished, and blobs that nothing needs."""
+    """Delete what has expired or finished, and blobs that nothing needs."""
 
-    async def work(settings: Settings) -> Report:
+    async def collect(settings: Settings) -> Report:
         async with _opened(settings) as (database, blobs):
             maintenance = Maintenance(database, blobs, Collector(database, blobs), settings)
             return await maintenance.collect(dry_run=dry_run)
 
-    settings = _current()
-    title = "would be deleted" if dry_run else "deleted"
-    with _one_line():
-        report = asyncio.run(work(settings))
-    _end(title, asdict(report), as_json=as_json)
+    report = asyncio.run(collect(_settings_of_service()))
+    _print_counts("would be deleted" if dry_run else "deleted", asdict(report), as_json=as_json)
 
 
 def backup(
     file: Annotated[Path, typer.Argument(help="Tar file to write; it must not exist.")],
-    as_json: As_json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write all tasks, datasets, learners and jobs, as they are at one moment, to a file."""
+    """Write everything that the service holds to a file.
 
-    async def work(settings: Settings) -> Manifest:
+    Tasks, datasets, learners, streams and jobs are written as they are at one moment.
+    """
+
+    async def write(settings: Settings) -> Manifest:
         async with _opened(settings) as (database, blobs):
             return await write_backup(database, blobs, file)
 
-    _report("written", lambda: asyncio.run(work(_current())), as_json=as_json)
+    _print_manifest("written", asyncio.run(write(_settings_of_service())), as_json=as_json)
 
 
 def restore(
     file: Annotated[Path, typer.Argument(help="Tar file that `hyperserve backup` wrote.")],
-    as_json: As_json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Read a backup into an empty service, on whatever database it has."""
+    """Read a backup into an empty service.
 
-    async def work(settings: Settings) -> Manifest:
+    The database and the store of blobs may be of another kind than those of the backup.
+    """
+
+    async def read(settings: Settings) -> Manifest:
         async with _opened(settings) as (database, blobs):
             return await read_backup(database, blobs, file)
 
     settings = checked_settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with one_line():
-        prepare_database(settings)
-    _report("restored", lambda: asyncio.run(work(settings)), as_json=as_json)
+    prepare_database(settings)
+    _print_manifest("restored", asyncio.run(read(settings)), as_json=as_json)
 
 
-def _current() -> Settings:
+def _settings_of_service() -> Settings:
+    """Return the settings. Raises `CommandError` if the database is missing or at another revision."""
     settings = checked_settings()
     if settings.uses_sqlite and not _exists(settings):
-        stop(f"there is no database at {settings.database}")
-    with one_line():
-        found = revision(settings.database)
+        raise CommandError(f"there is no database at {settings.database}")
+    found = revision(settings.database)
     if found != REVISION:
-        stop(f"the database is at revision {found}, this code needs {REVISION}: run `hyperserve db upgrade`")
+        raise CommandError(
+            f"the database is at revision {found}, this code needs {REVISION}: run `hyperserve db upgrade`"
+        )
     return settings
 
 
 def _exists(settings: Settings) -> bool:
-    # Connecting would make an empty one.
+    # Connecting would create an empty one.
     path = make_url(settings.database).database
     return path is not None and Path(path).exists()
 
@@ -105,29 +127,17 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Database, Blobs]]:
         await database.close()
 
 
-def _report(done: str, work: Callable[[], Manifest], *, as_json: bool) -> NoReturn:
-    with _one_line():
-        manifest = work()
+def _print_manifest(done: str, manifest: Manifest, *, as_json: bool) -> NoReturn:
     counts = manifest.rows | {"blobs": manifest.blobs, "bytes of blobs": manifest.size}
-    _end(done, counts, as_json=as_json)
+    _print_counts(done, counts, as_json=as_json)
 
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Also for what is wrong with a backup, a disk or a store."""
-    try:
-        with one_line():
-            yield
-    except (BackupError, *STORE_ERRORS) as error:
-        stop(f"{error}")
-
-
-def _end(title: str, counts: dict[str, int], *, as_json: bool) -> NoReturn:
+def _print_counts(title: str, counts: dict[str, int], *, as_json: bool) -> NoReturn:
     if as_json:
         typer.echo(json.dumps(counts))
         leave()
     table = Table("", title)
     for name, count in counts.items():
         table.add_row(name.replace("_", " "), f"{count:,}")
-    Console().print(table)
+    print_table(table)
     leave()

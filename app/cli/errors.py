@@ -1,45 +1,118 @@
-"""What is wrong with how a command was called, or where it runs: one line and a status, not a traceback."""
+"""The end of a command: the table of exit codes, the one printer of errors, and the fast exit.
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | failed: the server, the database, the storage, a file or a training failed; the same command may succeed later |
+| 2 | misuse: an option, a setting, the data or the learner is not usable; the same command will fail again |
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.errors import AppError
 from app.core.secret import SecretError
 from app.core.settings import Settings
+from app.db.blobs import STORE_ERRORS
 from app.db.migrate import DatabaseAwayError, DatabaseRevisionError, reason
+from app.maintenance.archive import BackupError
+from hyperserve import HyperserveError
+from hyperserve.errors import InvalidArgumentError
+from models.errors import ModelError
 
-MISUSE = 2
+
+class ExitCode(IntEnum):
+    """Statuses with which a command ends."""
+
+    OK = 0
+    FAILED = 1
+    MISUSE = 2
+
+
+class CommandError(AppError):
+    """The command cannot do its work; the message says why."""
+
+
+class MisuseError(CommandError):
+    """The command cannot work as it was called."""
+
+
+_EXIT_CODES: dict[type[Exception], ExitCode] = {
+    MisuseError: ExitCode.MISUSE,
+    ValidationError: ExitCode.MISUSE,
+    SecretError: ExitCode.MISUSE,
+    ModelError: ExitCode.MISUSE,
+    InvalidArgumentError: ExitCode.MISUSE,
+    HyperserveError: ExitCode.FAILED,
+    DatabaseAwayError: ExitCode.FAILED,
+    DatabaseRevisionError: ExitCode.FAILED,
+    SQLAlchemyError: ExitCode.FAILED,
+    BackupError: ExitCode.FAILED,
+    **dict.fromkeys(STORE_ERRORS, ExitCode.FAILED),
+    AppError: ExitCode.FAILED,
+}
+"""Exit codes by error; the first entry that fits counts."""
+
+
+@contextmanager
+def printed_errors() -> Iterator[None]:
+    """End the command with one message and an exit code if it raises an error of the table."""
+    try:
+        yield
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        typer.echo(f"hyperserve: {_message(error)}", err=True)
+        raise typer.Exit(code) from error
+
+
+def exit_code(error: Exception) -> ExitCode | None:
+    """Return the exit code of an error, or None if it is a fault of the code and deserves a traceback."""
+    for kind, code in _EXIT_CODES.items():
+        if isinstance(error, kind):
+            return code
+    return None
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, SQLAlchemyError):
+        return f"the database failed: {reason(error)}"
+    if isinstance(error, ValidationError):
+        return "\n".join(
+            f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ")
+            for one in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+    return f"{error}"
 
 
 def checked_settings() -> Settings:
-    """Ends the command where a setting is not as it must be, without repeating its value: it may be a secret."""
+    """Return the settings. Raises `MisuseError` naming a wrong one without its value, which may be a secret."""
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = f"HYPERSERVE_{'_'.join(map(str, first['loc'])).upper()}"
-        stop(f"{name}: {first['msg']}", MISUSE)
+        raise MisuseError(f"{name}: {first['msg']}") from error
 
 
-@contextmanager
-def one_line() -> Iterator[None]:
-    """Around what needs the database, the blob store or a file."""
-    try:
-        yield
-    except SecretError as error:
-        stop(f"{error}", MISUSE)
-    except (DatabaseAwayError, DatabaseRevisionError) as error:
-        stop(f"{error}")
-    except SQLAlchemyError as error:
-        stop(f"the database failed: {reason(error)}")
+def leave() -> NoReturn:
+    """End a process whose work is done, with status 0.
 
-
-def stop(message: str, status: int = 1) -> NoReturn:
-    typer.echo(f"hyperserve: {message}", err=True)
-    raise typer.Exit(status)
+    Taking torch apart would take a second, and threads of libraries may trip over it.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ExitCode.OK)

@@ -1,4 +1,4 @@
-"""A server of one's own: `hyperserve serve` on a free port over a temporary folder, gone after the block."""
+"""A private server: `hyperserve serve` on a free port over a temporary folder, gone after the block."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.cli.errors import CommandError
 from hyperserve import Client
 
-KEPT = ("HYPERSERVE_LEARNERS_DIR", "HYPERSERVE_DEVICE")
-"""Settings that a private server takes over; the rest, such as a database, is not its business."""
+INHERITED = ("HYPERSERVE_LEARNERS_DIR", "HYPERSERVE_DEVICE")
+"""Settings of the caller that a private server uses; it has a database and blobs of its own."""
 STOP_SECONDS = 10
 LOG_TAIL = 2000
-"""Characters of the log that a failed start shows."""
+"""Characters of the log that the error of a failed start shows."""
 
 
-class PrivateServerError(Exception):
-    """The server did not come up; the message ends with its log."""
+class PrivateServerError(CommandError):
+    """The server did not start; the message ends with its log."""
 
 
 @contextmanager
 def private_server(ready_seconds: float = 60) -> Iterator[str]:
-    """The URL of a ready server. Raises PrivateServerError."""
+    """Start a server and yield its URL when it is ready. Raises PrivateServerError."""
     with tempfile.TemporaryDirectory(prefix="hyperserve-") as folder:
         log = Path(folder) / "server.log"
         url, command = _command(Path(folder) / "data")
         with log.open("wb") as sink:
             server = subprocess.Popen(
                 command,
-                cwd=folder,  # where there is no .env of the caller
+                cwd=folder,  # the caller's .env must not be read
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
-                process_group=0,  # Ctrl-C is for the caller, which then stops the server in order
+                process_group=0,  # Ctrl-C reaches the caller alone, which then stops the server in order
             )
         try:
             _wait(server, url, log, ready_seconds)
@@ -64,9 +65,9 @@ def _command(data: Path) -> tuple[str, list[str]]:
 
 def _environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HYPERSERVE_")}
-    # Nobody else asks it: it need not go on for a while after it is told to stop.
+    # It has no other clients: it need not keep answering for a while after it is told to stop.
     own = {"HYPERSERVE_DRAIN_SECONDS": "0"}
-    return inherited | own | {name: os.environ[name] for name in KEPT if name in os.environ}
+    return inherited | own | {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def _wait(server: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:

@@ -1,11 +1,10 @@
 """`hyperserve streams train`: a stream of published stream tasks, as a folder that every server can serve.
 
-Pictures go through the decoder that serves them, so that the stream learns what it is going to be asked.
+Pictures go through the decoder that serves them, so that the stream learns from what it will be given.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +16,17 @@ from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor
 
-from app.cli.options import key_value
-from app.cli.train import REFUSALS, command_of, console
+from app.cli.command_options import key_values, takes_options
+from app.cli.console import messages
+from app.cli.errors import MisuseError
+from app.cli.recorded_command import recorded_command
 from app.core.allocator import keep_freed_memory
 from app.core.settings import REPOSITORY
-from app.streams.mixture import Told, combined, wanted
-from experiments.continual.tasks import TaskStream, split_mnist
+from app.streams.mixture import TaskPredictive, candidate_tasks, mixture_predictions
+from experiments.continual.task_streams import TaskStream, split_mnist
 from models.continual import bundle
 from models.continual.bundle import TaskFigures
-from models.continual.config import Scenario, StreamConfig, build
+from models.continual.stream_config import Scenario, StreamConfig, build
 from models.data import mnist
 from models.inputs import ImageInput
 from models.inputs.ink import ink
@@ -39,80 +40,88 @@ _BYTE = 255
 
 
 @dataclass(frozen=True)
-class Measured:
+class StreamTrainOptions:
+    """Options of `hyperserve streams train`."""
+
+    data: Annotated[Path, typer.Option(help="MNIST as an npz.")]
+    name: Annotated[str, typer.Option(help="Name of the stream, and of its folder.")] = "digits"
+    benchmark: Annotated[str, typer.Option(help="split-mnist.")] = "split-mnist"
+    scenario: Annotated[str, typer.Option(help=f"{', '.join(SCENARIOS)}.")] = "cl3"
+    method: Annotated[str, typer.Option(help=f"{', '.join(sorted(STREAMS))}.")] = "hypernetwork"
+    hparam: Annotated[list[str] | None, typer.Option(help="Hyperparameter of the method, key=value.")] = None
+    crop: Annotated[bool, typer.Option(help="Cut digits out of their paper, wherever they stand.")] = True
+    examples: Annotated[
+        int | None, typer.Option(min=2, help="Most examples of a stream task; all if left out.")
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0
+    threads: Annotated[int, typer.Option(help="torch threads.")] = 1
+    folder: Annotated[Path, typer.Option(help="Folder in which the stream's folder is written.")] = (
+        REPOSITORY / "models" / "streams"
+    )
+
+
+@dataclass(frozen=True)
+class StreamScores:
+    """Scores of a stream on test examples, after its last stream task."""
+
     tasks: dict[str, TaskFigures]
     accuracy: float
-    """With the stream task inferred for each query, as the service answers."""
+    """Share of right labels with the stream task inferred for each query, as the service answers."""
 
 
-def train(
-    data: Annotated[Path, typer.Option(help="MNIST as an npz.")],
-    name: Annotated[str, typer.Option(help="Name of the stream, and of its folder.")] = "digits",
-    benchmark: Annotated[str, typer.Option(help="split-mnist.")] = "split-mnist",
-    scenario: Annotated[str, typer.Option(help=f"{', '.join(SCENARIOS)}.")] = "cl3",
-    method: Annotated[str, typer.Option(help=f"{', '.join(sorted(STREAMS))}.")] = "hypernetwork",
-    hparam: Annotated[list[str] | None, typer.Option(help="Hyperparameter of the method, key=value.")] = None,
-    crop: Annotated[bool, typer.Option(help="Cut digits out of their paper, wherever they stand.")] = True,
-    examples: Annotated[
-        int | None, typer.Option(min=2, help="Of a stream task at most; left out, all.")
-    ] = None,
-    seed: int = 0,
-    threads: int = 1,
-    folder: Annotated[Path, typer.Option(help="Where the stream's folder goes.")] = REPOSITORY
-    / "models"
-    / "streams",
-) -> None:
-    """Register the stream tasks of a benchmark one after the other, and write the stream as a folder."""
+@takes_options(StreamTrainOptions)
+def train(options: StreamTrainOptions) -> None:
+    """Train a stream and write it as a folder to ship.
+
+    The stream tasks of a benchmark are registered one after the other.
+    """
     keep_freed_memory()
-    torch.set_num_threads(threads)
-    if benchmark != "split-mnist" or scenario not in SCENARIOS:
-        raise typer.BadParameter(f"benchmark is split-mnist, scenario one of {', '.join(SCENARIOS)}")
-    try:
-        stream = split_mnist(_decoded(mnist.load(data), crop=crop))
-        _, hparams = STREAMS.configured(method, dict(map(key_value, hparam or [])))
-        config = StreamConfig(
-            method=method,
-            scenario=scenario,
-            hparams=hparams.model_dump(mode="json"),
-            input=ImageInput(crop=crop),
-            shape=(1, *stream.shape),
-            seed=seed,
-        )
-        learner = build(config)
-        version, registered, seconds = _registered(learner, stream, config, examples)
-        measured = _measured(learner, version, stream, config, registered)
-    except REFUSALS as error:
-        console.print(f"hyperserve streams train: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    command = command_of(sys.argv[1:], None)
-    metrics = {"accuracy": measured.accuracy, "test": stream.name}
+    torch.set_num_threads(options.threads)
+    if options.benchmark != "split-mnist":
+        raise MisuseError(f"{options.benchmark!r} is no benchmark of streams; there is split-mnist")
+    if options.scenario not in SCENARIOS:
+        raise MisuseError(f"{options.scenario!r} is not one of {', '.join(SCENARIOS)}")
+    stream = split_mnist(_decoded(mnist.load(options.data), crop=options.crop))
+    _, hparams = STREAMS.configured(options.method, key_values(options.hparam))
+    config = StreamConfig(
+        method=options.method,
+        scenario=options.scenario,
+        hparams=hparams.model_dump(mode="json"),
+        input=ImageInput(crop=options.crop),
+        shape=(1, *stream.shape),
+        seed=options.seed,
+    )
+    learner = build(config)
+    version, registered, seconds = _registered(learner, stream, config, options.examples)
+    scores = _scored(learner, version, stream, config, registered)
+    command = recorded_command("--data", "--folder")
     made = bundle.save(
-        folder / name,
+        options.folder / options.name,
         config,
         version,
-        _card(name, config, measured, seconds, command),
-        tasks=measured.tasks,
-        metrics=metrics,
-        training={"command": command, "seed": seed, "seconds": round(sum(seconds), 1)},
+        _card(options.name, config, scores, seconds, command),
+        tasks=scores.tasks,
+        metrics={"accuracy": scores.accuracy, "test": stream.name},
+        training={"command": command, "seed": options.seed, "seconds": round(sum(seconds), 1)},
     )
-    _show(measured)
-    console.print(f"{made.path} · {made.description.digest[:16]}", style="green")
+    _show(scores)
+    messages.print(f"{made.path} · {made.description.digest[:16]}", style="green")
 
 
 def _decoded(digits: mnist.Digits, *, crop: bool) -> mnist.Digits:
-    """As `ImageInput` decodes them."""
+    """Return the digits as `ImageInput` decodes them."""
 
-    def of(x: Float[Tensor, "n 28 28"]) -> Tensor:
+    def decode(x: Float[Tensor, "n 28 28"]) -> Tensor:
         parts = [ink((part * _BYTE).round().byte()[..., None], crop=crop)[:, 0] for part in x.split(_BATCH)]
         return torch.cat(parts)
 
-    return replace(digits, train_x=of(digits.train_x), test_x=of(digits.test_x))
+    return replace(digits, train_x=decode(digits.train_x), test_x=decode(digits.test_x))
 
 
 def _registered(
     learner: StreamLearner, stream: TaskStream, config: StreamConfig, examples: int | None
 ) -> tuple[StreamVersion, dict[str, TaskFigures], list[float]]:
-    """The last version, and of each stream task what was true when it had just been registered."""
+    """Return the last version, the scores of each stream task just after its registration, and the seconds it took."""
     version: StreamVersion | None = None
     figures: dict[str, TaskFigures] = {}
     seconds = []
@@ -125,9 +134,9 @@ def _registered(
         version = learner.register(version, task, labels, x, y, _progress(task))
         seconds.append(time.perf_counter() - began)
         test_x, test_y = stream.test(index)
-        accuracy = _told(learner, version, task, learner.embed(test_x[:, None]), test_y)
+        accuracy = _accuracy(learner, version, task, learner.embed(test_x[:, None]), test_y)
         figures[task] = TaskFigures(examples=len(y), held_out=len(test_y), accuracy_registered=accuracy)
-        console.print(f"{task}: {accuracy:.4f} after {seconds[-1]:.1f} s")
+        messages.print(f"{task}: {accuracy:.4f} after {seconds[-1]:.1f} s")
     assert version is not None
     return version, figures, seconds
 
@@ -135,12 +144,14 @@ def _registered(
 def _progress(task: str) -> Report:
     def report(progress: Any) -> None:
         if progress.get("step", 0) % 500 == 0:
-            console.print(f"{task}: {dict(progress)}", style="dim")
+            messages.print(f"{task}: {dict(progress)}", style="dim")
 
     return report
 
 
-def _told(learner: StreamLearner, version: StreamVersion, task: str, features: Tensor, y: Tensor) -> float:
+def _accuracy(
+    learner: StreamLearner, version: StreamVersion, task: str, features: Tensor, y: Tensor
+) -> float:
     weights = learner.weights(version, task)
     with torch.no_grad():
         answers = [learner.predict(weights, part[None]) for part in features.split(_BATCH)]
@@ -148,13 +159,13 @@ def _told(learner: StreamLearner, version: StreamVersion, task: str, features: T
     return float(hits.double().mean())
 
 
-def _measured(
+def _scored(
     learner: StreamLearner,
     version: StreamVersion,
     stream: TaskStream,
     config: StreamConfig,
     registered: dict[str, TaskFigures],
-) -> Measured:
+) -> StreamScores:
     drift, found, right, total = learner.drift(version), {}, 0, 0
     for index, task in enumerate(version.tasks):
         x, y = stream.test(index)
@@ -166,57 +177,59 @@ def _measured(
         right, total = right + sum(hits), total + len(hits)
         found[task] = registered[task].model_copy(
             update={
-                "accuracy_now": _told(learner, version, task, features, y),
+                "accuracy_now": _accuracy(learner, version, task, features, y),
                 "inferred_now": sum(one == task for one in tasks) / len(tasks),
                 "drift": float(drift[task]),
             }
         )
-    return Measured(found, right / total)
+    return StreamScores(found, right / total)
 
 
 def _inferred(
     learner: StreamLearner, version: StreamVersion, scenario: Scenario, features: Tensor
 ) -> tuple[list[str], list[str]]:
-    """Stream task and label of each query, as the service answers them."""
+    """Return the stream task and the label of each query, as the service answers them."""
     gate, names = learner.gate(version), list(version.tasks)
     networks = [learner.weights(version, name) for name in names]
     tasks, labels = [], []
     for part in features.split(_BATCH):
         with torch.no_grad():
             posterior = learner.posterior(gate, part[None])
-            asked = wanted(posterior, scenario)
-            answers = {}
-            for index in torch.unique(asked).tolist():
-                rows = (asked == index).any(-1).nonzero()[:, 0]
+            candidates = candidate_tasks(posterior, scenario)
+            components = {}
+            for index in torch.unique(candidates).tolist():
+                rows = (candidates == index).any(-1).nonzero()[:, 0]
                 answer = learner.predict(networks[index], part[rows][None])
                 assert isinstance(answer, Categorical)
-                answers[index] = Told(rows, answer.log_probs[0])
+                components[index] = TaskPredictive(rows, answer.log_probs[0])
         every = list(version.labels.values())
-        for one in combined(posterior, asked, answers, every, scenario, names, coverage=0.9, top=1):
+        for one in mixture_predictions(
+            posterior, candidates, components, every, scenario, names, coverage=0.9, top=1
+        ):
             tasks.append(one.task)
             labels.append(one.label)
     return tasks, labels
 
 
-def _card(name: str, config: StreamConfig, measured: Measured, seconds: list[float], command: str) -> str:
+def _card(name: str, config: StreamConfig, scores: StreamScores, seconds: list[float], command: str) -> str:
     rows = [
         f"| {task} | {one.examples:,} | {_percent(one.accuracy_registered)} | {_percent(one.accuracy_now)} "
         f"| {_percent(one.inferred_now)} | {one.drift or 0:.4f} |"
-        for task, one in measured.tasks.items()
+        for task, one in scores.tasks.items()
     ]
     return f"""# {name}
 
 Handwritten digits, registered two at a time into one {config.method} stream ({config.scenario}); no example of an
 earlier stream task was seen again. Pictures of any size and polarity; {_framing(config)}
 
-With the stream task inferred for each query, {_percent(measured.accuracy)} % of MNIST's test digits are answered
+With the stream task inferred for each query, {_percent(scores.accuracy)} % of MNIST's test digits are answered
 rightly.
 
 | stream task | examples | % right when registered | % right now | % of tasks inferred rightly | drift |
 | --- | ---: | ---: | ---: | ---: | ---: |
 {chr(10).join(rows)}
 
-The stream task is told but in the last but one column. Registering took {sum(seconds):.0f} s in all.
+Accuracies are for queries that name their stream task. Registering took {sum(seconds):.0f} s in all.
 
 Made by `{command}`. Seed {config.seed}, one seed only. Test digits chose nothing.
 
@@ -234,11 +247,11 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.2f}"
 
 
-def _show(measured: Measured) -> None:
-    table = Table(title=f"{_percent(measured.accuracy)} % right with stream tasks inferred")
+def _show(scores: StreamScores) -> None:
+    table = Table(title=f"{_percent(scores.accuracy)} % right with stream tasks inferred")
     for heading in ("stream task", "examples", "registered", "now", "inferred", "drift"):
         table.add_column(heading, justify="left" if heading == "stream task" else "right")
-    for task, one in measured.tasks.items():
+    for task, one in scores.tasks.items():
         numbers = map(_percent, (one.accuracy_registered, one.accuracy_now, one.inferred_now))
         table.add_row(task, str(one.examples), *numbers, f"{one.drift or 0:.4f}")
-    console.print(table)
+    messages.print(table, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""`hyperserve methods`: what a learner can be made by."""
+"""`hyperserve methods` and `openapi`: descriptions of what the service offers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from models.methods import described
 
 
 def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """What each method is: axes, paper, what trains it."""
+    """List the methods that make learners.
+
+    Each has its summary, kind, representation and the optimisers that can train it.
+    """
     found = described().values()
     if as_json:
         typer.echo(json.dumps([method.model_dump(mode="json") for method in found], indent=1))
@@ -22,3 +25,11 @@ def methods(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         typer.echo(
             f"    {method.kind}, {method.representation}{way}; trained by {', '.join(method.optimisers)}"
         )
+
+
+def openapi() -> None:
+    """Print the OpenAPI document."""
+    # Imported here: `hyperserve methods` does without the application.
+    from app.main import create_app
+
+    typer.echo(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
