@@ -14,8 +14,8 @@ PRELOADED = [
     "app.main",
     "app.server",
     "app.worker_process",
-    "app.cli.exit",
     "app.cli.errors",
+    "app.cli.serve",
     "hyperserve.cli",
 ]
 PRELOADED += ["aiosqlite", "alembic.command", "psycopg", "rich.traceback", "uvicorn.lifespan.on"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.cli.test_root import hyperserve, refused
+from tests.app.cli.commands import forked, hyperserve
 from tests.app.problems import OK
 from tests.app.server import Server
 
@@ -54,7 +54,7 @@ def test_a_service_moves(own_server: Server, zoo: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["gc", "backup x.tar"])
 def test_where_there_is_no_service(tmp_path: Path, command: str) -> None:
-    status, text = refused(tmp_path, command, HYPERSERVE_DATA_DIR=str(tmp_path / "none"), COLUMNS="200")
+    status, text = forked(tmp_path, command, HYPERSERVE_DATA_DIR=str(tmp_path / "none"), COLUMNS="200")
     assert status == 1
     assert text.startswith("hyperserve: there is no database at ")
     assert not (tmp_path / "none").exists()
@@ -62,7 +62,7 @@ def test_where_there_is_no_service(tmp_path: Path, command: str) -> None:
 
 def test_what_is_no_backup(tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(b"x" * 2000)
-    status, text = refused(
+    status, text = forked(
         tmp_path, "restore x.tar", HYPERSERVE_DATA_DIR=str(tmp_path / "data"), COLUMNS="200"
     )
     assert status == 1

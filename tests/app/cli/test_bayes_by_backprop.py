@@ -1,11 +1,11 @@
-"""What `hyperserve evaluate bayes-by-backprop` refuses; what it measures is tested where it is measured."""
+"""Refusals of `hyperserve evaluate bayes-by-backprop`; its measurements are tested in tests/experiments."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.app.cli.test_train import run
+from tests.app.cli.commands import run
 
 
 @pytest.fixture

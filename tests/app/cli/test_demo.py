@@ -52,26 +52,28 @@ def test_it_asks_a_running_server_and_removes_its_task(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("url", "message", "status"),
     [
-        (["--url", "http://127.0.0.1:9"], "refused"),
-        (["--url", "127.0.0.1"], "must be like http://host:port"),
+        ("http://127.0.0.1:9", "refused", 1),
+        ("127.0.0.1", "must look like http://host:port", 2),
     ],
 )
-def test_a_server_that_is_not_there_is_told_in_a_line(arguments: list[str], message: str) -> None:
-    done = run(*arguments)
-    assert (done.returncode, done.stdout) == (1, "")
+def test_an_unreachable_server_is_reported_in_a_line(url: str, message: str, status: int) -> None:
+    done = run("--url", url)
+    assert (done.returncode, done.stdout) == (status, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
-    (tmp_path / "glyphs").mkdir()
-    (tmp_path / "glyphs" / "config.json").write_text("{}")
-    done = run(HYPERSERVE_LEARNERS_DIR=str(tmp_path))
+    folder = tmp_path / "zoo[bold]" / "glyphs"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    done = run(HYPERSERVE_LEARNERS_DIR=str(folder.parent))
     assert done.returncode == 1
     assert "the server ended with status" in done.stderr
     assert "ArtifactError" in done.stderr
+    assert "zoo[bold]" in done.stderr
 
 
 @pytest.mark.parametrize(

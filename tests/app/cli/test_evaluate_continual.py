@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.cli.root import evaluate_continual
-from experiments.continual import page as continual_page
-from experiments.continual import plots
+from app.cli import evaluate_continual
+from experiments.continual import accuracy_plots, results_page
 from experiments.continual.records_file import RecordFile
-from tests.app.cli.test_train import run
+from tests.app.cli.commands import run
 from tests.experiments.continual.test_harness import ROWS, record
 from tests.models.data.test_cifarfs import write
 
@@ -76,9 +75,9 @@ def test_settings_that_differ_in_their_schedule_alone_are_drawn_apart(tmp_path: 
     records = [record(ROWS), record(ROWS, schedule="ramp")]
     evaluate_continual.write(records, tmp_path / "c")
     apart = {f"ewc {found.run.schedule}": [found] for found in records}
-    title = continual_page.title(*records[0].run.protocol)
+    title = results_page.title(*records[0].run.protocol)
     drawn = (tmp_path / "c-split-mnist-3-cl3-curve.png").read_bytes()
-    assert drawn == plots.curves(apart, title)
+    assert drawn == accuracy_plots.curves(apart, title)
 
 
 @pytest.mark.parametrize(

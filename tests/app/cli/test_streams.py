@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.cli.streams import app
+from app.cli.root import app
 from models.continual import bundle
 from tests.app.server import Server
 from tests.app.streams.asked import vectors
@@ -20,7 +20,7 @@ VECTOR = ",".join(["1.0"] * DIM)
 
 
 def invoked(server: Server, *words: str, status: int = 0) -> str:
-    result = CliRunner().invoke(app, [*words, "--url", server.url], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, ["streams", *words, "--url", server.url], env={"COLUMNS": "200"})
     assert result.exit_code == status, result.output
     return result.output
 
@@ -59,8 +59,8 @@ def test_a_stream_is_made_asked_and_deleted(server: Server, copied: str, tmp_pat
 
 
 def test_pictures_are_asked_by_their_files(server: Server, tmp_path: Path, png: object) -> None:
-    (tmp_path / "drawn.png").write_bytes(png(0))  # type: ignore[operator]
-    assert "drawn.png" in invoked(server, "predict", "digits", str(tmp_path / "drawn.png"))
+    (tmp_path / "drawn[bold].png").write_bytes(png(0))  # type: ignore[operator]
+    assert "drawn[bold].png" in invoked(server, "predict", "digits", str(tmp_path / "drawn[bold].png"))
 
 
 def test_refusals_are_one_line(server: Server) -> None:
@@ -68,6 +68,9 @@ def test_refusals_are_one_line(server: Server) -> None:
     assert "came with the server" in invoked(server, "forget", "blobs", "first", status=1)
     invoked(server, "predict", "blobs", status=2)
     invoked(server, "create", "two", "--vector", "3", "--image", "28", status=2)
+    assert "--vector 'x' is not a list" in invoked(server, "predict", "blobs", "--vector", "x", status=2)
+    missing = invoked(server, "predict", "digits", "no[bold].png", status=2)
+    assert "no[bold].png" in missing
 
 
 def test_a_stream_that_ships_is_trained(tmp_path: Path) -> None:
@@ -79,7 +82,16 @@ def test_a_stream_that_ships_is_trained(tmp_path: Path) -> None:
     images += generator.integers(0, 9, images.shape, np.uint8) * (images == 0)
     file = tmp_path / "mnist.npz"
     np.savez(file, train_image=images, train_label=labels, test_image=images, test_label=labels)
-    words = ["train", "--data", str(file), "--method", "analytic", "--hparam", 'features={"count": 64}']
+    words = [
+        "streams",
+        "train",
+        "--data",
+        str(file),
+        "--method",
+        "analytic",
+        "--hparam",
+        'features={"count": 64}',
+    ]
     result = CliRunner().invoke(app, [*words, "--folder", str(tmp_path / "streams")])
     assert result.exit_code == 0, result.output
     made = bundle.load(tmp_path / "streams" / "digits")

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from app.cli.root import app
 from models import artifact
+from tests.app.cli.commands import run
 from tests.models.glyph_data import glyphs
 
 FLAGS = [
@@ -27,13 +26,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(exist_ok=True)
         Image.fromarray(255 - picture.numpy()).save(folder / f"{index}.png")
     return root
-
-
-def run(*words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, list(words))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
 
 
 def test_train_makes_a_calibrated_learner_with_its_card_and_resumes(pictures: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models import artifact
-from tests.app.cli.test_train import run
+from tests.app.cli.commands import run
 
 SHORT = ("--steps", "4", "--validate-every", "2", "--tasks", "4")
 

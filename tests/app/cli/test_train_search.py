@@ -10,7 +10,7 @@ import pytest
 
 from app.learners.service import Learners
 from models import artifact
-from tests.app.cli.test_train import run
+from tests.app.cli.commands import run
 
 
 @pytest.fixture(scope="module")
