@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
+from models.errors import ModelError
 from models.protocol import MetaLearner
 from models.registry import LearnerConfig, RegistryError, build, complete
 
@@ -30,7 +31,7 @@ _ANSWERS = {"format", "method", "hparams", "encoder", "encoder_hparams", "input"
 """The fields of a description that change answers."""
 
 
-class ArtifactError(Exception):
+class ArtifactError(ModelError):
     """A folder is not a learner that this code can serve; the message names the culprit."""
 
 

@@ -1,7 +1,6 @@
-"""What is to be known of each method, read off its class: summary, paper, axes, ways and shots, hyperparameters.
+"""Description of each method, read off its class: summary, paper, axes, ways and shots, hyperparameters.
 
-A method is built without memory on the meta device, with its default hyperparameters, since some traits depend on
-them. All methods are imported for it.
+A method is built without memory, on the meta device, with its default hyperparameters, as some traits depend on them.
 """
 
 from __future__ import annotations
@@ -10,21 +9,17 @@ import re
 import sys
 from functools import cache
 
-import torch
-
 from hyperserve.types import Method, SpanOut
-from models.encoders.base import Encoder
 from models.protocol import LearnerError, MetaLearner
-from models.registry import ENCODERS, METHODS
+from models.registry import METHODS, RegistryError, blank_learner
 from models.training.search import trainable_by
 
 _ARXIV = re.compile(r"\b\d{4}\.\d{4,5}\b")
-_ENCODERS: tuple[tuple[str, dict[str, object]], ...] = (("conv4", {}), ("identity", {"dim": 1}))
 
 
 @cache
 def described() -> dict[str, Method]:
-    """Every method by its name, in the order of names; the first call imports them all."""
+    """Return the description of every method in the order of names; the first call imports them all."""
     return {name: _describe(name) for name in sorted(METHODS)}
 
 
@@ -33,7 +28,7 @@ def _describe(name: str) -> Method:
     text = sys.modules[found.__module__].__doc__ or ""
     head = text.split("\n\n", 1)[0]
     paper = _ARXIV.search(head)
-    learner = _built(found)
+    learner = _built(name)
     traits = learner.traits
     return Method(
         name=name,
@@ -52,14 +47,19 @@ def _describe(name: str) -> Method:
     )
 
 
-def _built(found: type[MetaLearner]) -> MetaLearner:
-    """On pictures, or else on vectors. Raises `LearnerError` where the method takes neither."""
-    for name, hparams in _ENCODERS:
-        encoder: type[Encoder]
-        encoder, config = ENCODERS.configured(name, hparams)
+def _built(name: str) -> MetaLearner:
+    """Build a method on pictures, or else on vectors, or else as its trial has it."""
+    trial = METHODS[name].trial
+    refusals: list[LearnerError] = []
+    for encoder, settings in (
+        ("conv4", {}),
+        ("identity", {"dim": 1}),
+        (trial.encoder, trial.encoder_hparams),
+    ):
         try:
-            with torch.device("meta"):
-                return found(encoder(config), found.Config())
+            return blank_learner(name, {}, encoder, settings)
+        except RegistryError:
+            raise
         except LearnerError as error:
-            refusal = error
-    raise refusal
+            refusals.append(error)
+    raise RegistryError(f"method {name!r} takes neither pictures nor vectors: {refusals[-1]}")

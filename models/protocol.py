@@ -1,14 +1,14 @@
-"""The words everything else speaks: a support set becomes weights, weights answer queries.
+"""The protocol of all learners: a support set becomes weights, weights answer queries.
 
 Every method of the field is a `Servable`. Meta-learners make weights with the pure function `adapt`;
 stream learners make them by registering data into a version. Shapes are named in the signatures;
-`tasks`, `support`, `query`, `way` are padded to the largest of a batch and masked: way and shot are ragged.
+`tasks`, `support`, `query`, `way` are padded to the largest of a batch and masked, as tasks differ in way and shot.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -17,27 +17,30 @@ from jaxtyping import Bool, Float, Int, Shaped
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from models.bayes.calibration import Calibration
+from models.encoders.base import Encoder
+from models.errors import ModelError
 from models.noise import Noise
 from models.predictive import Predictive
 
 Representation = Literal["initialisation", "optimiser", "embedding", "feed-forward", "black-box memory"]
-"""What is meta-learned: where gradient steps start, the rule that makes steps, features that a fixed classifier
-compares or fits, a network that writes the weights, a network whose state is what it knows of the task."""
+"""The part that is meta-learned: the start of gradient steps, the rule that makes steps, features that a fixed
+classifier compares or fits, a network that writes the weights, a network whose state is its knowledge of the task."""
 Optimiser = Literal["gradient", "evolution", "reinforcement"]
-"""How it is meta-learned."""
+"""The means of meta-learning."""
 Objective = Literal["few-shot", "many-shot", "single-task", "continual"]
-"""What for: tasks of few examples, of many; one task; tasks that come one after the other."""
+"""The goal: tasks of few examples, of many; one task; tasks that come one after the other."""
 
 FOREIGN = -1
 """Query target of an example whose class is not in the support set."""
 
 
-class LearnerError(Exception):
-    """A learner was asked for something it cannot do."""
+class LearnerError(ModelError):
+    """The request is beyond what this learner can do."""
 
 
 class UnsupportedSupportError(LearnerError):
-    """The support set has a way, shot or kind that the learner does not take."""
+    """The support set has a way, shot or kind that this learner does not take."""
 
 
 @dataclass(frozen=True)
@@ -56,45 +59,72 @@ class Span:
         return str(self.low) if self.low == self.high else f"{self.low} to {self.high}"
 
     def nearest(self, value: int) -> int:
-        """The number of the range that is nearest to `value`."""
+        """Return the number of the range that is nearest to `value`."""
         return max(self.low, value if self.high is None else min(value, self.high))
 
     def among(self, candidates: Sequence[int]) -> tuple[int, ...]:
-        """Those of the candidates that lie within; where none does, the number nearest to the first."""
+        """Return the candidates that lie within the range; if none does, the number nearest to the first."""
         return tuple(c for c in candidates if c in self) or (self.nearest(candidates[0]),)
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What a method is and takes. The last three are the axes of the survey (2004.05439)."""
+    """Properties that a method declares; the contract suite (`hyperserve.testing`) holds it to each of them.
+
+    The last three are the axes of the survey (2004.05439).
+    """
 
     ways: Span = Span(2)
     shots: Span = Span(1)
     transductive: bool = False
+    """Answers depend on the other queries of the task."""
     stochastic: bool = False
+    """Answers can be sampled, which gives them an epistemic part."""
     incremental: bool = False
+    """Weights of a task can be continued with more examples: `adapt` takes a prior."""
     order_dependent: bool = False
+    """The order of the support set changes the answers."""
     label_equivariant: bool = True
+    """Renumbering the classes permutes the answers and changes nothing else."""
     zero_shot: bool = False
+    """A task needs no examples: an empty support set has an answer."""
     kind: Literal["classification", "regression"] = "classification"
-    """Of its tasks: support targets are class indices, or vectors of numbers."""
+    """Support targets are class indices, or vectors of numbers."""
     exact_posterior: bool = False
-    """Whether its weights have a posterior in closed form: epistemic variance without draws."""
+    """The weights have a posterior in closed form: epistemic variance without draws."""
     representation: Representation = "embedding"
     optimiser: Optimiser = "gradient"
     objective: Objective = "few-shot"
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A small training in which the contract suite must see a method learn.
+
+    `tasks` are drawn by the suite: 2 to 4 classes of `glyphs` (28×28), `photos` (3×32×32), `vectors` (8 numbers) or
+    `axes` (8 numbers, hardly any noise), as far as the method takes them; or `curves`, functions of one number.
+    """
+
+    tasks: Literal["glyphs", "photos", "vectors", "axes", "curves"] = "glyphs"
+    encoder: str = "conv4"
+    encoder_hparams: Mapping[str, object] = field(default_factory=lambda: {"width": 8})
+    hparams: Mapping[str, object] = field(default_factory=dict)
+    steps: int = 50
+    lr: float = 1e-2
+    floor: float = 0.7
+    """Least score after the training: from 0 at chance to 1, or the share of the variance explained."""
+
+
+@dataclass(frozen=True)
 class Support:
-    """A batch of support sets as features, order kept. `targets` holds class indices, values, or nothing."""
+    """A batch of support sets as features, in order. `targets` holds class indices, values, or nothing."""
 
     features: Float[Tensor, "tasks support *feature"]
     targets: Int[Tensor, "tasks support"] | Float[Tensor, "tasks support target"] | None
     mask: Bool[Tensor, "tasks support"]
     n_way: Int[Tensor, "tasks"]
     class_key: Int[Tensor, "tasks way"]
-    """64-bit digests of the class labels: what noise is keyed by. Padding is 0."""
+    """64-bit digests of the class labels, which are the keys of noise. Padding is 0."""
     seed: Int[Tensor, "tasks"]
 
     @property
@@ -111,7 +141,7 @@ class Support:
         class_key: Int[Tensor, "tasks way"] | None = None,
         seed: Int[Tensor, "tasks"] | None = None,
     ) -> Support:
-        """Fills what a caller without labels need not care about: full masks, class keys 0..way-1, seed 0."""
+        """Fill in what a caller without labels need not care about: full masks, class keys 1..way, seed 0."""
         tasks, device = features.shape[0], features.device
         if n_way is None:
             n_way = torch.zeros(tasks, dtype=torch.long, device=device)
@@ -146,7 +176,7 @@ class TaskWeights:
         return torch.arange(self.class_key.shape[1], device=self.n_way.device) < self.n_way[:, None]
 
     def select(self, index: int) -> TaskWeights:
-        """The weights of one task of the batch, without padding rows."""
+        """Return the weights of one task of the batch, without padding rows."""
         way = int(self.n_way[index])
         one = slice(index, index + 1)
         return replace(
@@ -169,7 +199,7 @@ class TaskWeights:
 
 
 def refuse_prior(prior: TaskWeights | None) -> None:
-    """What `adapt` of a learner that is not incremental does with a prior."""
+    """Raise `UnsupportedSupportError` for a prior: what `adapt` does unless the learner is incremental."""
     if prior is not None:
         raise UnsupportedSupportError("this learner takes all examples of a task at once")
 
@@ -178,7 +208,7 @@ def refuse_prior(prior: TaskWeights | None) -> None:
 class Episodes:
     """A batch of training or evaluation tasks with raw inputs. Query target `FOREIGN` marks an unknown class.
 
-    `support_y` is None where a support set has no targets: point clouds, conditioning inputs.
+    `support_y` is None if support sets have no targets: point clouds, conditioning inputs.
     """
 
     support_x: Float[Tensor, "tasks support *input"]
@@ -189,7 +219,7 @@ class Episodes:
     query_mask: Bool[Tensor, "tasks query"]
     n_way: Int[Tensor, "tasks"]
     unseen: Bool[Tensor, "tasks"]
-    """Tasks of classes that the encoder is not trained on: there the head learns what is new."""
+    """Tasks of classes that the encoder is not trained on: from them the head learns what is new."""
     seed: Int[Tensor, "tasks"] | None = None
     """Key of each task's noise in training; None is 0."""
 
@@ -200,20 +230,20 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Losses:
-    """Per task, unreduced: the trainer decides how tasks are weighed."""
+    """Losses per task, unreduced: the trainer decides how tasks are weighed."""
 
     total: Float[Tensor, "tasks"]
     parts: Mapping[str, Float[Tensor, "tasks"]] = field(default_factory=dict)
 
 
 class Servable(ABC):
-    """All that cache, batcher and API ever see of a learner."""
+    """The face of a learner that cache, batcher and API see."""
 
     traits: Traits
 
     @abstractmethod
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
-        """Task-independent features, shared by all tasks; the identity where everything adapts."""
+        """Return task-independent features, shared by all tasks; the inputs themselves if everything adapts."""
 
     @abstractmethod
     def predict(
@@ -222,25 +252,47 @@ class Servable(ABC):
         features: Float[Tensor, "tasks query *feature"],
         noise: Noise | None = None,
     ) -> Predictive:
-        """Answers of each task to its own queries. `noise` asks a stochastic learner to sample."""
+        """Answer each task's own queries. With `noise` a stochastic learner samples."""
 
 
 class MetaLearner(Servable, nn.Module):
-    """Few-shot, regression, fields, density: weights come from one pure call.
+    """Base of few-shot classifiers, regressors, fields and densities: weights come from one pure call.
 
-    Built as `cls(encoder, config)`.
+    Built as `cls(encoder, config)`; `fewshot/common` has the bases `Classifier` and `Regressor`.
     """
 
     Config: ClassVar[type[BaseModel]]
     """Frozen, extra fields forbidden: the hyperparameters, as they stand in the learner's description."""
+    trial: ClassVar[Trial] = Trial()
+    encoder: Encoder
+    config: BaseModel
+    calibration: Calibration | None
+    """Fitted on validation tasks after the training; None if the method has nothing to calibrate."""
+
+    def __init__(self, encoder: Encoder, config: BaseModel) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = config
+        self.calibration = None
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
+        features: Tensor = self.encoder(x)
+        return features
 
     @abstractmethod
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """Where `traits.incremental`, adapt(a + b) equals adapt(b, prior=adapt(a)).
+        """Make the weights of each task. With `traits.incremental`, adapt(a + b) equals adapt(b, prior=adapt(a)).
 
-        Elsewhere a prior raises `UnsupportedSupportError`: ignored, it would be a wrong answer.
+        Without it a prior raises `UnsupportedSupportError`: ignored, it would be a wrong answer.
         """
 
     @abstractmethod
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """`progress` in [0, 1] is the share of training done; it drives schedules."""
+        """Return the training loss; `progress` in [0, 1] is the share of training done and drives schedules."""
+
+    def select(self, validation_loss: Callable[[], float]) -> dict[str, float]:
+        """Choose in place what gradients cannot, after training; return the choice for the learner's card.
+
+        `validation_loss()` measures the learner as it is at the call. By default there is nothing to choose.
+        """
+        return {}

@@ -60,10 +60,13 @@ class StreamLearner(Servable, nn.Module):
 
     Config: ClassVar[type[BaseModel]]
     """The hyperparameters: a frozen model that forbids extra fields."""
+    encoder: nn.Module | None
+    """Frozen; None for raw inputs."""
 
     def __init__(self, *_: object) -> None:
         """Subclasses take the arguments named above."""
         super().__init__()
+        self.encoder = None
         # Follows `.to(device)` even if the learner holds no other tensor.
         self.register_buffer("_place", torch.empty(0), persistent=False)
 

@@ -14,13 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from models.errors import ModelError
 from models.noise import label_key
 from models.protocol import TaskWeights
 
 _FORMAT = "1"
 
 
-class WeightsError(Exception):
+class WeightsError(ModelError):
     """These bytes are no task weights, or weights and header contradict each other."""
 
 

@@ -21,7 +21,6 @@ from experiments.fewshot.transductive_protocol import NAME as TRANSDUCTIVE
 from experiments.fewshot.transductive_protocol import Transductive, has_batchnorm
 from experiments.fewshot.uncertainty import Queries, reliability, selective
 from models.artifact import Artifact
-from models.bayes.calibration import Calibration
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, Features, accuracy, answers, cells_of, embed_all, summary
 from models.evaluation.scores import Estimate
@@ -178,8 +177,7 @@ def _cell(
 
 
 def _unknown(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any] | None:
-    calibration = getattr(learner, "calibration", None)
-    if not isinstance(calibration, Calibration) or not calibration.has_unknown:
+    if learner.calibration is None or not learner.calibration.has_unknown:
         return None
     return unknown_row(learner, features, cell, False, plan, "any test class")
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.bayeshmaml import BayesHMAML
 from models.fewshot.bayeshypershot import BayesHyperShot
 from models.fewshot.common.fine_tuning import FastWeights, each, support_loss, together, tuned
@@ -58,7 +59,7 @@ class FineTuned(MetaLearner):
     """
 
     def __init__(self, learner: MetaLearner, steps: int, lr: float = PUBLISHED_LR) -> None:
-        super().__init__()
+        super().__init__(Identity(IdentityConfig()), learner.config)
         if not isinstance(learner, _METHODS):
             raise LearnerError("fine-tuning is measured of hypershot, hypermaml and their Bayesian kin alone")
         self.calls = _Calls(learner.eval())

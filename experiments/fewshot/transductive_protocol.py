@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.common.inner_network import SupportNorm
 from models.fewshot.hypermaml import HyperMAML
 from models.fewshot.maml import Maml
@@ -54,7 +55,7 @@ class Transductive(MetaLearner):
     """
 
     def __init__(self, learner: MetaLearner) -> None:
-        super().__init__()
+        super().__init__(Identity(IdentityConfig()), learner.config)
         if not isinstance(learner, Maml | HyperMAML):
             raise LearnerError("the transductive protocol is that of maml, hypermaml and bayeshmaml alone")
         if not has_batchnorm(learner):

@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.inputs import ImageInput, InputSpec, PhotoInput
+from models.errors import ModelError
+from models.inputs import ImageInput, InputSpec, PhotoInput, VectorInput
 from models.inputs.ink import ink
 from models.inputs.photo import photo
 
 GLYPH_SIDE = 56
-"""Side at which glyphs are kept for augmentation: twice that of the learner's input."""
+"""Side at which glyphs are stored for augmentation: twice that of the learner's input."""
 _CHUNK = 2048
 
 
-class DatasetError(ValueError):
-    """A data set that cannot be read or used; the message names the file and the fault."""
+class DatasetError(ModelError, ValueError):
+    """A data set cannot be read or used; the message names the file and the fault."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,12 @@ class ClassDataset:
         return len(self.labels)
 
     @property
+    def kind(self) -> Literal["image", "vector"]:
+        return "image" if self.inputs.dtype == torch.uint8 else "vector"
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the sorted class names: what a model card proves its training classes by."""
+        """SHA-256 of the sorted class names, by which a model card proves its training classes."""
         return hashlib.sha256("\n".join(sorted(self.class_names)).encode()).hexdigest()
 
     @property
@@ -59,13 +65,13 @@ class ClassDataset:
         return dict(zip(self.class_names, found, strict=True))
 
     def members(self) -> list[Int[Tensor, "m"]]:
-        """Indices of the examples of each class."""
+        """Return the indices of the examples of each class."""
         order = self.labels.argsort(stable=True)
         counts = torch.bincount(self.labels, minlength=len(self.class_names))
         return list(order.split(counts.tolist()))
 
     def select(self, classes: Sequence[int]) -> ClassDataset:
-        """The data set of some classes, renumbered in the given order."""
+        """Return the data set of some classes, renumbered in the given order."""
         index = torch.full((len(self.class_names),), -1)
         index[list(classes)] = torch.arange(len(classes))
         keep = index[self.labels] >= 0
@@ -78,22 +84,28 @@ class ClassDataset:
         )
 
     def glyphs(self, side: int = GLYPH_SIDE, *, crop: bool = False) -> ClassDataset:
-        """Pictures as uint8 ink [n, side, side], by the function that serves (`models.inputs.ink`)."""
+        """Return pictures as uint8 ink [n, side, side], by the function that serves (`models.inputs.ink`)."""
         pictures = self.inputs if self.inputs.ndim == 4 else self.inputs[..., None]
         inked = (ink(chunk, side, crop=crop) for chunk in pictures.split(_CHUNK))
         chunks = [chunk[:, 0].mul(255).round().byte() for chunk in inked]
         return replace(self, inputs=torch.cat(chunks))
 
     def photos(self, size: int) -> ClassDataset:
-        """Pictures as uint8 RGB [n, size, size, 3], by the function that serves (`models.inputs.photo`)."""
+        """Return pictures as uint8 RGB [n, size, size, 3], by the function that serves (`models.inputs.photo`)."""
         pictures = self.inputs if self.inputs.ndim == 4 else self.inputs[..., None]
         if pictures.shape[1:] == (size, size, 3):
             return self
         chunks = [photo(chunk, size).mul(255).round().byte() for chunk in pictures.split(_CHUNK)]
         return replace(self, inputs=torch.cat(chunks).permute(0, 2, 3, 1).contiguous())
 
+    def stored_as(self, form: InputSpec) -> ClassDataset:
+        """Return the inputs as a learner's `InputSpec.stored_form` has them; vectors stay."""
+        if isinstance(form, PhotoInput):
+            return self.photos(form.size)
+        return self.glyphs(form.size, crop=form.crop) if isinstance(form, ImageInput) else self
+
     def mirrored(self) -> ClassDataset:
-        """Each class and its mirror image as two classes, in domains of their own."""
+        """Return each class and its mirror image as two classes, in domains of their own."""
         classes, domains = len(self.class_names), int(self.domains.max()) + 1
         return replace(
             self,
@@ -105,7 +117,7 @@ class ClassDataset:
         )
 
     def rotations(self) -> ClassDataset:
-        """Each class turned by 0, 90, 180 and 270 degrees as four classes (Santoro et al. 2016)."""
+        """Return each class turned by 0, 90, 180 and 270 degrees as four classes (Santoro et al. 2016)."""
         classes, turns = len(self.class_names), range(4)
         domains = int(self.domains.max()) + 1
         return replace(
@@ -119,12 +131,12 @@ class ClassDataset:
 
 
 def model_input(dataset: ClassDataset, spec: InputSpec | None = None) -> Tensor:
-    """What a learner of this input embeds, without augmentation: ink [n, 1, size, size] or RGB [n, 3, size, size] in
-    [0, 1], or the vectors."""
-    if dataset.inputs.dtype != torch.uint8:
+    """Return what a learner of this input embeds, without augmentation: ink [n, 1, size, size] or RGB
+    [n, 3, size, size] in [0, 1], or the vectors. Raises `DatasetError` for pictures if the learner takes vectors."""
+    if dataset.kind == "vector":
         return dataset.inputs
+    taken = ImageInput() if spec is None else spec
+    if isinstance(taken, VectorInput):
+        raise DatasetError(f"{dataset.source} holds images; the learner takes vectors")
     pictures = dataset.inputs if dataset.inputs.ndim == 4 else dataset.inputs[..., None]
-    if isinstance(spec, PhotoInput):
-        return torch.cat([photo(chunk, spec.size) for chunk in pictures.split(_CHUNK)])
-    glyph = spec if isinstance(spec, ImageInput) else ImageInput()
-    return torch.cat([ink(chunk, glyph.size, crop=glyph.crop) for chunk in pictures.split(_CHUNK)])
+    return torch.cat([taken.from_pixels(chunk) for chunk in pictures.split(_CHUNK)])

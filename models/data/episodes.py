@@ -1,6 +1,6 @@
-"""Draws tasks: way and shot from ranges, uneven shots, foreign queries, within one domain or across.
+"""Sampling of training tasks: way and shot from ranges, uneven shots, foreign queries, within one domain or across.
 
-Every draw is keyed by (seed, step), so that a training resumed at a step sees what it would have seen.
+Every draw is keyed by (seed, step), so that a resumed training sees the tasks it would have seen.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from models.data.augment import AugmentConfig, augment, same_task
-from models.data.augment_photo import PhotoAugmentConfig, augment_photo
+from models.data.augmentation import Augmentation
 from models.data.dataset import ClassDataset, DatasetError
 from models.inputs.photo import photo
 from models.protocol import FOREIGN, Episodes, Span
 
 _ANY_WAY = Span(2)
-Augmentation = AugmentConfig | PhotoAugmentConfig
 
 
 class EpisodeConfig(BaseModel):
@@ -37,7 +35,7 @@ class EpisodeConfig(BaseModel):
     queries: int = Field(default=5, ge=1)
     """Per class of the task."""
     uneven: bool = True
-    """Whether the classes of a task differ in shots."""
+    """Let the classes of a task differ in shots."""
     foreign: float = Field(default=0.1, ge=0, lt=1)
     """Share of queries whose class is not in the support set."""
     within_domain: float = Field(default=0.5, ge=0, le=1)
@@ -62,7 +60,7 @@ class TaskIndex:
 class EpisodeSampler:
     """Draws the tasks of a step. `unseen_classes` never appear in tasks that train the encoder.
 
-    `ways` are those that the learner takes: a domain of fewer classes is no domain to draw from.
+    `ways` are those that the learner takes: a domain of fewer classes is not drawn from.
     """
 
     def __init__(
@@ -131,7 +129,7 @@ class EpisodeSampler:
         )
 
     def episodes(self, step: int, augmentation: Augmentation | None) -> Episodes:
-        """The tasks of a step with their inputs, augmented where a configuration is given."""
+        """Return the tasks of a step with their inputs, augmented if an augmentation is given."""
         tasks = self.step(step)
         generator = torch.Generator().manual_seed(hash((self.seed, step)) % 2**63)
         return collate(self.dataset, tasks, self.seed * 1_000_003 + step, augmentation, generator)
@@ -167,12 +165,12 @@ def collate(
     augmentation: Augmentation | None = None,
     generator: torch.Generator | None = None,
 ) -> Episodes:
-    """Pads tasks to one batch and gathers their inputs."""
+    """Pad tasks to one batch and gather their inputs."""
     support, support_mask = _pad([task.support for task in tasks])
     query, query_mask = _pad([task.query for task in tasks])
     index = torch.cat((support[support_mask], query[query_mask]))
     owner = torch.cat((same_task(support_mask), same_task(query_mask)))
-    inputs = shown(dataset.inputs[index], owner, augmentation, generator)
+    inputs = prepared(dataset.inputs[index], owner, augmentation, generator)
     n_support = int(support_mask.sum())
     return Episodes(
         support_x=_scatter(inputs[:n_support], support_mask),
@@ -187,25 +185,30 @@ def collate(
     )
 
 
-def shown(
+def prepared(
     inputs: Tensor,
     task: Int[Tensor, "n"],
     augmentation: Augmentation | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Stored examples as a learner is trained on them: glyphs, photos or vectors. `task` as for `augment`."""
+    """Return stored examples as a learner is trained on them. `task` tells which belong together.
+
+    Raises `DatasetError` if the augmentation takes other inputs.
+    """
     if inputs.dtype != torch.uint8:
         return inputs
-    colour = inputs.ndim == 4
-    if augmentation is None:
-        return photo(inputs, inputs.shape[1]) if colour else F.avg_pool2d(inputs[:, None].float() / 255, 2)
-    if generator is None:
-        raise ValueError("augmentation needs a generator")
-    if isinstance(augmentation, PhotoAugmentConfig) != colour:
-        raise DatasetError("the changes made to glyphs are not those made to photos")
-    if isinstance(augmentation, PhotoAugmentConfig):
-        return augment_photo(inputs, augmentation, generator)
-    return augment(inputs, task, augmentation, generator)
+    if augmentation is not None:
+        if generator is None:
+            raise ValueError("augmentation needs a generator")
+        return augmentation(inputs, task, generator)
+    if inputs.ndim == 4:
+        return photo(inputs, inputs.shape[1])
+    return F.avg_pool2d(inputs[:, None].float() / 255, 2)
+
+
+def same_task(mask: Bool[Tensor, "tasks m"]) -> Int[Tensor, "n"]:
+    """Return the index of the task of each real entry of a padded batch, in the order of `x[mask]`."""
+    return torch.arange(len(mask))[:, None].expand_as(mask)[mask]
 
 
 def _pad(rows: list[np.ndarray]) -> tuple[Tensor, Tensor]:

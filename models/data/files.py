@@ -1,4 +1,4 @@
-"""Data sets of a user's own: class folders, plain or in a zip; an npz of labelled arrays; a CSV of vectors."""
+"""Reading of users' data sets: class folders, plain or in a zip; an npz of labelled arrays; a CSV of vectors."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from models.data import csv_file, npz_file, zip_file
 from models.data.archive import Archive
 from models.data.dataset import ClassDataset, DatasetError
 from models.data.errors import DatasetFileError, Format, Summary
-from models.data.zip_file import GLYPHS, Pictures, stored
-from models.inputs import ImageBytes, InputError
+from models.data.zip_file import GLYPHS, stored_pixels
+from models.inputs import ImageBytes, InputError, PictureInput
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 FORMATS: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".csv": "csv"}
 
 
-def load(path: Path, split: str | None = None, pictures: Pictures = GLYPHS) -> ClassDataset:
-    """A folder `path/<class>/<picture>`, a zip of one, an npz or a CSV.
+def load(path: Path, split: str | None = None, pictures: PictureInput = GLYPHS) -> ClassDataset:
+    """Load a folder `path/<class>/<picture>`, a zip of one, an npz or a CSV.
 
     Raises `DatasetError` naming the file at fault.
     """
@@ -36,9 +36,9 @@ def load(path: Path, split: str | None = None, pictures: Pictures = GLYPHS) -> C
 
 
 def from_file(
-    path: Path, format: Format, source: str, split: str | None = None, pictures: Pictures = GLYPHS
+    path: Path, format: Format, source: str, split: str | None = None, pictures: PictureInput = GLYPHS
 ) -> ClassDataset:
-    """Pictures of a zip become what `pictures` says, those of an npz stay. Raises `DatasetFileError`."""
+    """Load a file; pictures of a zip become what `pictures` says, those of an npz stay. Raises `DatasetFileError`."""
     with path.open("rb") as file:
         match format:
             case "zip":
@@ -50,7 +50,7 @@ def from_file(
 
 
 def inspect(file: BufferedIOBase, format: Format) -> Summary:
-    """What a file holds, all of it read once, little of it in memory at a time. Raises `DatasetFileError`."""
+    """Return the summary of a file, reading all of it once, a little at a time. Raises `DatasetFileError`."""
     match format:
         case "zip":
             return zip_file.inspect(file)
@@ -61,15 +61,15 @@ def inspect(file: BufferedIOBase, format: Format) -> Summary:
 
 
 def sniff(file: BufferedIOBase) -> Format:
-    """The format by its content: an npz is a zip with arrays at its top, whatever is no zip is text."""
+    """Return the format by content: an npz is a zip with arrays at its top; anything but a zip is text."""
     file.seek(0)
     if file.read(2) != b"PK":
         return "csv"
     return "npz" if any(member.filename.endswith(".npy") for member in Archive(file).files) else "zip"
 
 
-def from_folder(path: Path, pictures: Pictures = GLYPHS) -> ClassDataset:
-    """One class per folder, in the order of names; pictures of any size become ink or photos at once."""
+def from_folder(path: Path, pictures: PictureInput = GLYPHS) -> ClassDataset:
+    """Load one class per folder, in the order of names; pictures of any size become ink or photos at once."""
     decoded: list[np.ndarray] = []
     labels: list[int] = []
     names: list[str] = []
@@ -77,7 +77,7 @@ def from_folder(path: Path, pictures: Pictures = GLYPHS) -> ClassDataset:
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
         for file in files:
             try:
-                decoded.append(stored(pictures.decode(ImageBytes(file.read_bytes()))))
+                decoded.append(stored_pixels(pictures.decode(ImageBytes(file.read_bytes()))))
             except InputError as error:
                 raise DatasetError(f"{file}: {error.detail}") from error
         if files:
@@ -95,14 +95,14 @@ def _one_domain(names: list[str]) -> torch.Tensor:
 
 
 def held_out(count: int, share: float, least: int = 3) -> int:
-    """How many of the classes validation takes; it needs `least`, and so does training."""
+    """Return the number of classes that validation takes; it needs `least`, and so does training."""
     return max(least, round(share * count))
 
 
 def split_classes(
     dataset: ClassDataset, share: float, seed: int, least: int = 3
 ) -> tuple[ClassDataset, ClassDataset]:
-    """Disjoint classes for training and validation."""
+    """Split into disjoint classes for training and validation. Raises `DatasetError`."""
     count = len(dataset.class_names)
     held = held_out(count, share, least)
     if count - held < least:

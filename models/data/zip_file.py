@@ -1,4 +1,4 @@
-"""A zip of class folders with pictures in them; one folder around all of them is looked through."""
+"""Reading of a zip of class folders with pictures in them; one folder around all of them is skipped."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import torch
 from models.data.archive import Archive
 from models.data.dataset import GLYPH_SIDE, ClassDataset
 from models.data.errors import DatasetFileError, Summary, check_classes, check_examples, label, shown, summary
-from models.inputs import ImageBytes, ImageInput, InputError, PhotoInput
-from models.inputs.image import MAX_BYTES, decode_pixels, pixels_of
+from models.inputs import ImageBytes, ImageInput, InputError, PictureInput
+from models.inputs.image import MAX_BYTES, decode_pixels, pixel_count
 
-Pictures = ImageInput | PhotoInput
-"""What is made of pictures when they are read."""
 GLYPHS = ImageInput(size=GLYPH_SIDE)
 MAX_PIXELS = 32_000_000_000
-"""Of all pictures together: some minutes of decoding. Blank ones have a thousand for each byte of the archive."""
+"""Limit for all pictures together, some minutes of decoding. Blank ones have a thousand for each byte of a zip."""
 
 
 def inspect(file: BufferedIOBase) -> Summary:
-    """Decodes every picture. Raises `DatasetFileError`."""
+    """Decode every picture. Raises `DatasetFileError`."""
     archive = Archive(file)
     found = _classes(archive)
     described = summary("image", None, {name: len(members) for name, members in found.items()})
@@ -31,7 +29,7 @@ def inspect(file: BufferedIOBase) -> Summary:
     for member in (member for members in found.values() for member in members):
         data = _picture(archive, member)
         try:
-            pixels += pixels_of(data)
+            pixels += pixel_count(data)
             if pixels > MAX_PIXELS:
                 detail = f"The pictures up to this one have more than {MAX_PIXELS} pixels together."
                 raise DatasetFileError("archive_too_large", detail, member.filename, MAX_PIXELS)
@@ -41,31 +39,34 @@ def inspect(file: BufferedIOBase) -> Summary:
     return described
 
 
-def load(file: BufferedIOBase, source: str, pictures: Pictures = GLYPHS) -> ClassDataset:
-    """Ink, uint8 [n, 56, 56], or photos, [n, size, size, 3]; one is decoded at a time. Raises `DatasetFileError`."""
+def load(file: BufferedIOBase, source: str, pictures: PictureInput = GLYPHS) -> ClassDataset:
+    """Return ink, uint8 [n, side, side], or photos, [n, side, side, 3]; decodes one at a time.
+
+    `pictures` says what they become. Raises `DatasetFileError`.
+    """
     archive = Archive(file)
     found = dict(sorted(_classes(archive).items()))
     counts = summary("image", None, {name: len(members) for name, members in found.items()})
-    shape = (pictures.size, pictures.size, *((3,) if isinstance(pictures, PhotoInput) else ()))
-    inputs = torch.empty((counts.examples, *shape), dtype=torch.uint8)
+    channels, *sides = pictures.shape
+    inputs = torch.empty((counts.examples, *sides, *([channels] * (channels > 1))), dtype=torch.uint8)
     for index, member in enumerate(member for members in found.values() for member in members):
         try:
             picture = pictures.decode(ImageBytes(_picture(archive, member)))
         except InputError as error:
             raise _unreadable(member, error) from error
-        inputs[index] = torch.from_numpy(stored(picture))
+        inputs[index] = torch.from_numpy(stored_pixels(picture))
     labels = torch.arange(len(found)).repeat_interleave(torch.tensor(list(counts.classes.values())))
     return ClassDataset(source, inputs, labels, tuple(found), torch.zeros(len(found), dtype=torch.long))
 
 
-def stored(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """A decoded picture [channels, side, side] as data sets keep it: ink [side, side], or RGB [side, side, 3]."""
+def stored_pixels(picture: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return a decoded picture [channels, side, side] as data sets store it: ink [side, side], RGB [side, side, 3]."""
     whole = np.rint(255 * picture).astype(np.uint8)
     return whole[0] if len(whole) == 1 else whole.transpose(1, 2, 0)
 
 
 def _classes(archive: Archive) -> dict[str, list[ZipInfo]]:
-    """The members of each class, in the order of their names."""
+    """Return the members of each class, in the order of their names."""
     check_examples(len(archive.files))
     paths = [(member.filename.split("/"), member) for member in archive.files]
     firsts = {parts[0] for parts, _ in paths} | {folder.split("/")[0] for folder in archive.folders}

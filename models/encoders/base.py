@@ -1,13 +1,17 @@
-"""An encoder maps raw inputs to features shared by all tasks."""
+"""The protocol of encoders: raw inputs to features that all tasks share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+
+from models.data.augmentation import Augmentation
+from models.inputs import InputSpec
 
 
 class EncoderConfig(BaseModel):
@@ -17,12 +21,19 @@ class EncoderConfig(BaseModel):
 
 
 class Encoder(nn.Module, ABC):
-    """`dim` is the length of a feature, None where it is that of the input."""
+    """Base of every encoder, built as `cls(config)`. A new one is one file and one line in `models.registry`."""
 
-    Config: type[EncoderConfig] = EncoderConfig
+    Config: ClassVar[type[EncoderConfig]] = EncoderConfig
+    config: EncoderConfig
     dim: int | None
+    """Length of a feature, None if it is that of the input."""
     compute_dtype: torch.dtype | None = None
     """Precision of the arithmetic inside (bfloat16 in fast training); features come out in float32."""
+
+    @classmethod
+    def hparams_for(cls, shape: tuple[int, ...]) -> dict[str, object]:
+        """Return the hyperparameters that follow from the shape of one stored input; by default none does."""
+        return {}
 
     def forward(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
         if self.compute_dtype is None:
@@ -31,4 +42,17 @@ class Encoder(nn.Module, ABC):
             return self.encode(x).float()
 
     @abstractmethod
-    def encode(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]: ...
+    def encode(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
+        """Return the features; in evaluation mode none depends on its neighbours in the batch."""
+
+    @abstractmethod
+    def input_spec(self) -> InputSpec:
+        """Return the input that the encoder takes; a learner's description holds it."""
+
+    def augmentation(self) -> Augmentation | None:
+        """Return the random changes that training makes to inputs, at common strength; None leaves them alone."""
+        return None
+
+    def fold(self) -> nn.Module:
+        """Return the same function as serving runs it, BatchNorm folded away; by default the encoder itself."""
+        return self

@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.encoders.base import Encoder, EncoderConfig
+from models.inputs import ImageInput
 
 _INPUT_SIDE = 28
 _BLOCKS = 4
@@ -27,6 +29,7 @@ class Conv4Config(EncoderConfig):
 
 class Conv4(Encoder):
     Config = Conv4Config
+    config: Conv4Config
 
     def __init__(self, config: Conv4Config) -> None:
         super().__init__()
@@ -37,12 +40,17 @@ class Conv4(Encoder):
         self.blocks = self.blocks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n dim"]:
-        # One channel is in either order of memory; the weights' then holds throughout.
+        # One channel has either memory order, so the weights' order holds throughout.
         features: Tensor = self.blocks(x)
         return features.flatten(1)
 
+    def input_spec(self) -> ImageInput:
+        return ImageInput(size=_INPUT_SIDE)
+
+    def augmentation(self) -> GlyphAugmentation:
+        return GlyphAugmentation()
+
     def fold(self) -> nn.Module:
-        """The same function with BatchNorm folded into the convolutions: what serving runs."""
         return folded(self.eval().blocks)
 
 
@@ -54,7 +62,7 @@ def block(channels_in: int, channels_out: int) -> nn.Sequential:
 
 
 def folded(blocks: nn.Sequential) -> nn.Module:
-    """Blocks in evaluation mode as one function to flat features, BatchNorm folded into the convolutions."""
+    """Return blocks in evaluation mode as one function to flat features, BatchNorm folded into the convolutions."""
     layers: list[nn.Module] = []
     for one in blocks:
         conv, norm, *rest = one.children()

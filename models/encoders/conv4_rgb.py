@@ -3,10 +3,10 @@
 The blocks are those of `conv4`. Four widths of 64 make the common backbone of CIFAR-FS, 96-192-384-512 that of
 R2-D2. BatchNorm uses its running statistics in evaluation mode, so a feature never depends on its neighbours.
 
-With `mirrored` a feature in evaluation mode is the mean over the picture and its mirror image: what a photo shows
+With `mirrored` a feature in evaluation mode is the mean over the picture and its mirror image: the content of a photo
 does not depend on the side it is seen from. That costs twice the arithmetic and no parameter. With `radius` features
-are put on a sphere, as cosine classifiers do (Gidaris, Komodakis 2018, 1804.09458): how strongly a picture excites the
-network tells little of what it shows.
+are put on a sphere, as cosine classifiers do (Gidaris, Komodakis 2018, 1804.09458): the strength with which a picture
+excites the network says little about its content.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.data.photo_augmentation import PhotoAugmentation
 from models.encoders.base import Encoder, EncoderConfig
 from models.encoders.conv4 import block, folded
+from models.inputs import PhotoInput
 from models.inputs.photo import SIZE
 
 CHANNELS = 3
-WIDE = (96, 192, 384, 512)
 _BLOCKS = 4
 
 
@@ -34,13 +35,14 @@ class Conv4RgbConfig(EncoderConfig):
     size: int = Field(default=SIZE, ge=1 << _BLOCKS, le=128)
     """Side of the pictures."""
     mirrored: bool = False
-    """Whether features are averaged over both mirror images, once trained."""
+    """Average features over both mirror images, once trained."""
     radius: float | None = Field(default=None, gt=0, le=1_000)
-    """Length that features are scaled to; None leaves them as they are."""
+    """Length that features are scaled to; None leaves them alone."""
 
 
 class Conv4Rgb(Encoder):
     Config = Conv4RgbConfig
+    config: Conv4RgbConfig
 
     def __init__(self, config: Conv4RgbConfig) -> None:
         super().__init__()
@@ -52,8 +54,13 @@ class Conv4Rgb(Encoder):
     def encode(self, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
         return _features(self.blocks, x, self.config, mirrored=self.config.mirrored and not self.training)
 
+    def input_spec(self) -> PhotoInput:
+        return PhotoInput(size=self.config.size)
+
+    def augmentation(self) -> PhotoAugmentation:
+        return PhotoAugmentation()
+
     def fold(self) -> nn.Module:
-        """The same function with BatchNorm folded into the convolutions: what serving runs."""
         return _Folded(folded(self.eval().blocks), self.config)
 
 
@@ -79,6 +86,6 @@ def _features(
 
 
 def _flat(blocks: nn.Module, x: Float[Tensor, "n 3 size size"]) -> Float[Tensor, "n dim"]:
-    """Of pictures in [0, 1], which are centred here: padding with zeros is then padding with grey."""
+    """Return features of pictures in [0, 1], centred first: padding with zeros is then padding with grey."""
     features: Tensor = blocks((4 * x - 2).contiguous(memory_format=torch.channels_last))
     return features.flatten(1)

@@ -1,4 +1,4 @@
-"""Features are the inputs: for vectors that some other model has embedded already."""
+"""Identity encoder: features are the inputs, vectors that some other model has embedded already."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.encoders.base import Encoder, EncoderConfig
+from models.inputs import VectorInput
 from models.inputs.raw import MAX_VECTOR
 
 
@@ -22,6 +23,14 @@ class Identity(Encoder):
         super().__init__()
         self.config = config
         self.dim = config.dim if isinstance(config, IdentityConfig) else None
+
+    @classmethod
+    def hparams_for(cls, shape: tuple[int, ...]) -> dict[str, object]:
+        """Return the length: vectors of one data set share it, and many methods need to know it."""
+        return {"dim": shape[0]}
+
+    def input_spec(self) -> VectorInput:
+        return VectorInput(dim=self.dim)
 
     def encode(self, x: Float[Tensor, "n dim"]) -> Float[Tensor, "n dim"]:
         return x

@@ -1,4 +1,4 @@
-"""Pictures as they are, made small and flat: what MANN (Santoro et al. 2016, 1605.06065) is told, at 20×20."""
+"""Pixels as features: pictures made small and flat, the input of MANN (Santoro et al. 2016, 1605.06065) at 20×20."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.encoders.base import Encoder, EncoderConfig
+from models.inputs import ImageInput
 from models.inputs.ink import area_resize
 
 
@@ -16,11 +18,18 @@ class PixelsConfig(EncoderConfig):
 
 class Pixels(Encoder):
     Config = PixelsConfig
+    config: PixelsConfig
 
     def __init__(self, config: PixelsConfig) -> None:
         super().__init__()
         self.config = config
         self.dim = config.side**2
+
+    def input_spec(self) -> ImageInput:
+        return ImageInput()
+
+    def augmentation(self) -> GlyphAugmentation:
+        return GlyphAugmentation()
 
     def encode(self, x: Float[Tensor, "n 1 28 28"]) -> Float[Tensor, "n dim"]:
         return area_resize(x, self.config.side).flatten(1)

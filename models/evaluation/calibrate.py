@@ -53,9 +53,9 @@ class CalibrationPlan:
 
 
 def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: CalibrationPlan) -> None:
-    """Sets the buffers of `learner.calibration` in place. `spaces` are embedded sets of validation classes."""
+    """Set the buffers of `learner.calibration` in place. `spaces` are embedded sets of validation classes."""
     calibration = learner.calibration
-    if not isinstance(calibration, Calibration):
+    if calibration is None:
         raise TypeError(f"{type(learner).__name__} has nothing to calibrate")
     if not any(_cells(learner.traits, features) for features in spaces):
         raise DatasetError(f"the validation classes are too few or too small for {learner.traits.ways} ways")

@@ -23,7 +23,7 @@ from models.data.functions import (
     Sinusoids,
 )
 from models.evaluation.scores import Estimate
-from models.fewshot.common.values import ValueConfig
+from models.fewshot.common.regression import Regressor
 from models.fewshot.maml_regression import MamlRegression
 from models.predictive import Gaussian
 from models.protocol import LearnerError, MetaLearner, Support, TaskWeights
@@ -86,11 +86,11 @@ def answered(
     target: Float[Tensor, "tasks query target"],
     adapt: Adapt | None = None,
 ) -> Answered:
-    """Raises `LearnerError` for a learner that is not of such functions."""
-    config, asked_for = getattr(learner, "config", None), (x.shape[-1], y.shape[-1])
-    if not isinstance(config, ValueConfig) or (config.dim, config.target) != asked_for:
+    """Answer queries of functions. Raises `LearnerError` for a learner of other functions or of none."""
+    lengths = x.shape[-1], y.shape[-1]
+    if not isinstance(learner, Regressor) or (learner.config.dim, learner.config.target) != lengths:
         raise LearnerError(
-            f"this protocol is for learners of functions from {asked_for[0]} to {asked_for[1]} numbers"
+            f"this protocol is for learners of functions from {lengths[0]} to {lengths[1]} numbers"
         )
     with torch.no_grad():
         features, asked = (learner.embed(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in (x, query))

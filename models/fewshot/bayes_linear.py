@@ -17,27 +17,28 @@ Epistemic without draws: the learner is not stochastic, its posterior is exact (
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.encoders.base import Encoder
-from models.fewshot.common.values import (
+from models.fewshot.common.regression import (
     NO_WAYS,
+    Regressor,
     ValueConfig,
-    embed_values,
     functions_of,
     mean_over,
     perceptron,
-    refuse_other_length,
     squared_error,
     task_weights,
     without_padding,
 )
 from models.noise import Noise
 from models.predictive import Gaussian
-from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits
+from models.protocol import Episodes, LearnerError, Losses, Support, TaskWeights, Traits
 
 _JITTERS = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Of the mean of the diagonal."""
@@ -52,8 +53,10 @@ class BayesLinearConfig(ValueConfig):
     """Least variance of the noise, in squared units of the targets."""
 
 
-class BayesLinear(MetaLearner):
+class BayesLinear(Regressor):
     Config = BayesLinearConfig
+    trial = replace(Regressor.trial, hparams={"width": 32, "features": 16}, steps=150, lr=1e-2, floor=0.5)
+    config: BayesLinearConfig
     traits = Traits(
         ways=NO_WAYS,
         incremental=True,
@@ -63,19 +66,13 @@ class BayesLinear(MetaLearner):
     )
 
     def __init__(self, encoder: Encoder, config: BayesLinearConfig) -> None:
-        super().__init__()
-        refuse_other_length(encoder, config.dim)
-        self.encoder = encoder
-        self.config = config
+        super().__init__(encoder, config)
         inside = [config.width] * (config.layers - 1)
         self.phi = nn.Sequential(perceptron([config.dim, *inside, config.features], nn.Tanh), nn.Tanh())
         self.prior_mean = nn.Parameter(torch.zeros(config.features, config.target))
         self.prior_factor = nn.Parameter(torch.zeros(config.features, config.features))
         """Below the diagonal the Cholesky factor of Λ₀, on it the logarithm of the factor's; above unused."""
         self.log_noise = nn.Parameter(torch.full((config.target,), -2.0))
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        return embed_values(self.encoder, x)
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         """Raises `LearnerError` where values are too large."""

@@ -24,13 +24,13 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.encoders.base import Encoder
-from models.fewshot.common.classes import answer_losses, class_sums
-from models.fewshot.common.linear import answer
+from models.fewshot.common.classification import Classifier, answer_losses, class_sums, fixed_length
+from models.fewshot.common.linear_classifier import answer
 from models.noise import Noise
 from models.predictive import Categorical
-from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits
+from models.protocol import Episodes, Losses, Support, TaskWeights, Traits
 
 
 class CnpConfig(BaseModel):
@@ -49,28 +49,21 @@ class CnpConfig(BaseModel):
     """Whether g sees how far the query's own representation is from that of the class."""
 
 
-class Cnp(MetaLearner):
+class Cnp(Classifier):
     Config = CnpConfig
+    config: CnpConfig
     traits = Traits(incremental=True, representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: CnpConfig) -> None:
-        super().__init__()
-        if encoder.dim is None:
-            raise LearnerError("cnp needs an encoder of fixed feature length")
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
-        self.h = _network(encoder.dim, config.hidden, config.dim, config.depth)
+        super().__init__(encoder, config)
+        dim = fixed_length(encoder)
+        self.h = _network(dim, config.hidden, config.dim, config.depth)
         # The first layer of g, by the part of its input that it reads: a class is compared with many queries.
         self.of_class = nn.Linear(config.dim, config.hidden, bias=False)
         self.of_task = nn.Linear(config.dim, config.hidden, bias=False) if config.context else None
-        self.of_query = nn.Linear(encoder.dim, config.hidden)
+        self.of_query = nn.Linear(dim, config.hidden)
         self.of_gap = nn.Linear(config.dim, config.hidden, bias=False) if config.gap else None
         self.g = nn.Sequential(nn.ReLU(), _network(config.hidden, config.hidden, 1, config.decoder_depth - 1))
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         sums, shots = class_sums(support, self.h(support.features))

@@ -15,6 +15,8 @@ epistemic part.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -22,21 +24,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.encoders.base import Encoder
-from models.fewshot.common.values import (
+from models.fewshot.common.regression import (
     NO_WAYS,
+    Regressor,
     ValueConfig,
-    embed_values,
     functions_of,
     mean_over,
     perceptron,
-    refuse_other_length,
     squared_error,
     task_weights,
     without_padding,
 )
 from models.noise import Noise
 from models.predictive import Gaussian
-from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits
+from models.protocol import Episodes, Losses, Support, TaskWeights, Traits
 
 
 class CnpRegressionConfig(ValueConfig):
@@ -48,22 +49,18 @@ class CnpRegressionConfig(ValueConfig):
     sigma_floor: float = Field(default=0.1, gt=0, lt=1)
 
 
-class CnpRegression(MetaLearner):
+class CnpRegression(Regressor):
     Config = CnpRegressionConfig
+    trial = replace(Regressor.trial, hparams={"width": 32})
+    config: CnpRegressionConfig
     traits = Traits(ways=NO_WAYS, incremental=True, kind="regression", representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: CnpRegressionConfig) -> None:
-        super().__init__()
-        refuse_other_length(encoder, config.dim)
-        self.encoder = encoder
-        self.config = config
+        super().__init__(encoder, config)
         width = config.width
         self.context = perceptron([config.dim + config.target, *[width] * config.encoder_layers])
         inside = [width] * (config.decoder_layers - 1)
         self.decoder = perceptron([width + config.dim, *inside, 2 * config.target])
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        return embed_values(self.encoder, x)
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         """Raises `LearnerError` where values are too large."""

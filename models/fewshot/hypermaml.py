@@ -34,29 +34,30 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.bayes.sampling import MOST_SAMPLED
 from models.encoders.base import Encoder
 from models.fewshot.common.class_order import refuse_other_ways, turns
-from models.fewshot.common.classes import (
+from models.fewshot.common.classification import (
+    Classifier,
     EmbeddedEpisodes,
     class_members,
     class_sums,
     cross_entropy,
     embed_episodes,
+    fixed_length,
 )
 from models.hypernets.row_tails import RowTails
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
     Episodes,
-    LearnerError,
     Losses,
-    MetaLearner,
     Span,
     Support,
     TaskWeights,
     Traits,
+    Trial,
     refuse_prior,
 )
 
@@ -92,27 +93,20 @@ class HyperMAMLConfig(BaseModel):
         return self
 
 
-class HyperMAML(MetaLearner):
+class HyperMAML(Classifier):
     Config = HyperMAMLConfig
     TAILS: ClassVar[tuple[str, ...]] = ("delta",)
+    trial = Trial(hparams={"ways": 3})
     config: HyperMAMLConfig
 
     def __init__(self, encoder: Encoder, config: HyperMAMLConfig) -> None:
-        super().__init__()
-        if encoder.dim is None:
-            raise LearnerError("a universal classifier needs an encoder of fixed feature length")
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
+        super().__init__(encoder, config)
         self.traits = Traits(ways=Span(config.ways, config.ways), representation="feed-forward")
-        self.universal = nn.Linear(encoder.dim, config.ways)
+        dim = fixed_length(encoder)
+        self.universal = nn.Linear(dim, config.ways)
         nn.init.zeros_(self.universal.bias)
-        described = encoder.dim + config.ways + 1
-        self.hypernet = RowTails(described, encoder.dim + 1, self.TAILS, config.hidden, config.layers)
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
+        described = dim + config.ways + 1
+        self.hypernet = RowTails(described, dim + 1, self.TAILS, config.hidden, config.layers)
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)

@@ -19,6 +19,7 @@ Task weights: a mean, shots and a log factor of the variance per class row; m an
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -26,15 +27,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.bayes.sampling import MOST_SAMPLED, expectations, mean_log_probs, sampled_log_probs
 from models.encoders.base import Encoder
-from models.fewshot.common.classes import (
+from models.fewshot.common.classification import (
+    Classifier,
     EmbeddedEpisodes,
     class_members,
     class_sums,
     cross_entropy,
     embed_episodes,
+    fixed_length,
     per_log_way,
     squared_distances,
 )
@@ -43,9 +46,7 @@ from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
     Episodes,
-    LearnerError,
     Losses,
-    MetaLearner,
     Support,
     TaskWeights,
     Traits,
@@ -79,19 +80,15 @@ class HyperSetConfig(BaseModel):
         return self
 
 
-class HyperSet(MetaLearner):
+class HyperSet(Classifier):
     Config = HyperSetConfig
+    config: HyperSetConfig
     gate: Tensor
 
     def __init__(self, encoder: Encoder, config: HyperSetConfig) -> None:
-        super().__init__()
-        if encoder.dim is None:
-            raise LearnerError("hyperset needs an encoder of fixed feature length")
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
+        super().__init__(encoder, config)
         self.traits = Traits(stochastic=True, representation="feed-forward")
-        dim = encoder.dim
+        dim = fixed_length(encoder)
         self.metric = nn.Linear(dim, dim)
         nn.init.eye_(self.metric.weight)
         nn.init.zeros_(self.metric.bias)
@@ -107,11 +104,7 @@ class HyperSet(MetaLearner):
         self.unknown_affine = nn.Parameter(torch.tensor([0.1, 0.0]))
         """Reading of the Bayes factor in training only; answers use the calibration."""
         self.register_buffer("gate", torch.ones(()))
-        """1 or 0: whether the residual is used, chosen on validation."""
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
+        """1 with the residual, 0 without, chosen on validation tasks."""
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)
@@ -203,6 +196,15 @@ class HyperSet(MetaLearner):
         return Losses(
             total + config.unknown_weight * unknown, {name: part.detach() for name, part in parts.items()}
         )
+
+    def select(self, validation_loss: Callable[[], float]) -> dict[str, float]:
+        """Keep the residual only if validation tasks are better with it."""
+        losses = {}
+        for value in (0.0, 1.0):
+            self.gate.fill_(value)
+            losses[value] = validation_loss()
+        self.gate.fill_(min(losses, key=lambda value: losses[value]))
+        return {"gate": float(self.gate)}
 
     def _variances(self, scales: Float[Tensor, "tasks 3"]) -> tuple[Tensor, Tensor]:
         """W and B of each task, [tasks, d]."""

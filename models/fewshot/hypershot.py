@@ -34,22 +34,28 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.encoders.base import Encoder
 from models.fewshot.common.class_order import refuse_other_ways, turns
-from models.fewshot.common.classes import EmbeddedEpisodes, class_sums, cross_entropy, embed_episodes
-from models.fewshot.common.finetune import Fast, each, support_loss, together, tuned
+from models.fewshot.common.classification import (
+    Classifier,
+    EmbeddedEpisodes,
+    class_sums,
+    cross_entropy,
+    embed_episodes,
+)
+from models.fewshot.common.fine_tuning import FastWeights, each, support_loss, together, tuned
 from models.hypernets.tensor_heads import TensorHeads
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
     Episodes,
     Losses,
-    MetaLearner,
     Span,
     Support,
     TaskWeights,
     Traits,
+    Trial,
     refuse_prior,
 )
 
@@ -87,14 +93,13 @@ class HyperShotConfig(BaseModel):
         return self
 
 
-class HyperShot(MetaLearner):
+class HyperShot(Classifier):
     Config = HyperShotConfig
+    trial = Trial(hparams={"ways": 3})
+    config: HyperShotConfig
 
     def __init__(self, encoder: Encoder, config: HyperShotConfig) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
+        super().__init__(encoder, config)
         self.traits = Traits(ways=Span(config.ways, config.ways), representation="feed-forward")
         self.hypernet = TensorHeads(config.ways**2, self._written(), config.hidden, config.neck, config.head)
 
@@ -107,28 +112,24 @@ class HyperShot(MetaLearner):
             shapes |= {f"weight{layer}": (leave, enter), f"bias{layer}": (leave,)}
         return shapes
 
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
-
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)
         orders, steps = self.config.orders or self.config.ways, self.config.finetune_steps
         if steps is None:
             return self._adapt(support, orders)
         refuse_other_ways(support, self.config.ways)
-        start: Fast = dict(self.hypernet.named_parameters())
+        start: FastWeights = dict(self.hypernet.named_parameters())
         found = []
         for one in each(support):
 
-            def loss(fast: Fast, one: Support = one) -> Tensor:
+            def loss(fast: FastWeights, one: Support = one) -> Tensor:
                 return support_loss(self.predict(self._adapt(one, orders, fast), one.features), one)
 
             fast = tuned(start, loss, steps, self.config.finetune_lr or _FINETUNE_LR)
             found.append(self._adapt(one, orders, fast))
         return together(found)
 
-    def _adapt(self, support: Support, orders: int, fast: Fast | None = None) -> TaskWeights:
+    def _adapt(self, support: Support, orders: int, fast: FastWeights | None = None) -> TaskWeights:
         """`fast` stands in for the parameters of the hypernetwork."""
         refuse_other_ways(support, self.config.ways)
         sums, shots = class_sums(support, support.features)

@@ -25,17 +25,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
-from models.fewshot.common.classes import answer_losses, class_members
-from models.fewshot.common.linear import answer, linear_logits, linear_weights
+from models.fewshot.common.classification import Classifier, answer_losses, class_members
+from models.fewshot.common.linear_classifier import answer, linear_logits, linear_weights
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
     Episodes,
     LearnerError,
     Losses,
-    MetaLearner,
     Support,
     TaskWeights,
     Traits,
@@ -60,21 +58,15 @@ class LogisticConfig(BaseModel):
     """α."""
 
 
-class Logistic(MetaLearner):
+class Logistic(Classifier):
     Config = LogisticConfig
+    config: LogisticConfig
     traits = Traits(representation="embedding")
 
     def __init__(self, encoder: Encoder, config: LogisticConfig) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
+        super().__init__(encoder, config)
         self.log_penalty = nn.Parameter(torch.tensor(math.log(config.penalty)))
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         """Raises `LearnerError` where features are not finite, or no optimum is found."""

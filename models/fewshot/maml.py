@@ -39,21 +39,25 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import grad
 
-from models.bayes.calibration import Calibration
 from models.encoders.base import Encoder
 from models.fewshot.common.class_order import refuse_other_ways
-from models.fewshot.common.classes import cross_entropy, embed_episodes, per_log_way
-from models.fewshot.common.each_task import alike, at_once, each_task, in_order
-from models.fewshot.common.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
+from models.fewshot.common.classification import (
+    Classifier,
+    cross_entropy,
+    embed_episodes,
+    fixed_length,
+    per_log_way,
+)
+from models.fewshot.common.inner_loop import FastWeights, InnerLoopConfig, descend, outer_loss, plain_gradient
 from models.fewshot.common.inner_network import InnerNetwork
-from models.fewshot.common.linear import answer, linear_logits, linear_weights
+from models.fewshot.common.linear_classifier import answer, linear_logits, linear_weights
+from models.fewshot.common.per_task import alike, at_once, each_task, in_order
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
     Episodes,
     LearnerError,
     Losses,
-    MetaLearner,
     Span,
     Support,
     TaskWeights,
@@ -73,25 +77,21 @@ class MamlConfig(InnerLoopConfig):
     """Classes of a task, always, each with a start of its own; None takes any number, from zero."""
 
 
-class Maml(MetaLearner):
+class Maml(Classifier):
     Config = MamlConfig
+    config: MamlConfig
     together: bool | None = None
     """Whether networks of tasks descend all at once; None is as the device likes it. Answers are the same."""
 
     def __init__(self, encoder: Encoder, config: MamlConfig) -> None:
-        super().__init__()
-        self.encoder = InnerNetwork(encoder) if config.adapts == "all" else encoder
-        self.config = config
-        self.calibration = Calibration()
+        super().__init__(InnerNetwork(encoder) if config.adapts == "all" else encoder, config)
         ways = config.ways
         self.traits = Traits(
             ways=Span(2) if ways is None else Span(ways, ways), representation="initialisation"
         )
         self.head = None
         if ways is not None:
-            if encoder.dim is None:
-                raise LearnerError("maml of a fixed way needs an encoder of fixed feature length")
-            self.head = nn.Linear(encoder.dim, ways)
+            self.head = nn.Linear(fixed_length(encoder), ways)
         self.adapted = (*_HEAD, *(() if self.inner is None else self.inner.start()))
         rates = torch.full((config.steps, len(self.adapted)), config.inner_lr)
         self.rates = nn.Parameter(rates) if config.learned_rates else None
@@ -100,10 +100,6 @@ class Maml(MetaLearner):
     def inner(self) -> InnerNetwork | None:
         """The network, where it adapts."""
         return self.encoder if isinstance(self.encoder, InnerNetwork) else None
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *feature"]:
-        features: Tensor = self.encoder(x)
-        return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         """Raises `LearnerError` where the inner steps diverge."""
@@ -151,7 +147,7 @@ class Maml(MetaLearner):
             for some in alike(support, episodes.unseen):
                 tensors = {**vars(some.support), **{name: value[some.index] for name, value in asked.items()}}
 
-                def outer(one: Fast, frozen: bool = some.marked) -> Fast:
+                def outer(one: FastWeights, frozen: bool = some.marked) -> FastWeights:
                     own = {name: one.pop(name) for name in asked}
                     return self._outer(Support(**one), own, progress, frozen)
 
@@ -166,15 +162,15 @@ class Maml(MetaLearner):
         if self.config.ways is not None:
             refuse_other_ways(support, self.config.ways)
 
-    def _adapted(self, support: Support) -> Fast:
+    def _adapted(self, support: Support) -> FastWeights:
         steps = self.config.answer_steps or self.config.steps
         *_, last = self._descend(support, steps, frozen=False, first_order=True)
         return self._measured(last, support)
 
-    def _outer(self, support: Support, asked: Fast, progress: float, frozen: bool) -> Fast:
+    def _outer(self, support: Support, asked: FastWeights, progress: float, frozen: bool) -> FastWeights:
         config = self.config
 
-        def outer(fast: Fast) -> Float[Tensor, "tasks"]:
+        def outer(fast: FastWeights) -> Float[Tensor, "tasks"]:
             log_probs = self._query_log_probs(fast, support, asked[_QUERY])
             return cross_entropy(log_probs, asked[_TARGET], asked[_KNOWN])
 
@@ -182,7 +178,9 @@ class Maml(MetaLearner):
         total, nll = outer_loss(steps, config.importance(progress), outer)
         return {"total": total, "nll": nll}
 
-    def _descend(self, support: Support, steps: int, frozen: bool, first_order: bool) -> Iterator[Fast]:
+    def _descend(
+        self, support: Support, steps: int, frozen: bool, first_order: bool
+    ) -> Iterator[FastWeights]:
         """`frozen`: the network's start takes no outer gradient."""
         # The functional one alone goes under vmap, and leaves what a frozen start begets without a graph.
         functional = self.inner is not None and (frozen or self._together(support.features))
@@ -196,7 +194,7 @@ class Maml(MetaLearner):
             return self.config.inner_lr
         return self.rates[min(step, self.config.steps - 1), self.adapted.index(name)]
 
-    def _start(self, support: Support, frozen: bool) -> Fast:
+    def _start(self, support: Support, frozen: bool) -> FastWeights:
         tasks, way = support.class_key.shape
         if self.head is None:
             dim = support.features.shape[-1] if self.inner is None else self.inner.dim
@@ -211,7 +209,7 @@ class Maml(MetaLearner):
             fast |= {name: value.detach() if frozen else value for name, value in start.items()}
         return fast
 
-    def _support_loss(self, fast: Fast, support: Support) -> Float[Tensor, ""]:
+    def _support_loss(self, fast: FastWeights, support: Support) -> Float[Tensor, ""]:
         """Mean over the examples of each task, summed over tasks: each task's gradient is its own."""
         features = support.features
         if self.inner is not None:
@@ -221,13 +219,13 @@ class Maml(MetaLearner):
         return cross_entropy(log_probs, support.targets, support.mask).sum()
 
     def _query_log_probs(
-        self, fast: Fast, support: Support, query: Float[Tensor, "tasks query *feature"]
+        self, fast: FastWeights, support: Support, query: Float[Tensor, "tasks query *feature"]
     ) -> Float[Tensor, "tasks query way"]:
         if self.inner is not None:
             query = self._network({**self._measured(fast, support), _QUERY: query})[_QUERY]
         return _log_probs(fast, query, support.class_mask)
 
-    def _measured(self, fast: Fast, support: Support) -> Fast:
+    def _measured(self, fast: FastWeights, support: Support) -> FastWeights:
         """Weights of one task with the statistics of its support set under them, as task weights name them."""
         if self.inner is None:
             return fast
@@ -236,7 +234,7 @@ class Maml(MetaLearner):
         named |= {_STATISTICS + name: value[None] for name, value in statistics.items()}
         return named | {name: fast[name] for name in _HEAD}
 
-    def _network(self, task: Fast) -> Fast:
+    def _network(self, task: FastWeights) -> FastWeights:
         """Features of the queries of one task, under its weights and statistics."""
         assert self.inner is not None
         found = self.inner.features(_under(task, _NETWORK), task[_QUERY][0], _under(task, _STATISTICS))
@@ -248,16 +246,16 @@ def _blanked(support: Support) -> Support:
 
 
 def _log_probs(
-    fast: Fast, features: Float[Tensor, "tasks n d"], present: Bool[Tensor, "tasks way"]
+    fast: FastWeights, features: Float[Tensor, "tasks n d"], present: Bool[Tensor, "tasks way"]
 ) -> Float[Tensor, "tasks n way"]:
     logits = features @ fast[_HEAD_WEIGHT].transpose(1, 2) + fast[_HEAD_BIAS][:, None]
     return logits.masked_fill(~present[:, None], -math.inf).log_softmax(-1)
 
 
-def _of_network(fast: Fast) -> Fast:
+def _of_network(fast: FastWeights) -> FastWeights:
     return {name: value for name, value in fast.items() if name not in _HEAD}
 
 
-def _under(named: Fast, prefix: str) -> Fast:
+def _under(named: FastWeights, prefix: str) -> FastWeights:
     """Of one task: what is named so, without the axis of tasks."""
     return {name.removeprefix(prefix): value[0] for name, value in named.items() if name.startswith(prefix)}

@@ -20,6 +20,7 @@ Task weights: every tensor of the network, and that variance.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -29,20 +30,19 @@ from torch import Tensor, nn
 
 from models.bayes.shot_noise import ShotNoise
 from models.encoders.base import Encoder
-from models.fewshot.common.inner_loop import Fast, InnerLoopConfig, descend, outer_loss, plain_gradient
-from models.fewshot.common.values import (
+from models.fewshot.common.inner_loop import FastWeights, InnerLoopConfig, descend, outer_loss, plain_gradient
+from models.fewshot.common.regression import (
     NO_WAYS,
+    Regressor,
     ValueConfig,
-    embed_values,
     functions_of,
-    refuse_other_length,
     squared_error,
     task_weights,
     without_padding,
 )
 from models.noise import Noise
 from models.predictive import Gaussian
-from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits, refuse_prior
+from models.protocol import Episodes, Losses, Support, TaskWeights, Traits, refuse_prior
 
 _VARIANCE = "variance"
 
@@ -57,15 +57,21 @@ class MamlRegressionConfig(ValueConfig, InnerLoopConfig):
     """Whether learned rates are one per weight (Meta-SGD), not one per tensor."""
 
 
-class MamlRegression(MetaLearner):
+class MamlRegression(Regressor):
     Config = MamlRegressionConfig
+    trial = replace(
+        Regressor.trial,
+        hparams={"inner_lr": 0.02, "steps": 2, "learned_rates": True, "rate_per_weight": True},
+        steps=150,
+        lr=1e-2,
+        floor=0.4,
+    )
+    noise: ShotNoise
+    config: MamlRegressionConfig
     traits = Traits(ways=NO_WAYS, kind="regression", representation="initialisation")
 
     def __init__(self, encoder: Encoder, config: MamlRegressionConfig) -> None:
-        super().__init__()
-        refuse_other_length(encoder, config.dim)
-        self.encoder = encoder
-        self.config = config
+        super().__init__(encoder, config)
         self.noise = ShotNoise(config.target)
         self.start = nn.ParameterDict(_normal((config.dim, *config.hidden, config.target), config.init))
         self.rates = nn.ParameterDict()
@@ -73,9 +79,6 @@ class MamlRegression(MetaLearner):
             for name, value in self.start.items():
                 shape = (config.steps, *(value.shape if config.rate_per_weight else ()))
                 self.rates[name] = torch.full(shape, config.inner_lr)
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        return embed_values(self.encoder, x)
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         """Raises `LearnerError` where the inner steps diverge."""
@@ -100,7 +103,7 @@ class MamlRegression(MetaLearner):
         """Mean squared error of the queries after the last inner step, or weighed over all."""
         data, config = functions_of(self.embed, episodes), self.config
 
-        def outer(fast: Fast) -> Float[Tensor, "tasks"]:
+        def outer(fast: FastWeights) -> Float[Tensor, "tasks"]:
             return squared_error(self._values(fast, data.query), data.target, data.real)
 
         first_order = config.first_order(progress)
@@ -108,11 +111,11 @@ class MamlRegression(MetaLearner):
         total, error = outer_loss(steps, config.importance(progress), outer)
         return Losses(total, {"mse": error.detach()})
 
-    def _start(self, tasks: int) -> Fast:
+    def _start(self, tasks: int) -> FastWeights:
         return {name: value.expand(tasks, *value.shape) for name, value in self.start.items()}
 
-    def _descend(self, support: Support, steps: int, *, first_order: bool) -> Iterator[Fast]:
-        def support_loss(fast: Fast) -> Float[Tensor, ""]:
+    def _descend(self, support: Support, steps: int, *, first_order: bool) -> Iterator[FastWeights]:
+        def support_loss(fast: FastWeights) -> Float[Tensor, ""]:
             """Summed over tasks: the gradient of each task's weights is its own."""
             assert support.targets is not None
             return squared_error(self._values(fast, support.features), support.targets, support.mask).sum()
@@ -126,7 +129,7 @@ class MamlRegression(MetaLearner):
         rate: Tensor = self.rates[name][min(step, self.config.steps - 1)]
         return rate
 
-    def _values(self, fast: Fast, x: Float[Tensor, "tasks n d"]) -> Float[Tensor, "tasks n target"]:
+    def _values(self, fast: FastWeights, x: Float[Tensor, "tasks n d"]) -> Float[Tensor, "tasks n target"]:
         depth = len(self.config.hidden)
         for layer in range(depth + 1):
             x = torch.baddbmm(fast[f"bias{layer}"][:, None], x, fast[f"weight{layer}"])

@@ -7,7 +7,7 @@ At step t an LSTM sees the features of example t, the label of example t − 1 a
     p(y_t) = softmax(W [h_t ; recalled_t] + b).
 
 A label comes one step late, so an answer at t owes nothing to y_t, and what x_t was must be kept in memory until y_t
-is told. The memory is that of `models.fewshot.common.lrua`. A query is one more step, with the last label of the
+is told. The memory is that of `models.fewshot.common.least_used_memory`. A query is one more step, with the last label of the
 stream, on a copy that is thrown away: queries never write, and the next query finds the memory as the stream left it.
 
 Labels are one-hot over `ways` places: a fixed way. Classes take places in the order of the digests of their labels;
@@ -32,23 +32,29 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.encoders.base import Encoder
 from models.fewshot.common.class_order import refuse_other_ways
-from models.fewshot.common.classes import class_members, embed_episodes, per_log_way
-from models.fewshot.common.linear import answer
-from models.fewshot.common.lrua import Access, Memory, access
+from models.fewshot.common.classification import (
+    Classifier,
+    class_members,
+    embed_episodes,
+    fixed_length,
+    per_log_way,
+)
+from models.fewshot.common.least_used_memory import Access, Memory, access
+from models.fewshot.common.linear_classifier import answer
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
     Episodes,
     LearnerError,
     Losses,
-    MetaLearner,
     Span,
     Support,
     TaskWeights,
     Traits,
+    Trial,
     refuse_prior,
 )
 
@@ -94,29 +100,31 @@ class State:
         return State.of({name: change(name, value) for name, value in self.tensors().items()})
 
 
-class Mann(MetaLearner):
+class Mann(Classifier):
     Config = MannConfig
+    # It must learn to remember first, so there is little to see in these tasks.
+    trial = Trial(
+        tasks="axes",
+        encoder="identity",
+        encoder_hparams={"dim": 8},
+        hparams={"ways": 2, "hidden": 32, "slots": 16, "width": 12, "heads": 2},
+        steps=170,
+        lr=2e-2,
+        floor=0.5,
+    )
+    config: MannConfig
 
     def __init__(self, encoder: Encoder, config: MannConfig) -> None:
-        super().__init__()
-        if encoder.dim is None:
-            raise LearnerError("mann needs an encoder of fixed feature length")
+        super().__init__(encoder, config)
         if config.heads > config.slots:
             raise LearnerError(f"{config.heads} heads need as many slots, not {config.slots}")
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
         ways = Span(config.ways, config.ways)
         self.traits = Traits(ways=ways, order_dependent=True, representation="black-box memory")
         recalled = config.heads * config.width
-        self.controller = nn.LSTMCell(encoder.dim + config.ways + recalled, config.hidden)
+        self.controller = nn.LSTMCell(fixed_length(encoder) + config.ways + recalled, config.hidden)
         self.vectors = 2 if config.writes == "value" else 1
         self.asking = nn.Linear(config.hidden, config.heads * (self.vectors * config.width + 2))
         self.output = nn.Linear(config.hidden + recalled, config.ways)
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)

@@ -39,20 +39,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.encoders.base import Encoder
 from models.fewshot.common.class_order import refuse_other_ways
-from models.fewshot.common.classes import answer_losses, class_members, class_sums
-from models.fewshot.common.linear import answer
+from models.fewshot.common.classification import (
+    Classifier,
+    answer_losses,
+    class_members,
+    class_sums,
+    fixed_length,
+)
+from models.fewshot.common.linear_classifier import answer
 from models.fewshot.hypermaml import with_one
 from models.hypernets.gradient_maps import GradientLstm, GradientMlp
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
     Episodes,
-    LearnerError,
     Losses,
-    MetaLearner,
     Span,
     Support,
     TaskWeights,
@@ -80,17 +84,13 @@ class MetaNetConfig(BaseModel):
     """Whether the outer gradient flows through the inner ones."""
 
 
-class MetaNet(MetaLearner):
+class MetaNet(Classifier):
     Config = MetaNetConfig
+    config: MetaNetConfig
 
     def __init__(self, encoder: Encoder, config: MetaNetConfig) -> None:
-        super().__init__()
-        if encoder.dim is None:
-            raise LearnerError("metanet needs an encoder of fixed feature length")
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
-        ways, row = config.ways, encoder.dim + 1
+        super().__init__(encoder, config)
+        ways, row = config.ways, fixed_length(encoder) + 1
         self.traits = Traits(
             ways=Span(2) if ways is None else Span(ways, ways), representation="feed-forward"
         )
@@ -99,10 +99,6 @@ class MetaNet(MetaLearner):
         self.read_representation = GradientLstm(config.units) if config.fast == "both" else None
         self.read_classifier = GradientMlp(config.units)
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(config.sharpness)))
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)

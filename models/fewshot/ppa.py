@@ -16,13 +16,13 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.encoders.base import Encoder
-from models.fewshot.common.classes import answer_losses, class_sums
-from models.fewshot.common.linear import answer, linear_logits, linear_weights
+from models.fewshot.common.classification import Classifier, answer_losses, class_sums, fixed_length
+from models.fewshot.common.linear_classifier import answer, linear_logits, linear_weights
 from models.noise import Noise
 from models.predictive import Categorical
-from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support, TaskWeights, Traits
+from models.protocol import Episodes, Losses, Support, TaskWeights, Traits
 
 
 class PpaConfig(BaseModel):
@@ -33,27 +33,19 @@ class PpaConfig(BaseModel):
     """Linear layers of φ."""
 
 
-class Ppa(MetaLearner):
+class Ppa(Classifier):
     Config = PpaConfig
+    config: PpaConfig
     traits = Traits(incremental=True, representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: PpaConfig) -> None:
-        super().__init__()
-        if encoder.dim is None:
-            raise LearnerError("ppa needs an encoder of fixed feature length")
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
+        super().__init__(encoder, config)
         layers: list[nn.Module] = []
-        width = encoder.dim
+        width = dim = fixed_length(encoder)
         for _ in range(config.depth - 1):
             layers += [nn.Linear(width, config.hidden), nn.ReLU()]
             width = config.hidden
-        self.hypernet = nn.Sequential(*layers, nn.Linear(width, encoder.dim + 1))
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
+        self.hypernet = nn.Sequential(*layers, nn.Linear(width, dim + 1))
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         sums, shots = class_sums(support, support.features)

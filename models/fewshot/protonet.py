@@ -19,9 +19,10 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.bayes.calibration import Calibration, task_terms
+from models.bayes.calibration import task_terms
 from models.encoders.base import Encoder
-from models.fewshot.common.classes import (
+from models.fewshot.common.classification import (
+    Classifier,
     answer_losses,
     class_members,
     class_sums,
@@ -31,7 +32,7 @@ from models.fewshot.common.classes import (
 )
 from models.noise import Noise, content_key
 from models.predictive import Categorical
-from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits, refuse_prior
+from models.protocol import Episodes, Losses, Support, TaskWeights, Traits, refuse_prior
 
 _LEAVE_ONE_OUT_SCALE = 10.0
 """Inverse temperature, in units of the mean distance between prototypes, at which metrics are compared."""
@@ -47,19 +48,13 @@ class ProtoNetConfig(BaseModel):
     metric: Literal["euclidean", "cosine", "auto"] = "euclidean"
 
 
-class ProtoNet(MetaLearner):
+class ProtoNet(Classifier):
     Config = ProtoNetConfig
+    config: ProtoNetConfig
 
     def __init__(self, encoder: Encoder, config: ProtoNetConfig) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.config = config
-        self.calibration = Calibration()
+        super().__init__(encoder, config)
         self.traits = Traits(incremental=config.metric != "auto", representation="embedding")
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         if not self.traits.incremental:

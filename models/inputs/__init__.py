@@ -3,7 +3,7 @@
 from models.inputs.image import ImageInput
 from models.inputs.photo import PhotoInput
 from models.inputs.raw import ImageBytes, InputError, Kind, RawInput, Text, Vector, is_blank, raw_from
-from models.inputs.spec import InputSpec
+from models.inputs.spec import InputSpec, PictureInput
 from models.inputs.vector import VectorInput
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "InputSpec",
     "Kind",
     "PhotoInput",
+    "PictureInput",
     "RawInput",
     "Text",
     "Vector",

@@ -1,7 +1,7 @@
 """Images: hostile bytes to 28×28 ink.
 
 Nothing is decoded before the format is on the allow-list and width × height is within the cap: a 9.9 kB PNG
-can expand to 231 MB, and Pillow only warns. What is decoded is shrunk at once.
+can expand to 231 MB, and Pillow only warns. Decoded pixels are shrunk at once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from torch import Tensor
 
 from models.inputs.ink import ink
 from models.inputs.raw import ImageBytes, InputError, RawInput
@@ -73,11 +75,11 @@ _DAMAGED = (
     struct.error,
     zlib.error,
 )
-"""What Pillow's decoders raise on damaged files; it has no exception of its own for them."""
+"""Exceptions that Pillow's decoders raise on damaged files; it has none of its own for them."""
 
 
 class ImageInput(BaseModel):
-    """A learner that takes pictures of strokes, of any size, colour mode and polarity."""
+    """Pictures of strokes, of any size, colour mode and polarity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,16 +87,16 @@ class ImageInput(BaseModel):
     size: int = Field(default=28, ge=1, le=WORKING_SIDE)
     channels: Literal[1] = 1
     crop: bool = False
-    """Whether the box of the strokes is cut out, so that place and size on the paper do not matter."""
+    """Cut out the box of the strokes, so that place and size on the paper do not matter."""
 
     @model_serializer(mode="wrap")
     def _described(self, describe: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Without `crop` where it is off: learners from before it have digests without it."""
+        """Leave out `crop` if it is off: learners older than the option have digests without it."""
         described = describe(self)
         return described if self.crop else {key: described[key] for key in described if key != "crop"}
 
     def decode(self, raw: RawInput) -> npt.NDArray[np.float32]:
-        """Float32 [1, size, size] in [0, 1], ink high.
+        """Return float32 [1, size, size] in [0, 1], ink high.
 
         Raises `InputError`: wrong_kind, not_an_image, unsupported_image_format, truncated_image,
         image_too_large (the limit is in bytes or in pixels, as the detail says).
@@ -103,22 +105,38 @@ class ImageInput(BaseModel):
             raise InputError("wrong_kind", f"This learner takes images, not {raw.kind}s.")
         pixels = torch.from_numpy(decode_pixels(raw.data))
         with torch.no_grad():
-            glyph: npt.NDArray[np.float32] = ink(pixels[None], self.size, crop=self.crop)[0].numpy()
+            glyph: npt.NDArray[np.float32] = self.from_pixels(pixels[None])[0].numpy()
         return glyph
 
+    def from_pixels(
+        self, pictures: UInt8[Tensor, "n height width channels"]
+    ) -> Float[Tensor, "n 1 size size"]:
+        """Return ink in [0, 1], as `decode` does."""
+        return ink(pictures, self.size, crop=self.crop)
+
     def like(self, first: npt.NDArray[np.float32]) -> ImageInput:
-        """The input of a task whose first decoded example is `first`: images have one size anyway."""
+        """Return the input of a task whose first decoded example is `first`: images have one size anyway."""
         return self
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one decoded input."""
+        return self.channels, self.size, self.size
+
+    @property
+    def stored_form(self) -> ImageInput:
+        """Input by which pictures are stored for training: twice the side, which augmentation halves."""
+        return ImageInput(size=2 * self.size)
 
 
 def pixel_count(data: bytes) -> int:
-    """Width × height from the header alone, for a cap on the sum of a request. Raises `InputError`."""
+    """Return width × height from the header alone; nothing is decoded. Raises `InputError`."""
     with _opened(data) as image:
         return image.width * image.height
 
 
 def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
-    """Uint8 [height, width, 1 or 3]: upright, on white, of at most 255 pixels a side. Raises `InputError`."""
+    """Return uint8 [height, width, 1 or 3]: upright, on white, at most 255 pixels a side. Raises `InputError`."""
     with _opened(data) as image:
         try:
             # A JPEG is decoded at a fraction of its size when that is all that is needed.
@@ -134,14 +152,8 @@ def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def pixels_of(data: bytes) -> int:
-    """As the header says, nothing being decoded. Raises `InputError`."""
-    with _opened(data) as image:
-        return image.width * image.height
-
-
 def sniff(data: bytes) -> Format:
-    """The format by its first bytes. Raises `InputError`: not_an_image, unsupported_image_format."""
+    """Return the format by its first bytes. Raises `InputError`: not_an_image, unsupported_image_format."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):
@@ -161,7 +173,7 @@ def sniff(data: bytes) -> Format:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """The image with only its header read, within the caps."""
+    """Return the image with only its header read, within the caps."""
     if len(data) > MAX_BYTES:
         raise InputError(
             "image_too_large", f"The image has {len(data)} bytes, more than {MAX_BYTES}.", MAX_BYTES
@@ -189,7 +201,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 
 
 def _shrunk(image: Image.Image) -> Image.Image:
-    """On white; whole-factor box average. Only one band of a large picture is converted at a time."""
+    """Return the image on white, averaged over boxes of a whole factor; one band is converted at a time."""
     factor = max(1, max(image.size) // WORKING_SIDE)
     if factor == 1:
         return _on_white(image)
@@ -204,7 +216,7 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Any mode to grey or RGB, transparency laid on white, 16 bits to the upper 8."""
+    """Return grey or RGB of any mode: transparency laid on white, 16 bits cut to the upper 8."""
     if image.mode.startswith("I"):
         wide = np.asarray(image.convert("I")).clip(0, 0xFFFF)
         image = Image.fromarray((wide >> 8).astype(np.uint8))

@@ -1,6 +1,6 @@
-"""From pictures of any size, colour and polarity to 28×28 grey glyphs with high ink: one function for all.
+"""Pictures of any size, colour and polarity to 28×28 grey glyphs with high ink.
 
-Training, evaluation and serving call it, so that they see the same numbers for the same bytes.
+Training, evaluation and serving call the same function, so that they see the same numbers for the same bytes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ MIN_CONTRAST = 16
 
 
 BOX_PER_MARGIN = 12
-"""How many times the margin on each side a cropped glyph is large: 2 pixels of 28 stay free."""
+"""Size of a cropped glyph over the margin on each side: 2 pixels of 28 stay free."""
 _INK = 0.25
-"""Ink that counts as a stroke where a glyph is cropped."""
+"""Least ink that counts as a stroke when a glyph is cropped."""
 
 
 def ink(
     images: UInt8[Tensor, "n height width channels"], size: int = 28, *, crop: bool = False
 ) -> Float[Tensor, "n 1 size size"]:
-    """Ink in [0, 1] on a square of `size`: background 0, the strongest stroke 1, blank pictures all 0.
+    """Return ink in [0, 1] on a square of `size`: background 0, the strongest stroke 1, blank pictures all 0.
 
     The background is the median of the border per channel; ink is the largest deviation from it over the
     channels, so dark on white, white on dark and colour on colour become the same. Strokes are scaled to 1
@@ -44,7 +44,7 @@ def ink(
 
 
 def area_resize(x: Float[Tensor, "n channels side side"], size: int) -> Float[Tensor, "n channels size size"]:
-    """Exact area average where the picture is larger than `size`, bilinear where it is smaller.
+    """Resize to `size`: the exact area average of a larger picture, bilinear interpolation of a smaller one.
 
     `F.interpolate(mode="area")` rounds its windows to whole pixels (105 → 28 would weigh pixels unevenly),
     so the average is a product with two matrices of overlaps.
@@ -60,7 +60,7 @@ def area_resize(x: Float[Tensor, "n channels side side"], size: int) -> Float[Te
 
 @lru_cache(maxsize=256)
 def _overlaps(side: int, size: int) -> Float[Tensor, "size side"]:
-    """Share of each source pixel in each target pixel; rows sum to 1."""
+    """Return the share of each source pixel in each target pixel; rows sum to 1."""
     edges = torch.arange(size + 1, dtype=torch.float64) * side / size
     pixels = torch.arange(side, dtype=torch.float64)
     low = torch.maximum(edges[:-1, None], pixels)
@@ -76,7 +76,7 @@ def _square(x: Float[Tensor, "n 1 height width"]) -> Float[Tensor, "n 1 side sid
 
 
 def _framed(stroke: Float[Tensor, "1 1 height width"]) -> Float[Tensor, "1 1 side side"]:
-    """The box of the strokes, centred, with a margin. A blank picture stays whole."""
+    """Return the box of the strokes, centred, with a margin. A blank picture stays whole."""
     inside = stroke[0, 0] > _INK
     if not bool(inside.any()):
         return _square(stroke)

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from models.errors import ModelError
+
 Kind = Literal["image", "vector", "text"]
 Code = Literal[
     "not_an_image",
@@ -29,8 +31,8 @@ MAX_TEXT = 8_192
 _IMAGE_AXES = 3
 
 
-class InputError(ValueError):
-    """An input cannot be used. `limit` is the bound that was passed, where there is one."""
+class InputError(ModelError, ValueError):
+    """An input cannot be used. `limit` is the bound that it passes, if there is one."""
 
     def __init__(self, code: Code, detail: str, limit: float | None = None) -> None:
         super().__init__(detail)
@@ -52,14 +54,14 @@ class ImageBytes:
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """Float32 values, 1-d, finite or not: `VectorInput.decode` refuses what is not."""
+    """Float32 values, 1-d, finite or not: `VectorInput.decode` refuses the others."""
 
     values: npt.NDArray[np.float32]
     kind: ClassVar[Kind] = "vector"
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Vector:
-        """From numbers as they stand in JSON, where a Boolean is not a number.
+        """Make a vector of JSON numbers; a Boolean is not a number.
 
         Raises `InputError`: vector_empty, vector_too_long, not_a_number, not_finite.
         """
@@ -87,7 +89,7 @@ class Text:
     kind: ClassVar[Kind] = "text"
 
     def to_bytes(self) -> bytes:
-        """Raises `InputError` text_too_long beyond 8,192 characters."""
+        """Return UTF-8. Raises `InputError` text_too_long beyond 8,192 characters."""
         if len(self.text) > MAX_TEXT:
             raise InputError("text_too_long", f"A text may hold {MAX_TEXT} characters.", MAX_TEXT)
         return self.text.encode()
@@ -97,7 +99,7 @@ RawInput = ImageBytes | Vector | Text
 
 
 def raw_from(kind: str, data: bytes) -> RawInput:
-    """The inverse of `to_bytes`. Raises `InputError` wrong_kind for a kind or bytes that it never wrote."""
+    """Invert `to_bytes`. Raises `InputError` wrong_kind for a kind or bytes that it never wrote."""
     if kind == "image":
         return ImageBytes(data)
     if kind == "vector" and len(data) % 4 == 0:
@@ -111,5 +113,5 @@ def raw_from(kind: str, data: bytes) -> RawInput:
 
 
 def is_blank(x: npt.NDArray[np.float32]) -> bool:
-    """Whether a decoded input says nothing: an image without ink, a photo of one colour, a vector of zeros."""
+    """Return True for a decoded input without content: no ink, a photo of one colour, a vector of zeros."""
     return not x.any() or (x.ndim == _IMAGE_AXES and not np.ptp(x, axis=(1, 2)).any())

@@ -1,4 +1,4 @@
-"""What a learner takes, as data in its config: a union told apart by `kind`, and pictures by `channels`."""
+"""Input specification, as data in a learner's config: a union told apart by `kind`, and pictures by `channels`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from models.inputs.photo import PhotoInput
 from models.inputs.vector import VectorInput
 
 
-def _make(described: Any) -> str | None:
-    """Pictures of strokes where nothing is said of channels: they were there first."""
-    told = dict(described) if isinstance(described, dict | BaseModel) else {}
-    kind: str | None = told.get("kind")
-    return "photo" if kind == "image" and told.get("channels") == 3 else kind
+def _tag(described: Any) -> str | None:
+    """Return the member of the union; images without `channels` are strokes, which were first."""
+    fields = dict(described) if isinstance(described, dict | BaseModel) else {}
+    kind: str | None = fields.get("kind")
+    return "photo" if kind == "image" and fields.get("channels") == 3 else kind
+
+
+PictureInput = ImageInput | PhotoInput
 
 
 InputSpec = Annotated[
     Annotated[ImageInput, Tag("image")]
     | Annotated[PhotoInput, Tag("photo")]
     | Annotated[VectorInput, Tag("vector")],
-    Discriminator(_make),
+    Discriminator(_tag),
 ]

@@ -12,7 +12,7 @@ from models.inputs.raw import MAX_VECTOR, InputError, RawInput, Vector
 
 
 class VectorInput(BaseModel):
-    """A learner that takes vectors; `dim=None` takes any length, the same for all inputs of a task."""
+    """Vectors; `dim=None` takes any length, the same for all inputs of a task."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -20,7 +20,7 @@ class VectorInput(BaseModel):
     dim: int | None = Field(default=None, ge=1, le=MAX_VECTOR)
 
     def decode(self, raw: RawInput) -> npt.NDArray[np.float32]:
-        """Float32 [d].
+        """Return float32 [d].
 
         Raises `InputError`: wrong_kind, vector_empty, vector_too_long, vector_length, not_finite.
         """
@@ -44,5 +44,15 @@ class VectorInput(BaseModel):
         return values
 
     def like(self, first: npt.NDArray[np.float32]) -> VectorInput:
-        """The input of a task whose first decoded example is `first`: its length then binds the others."""
+        """Return the input of a task whose first decoded example is `first`: its length then binds the others."""
         return self if self.dim is not None else self.model_copy(update={"dim": int(first.shape[0])})
+
+    @property
+    def stored_form(self) -> VectorInput:
+        """Input by which vectors are stored for training: as they are."""
+        return self
+
+    @property
+    def shape(self) -> tuple[int] | None:
+        """Shape of one decoded input, None if any length is taken."""
+        return None if self.dim is None else (self.dim,)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from models.fewshot.common.classes import EmbeddedEpisodes, cross_entropy, embed_episodes, per_log_way
+from models.fewshot.common.classification import EmbeddedEpisodes, cross_entropy, embed_episodes, per_log_way
 from models.predictive import Categorical
 from models.protocol import Episodes, MetaLearner, Support
 from models.training.search import SearchConfig, SearchError, Subset

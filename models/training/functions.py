@@ -9,10 +9,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from models import artifact
-from models.bayes.shot_noise import SHOTS, ShotNoise
+from models.bayes.shot_noise import SHOTS
 from models.data.functions import Family, FunctionConfig, FunctionSampler, Purpose
 from models.evaluation.functions import answers
-from models.fewshot.common.values import ValueConfig
+from models.fewshot.common.regression import Regressor
 from models.inputs import VectorInput
 from models.protocol import MetaLearner
 from models.registry import METHODS, LearnerConfig, build
@@ -53,7 +53,7 @@ def train(
     Raises `RecipeError` when the folder holds another training or the method is for classes, `LearnerError` for what
     the registry does not know.
     """
-    if recipe.method in METHODS and not issubclass(METHODS[recipe.method].Config, ValueConfig):
+    if recipe.method in METHODS and not issubclass(METHODS[recipe.method], Regressor):
         raise RecipeError(
             f"{recipe.method} tells classes apart; {recipe.dataset} needs a method of regression"
         )
@@ -68,9 +68,8 @@ def train(
         input=VectorInput(dim=family.dim),
     )
     learner = build(config)
-    described = learner.config
-    assert isinstance(described, ValueConfig)
-    if (described.dim, described.target) != (family.dim, family.target):
+    assert isinstance(learner, Regressor)
+    if (learner.config.dim, learner.config.target) != (family.dim, family.target):
         raise RecipeError(
             f"functions of {recipe.dataset} are from {family.dim} to {family.target} numbers (dim, target)"
         )
@@ -82,8 +81,9 @@ def train(
         chosen = [value for name, value in found.items() if name.startswith(recipe.chosen_by)]
         return {**found, "score": -sum(chosen) / len(chosen)}
 
-    learner = trainer.run(validate, report).to("cpu").eval().requires_grad_(False)
-    fit_noise(learner, family)
+    best = trainer.run(validate, report).to("cpu").eval().requires_grad_(False)
+    assert isinstance(best, Regressor)
+    fit_noise(best, family)
     made: dict[str, object] = {
         "command": command,
         "dataset": recipe.dataset,
@@ -93,9 +93,9 @@ def train(
         "train_seconds": round(trainer.progress.seconds),
         "device": recipe.train.device,
     }
-    measured = {"validation": scores(learner, family, recipe.functions)}
+    measured = {"validation": scores(best, family, recipe.functions)}
     config = config.model_copy(update={"training": made, "metrics": measured})
-    return artifact.save(folder / "learner", learner, config, write_card(folder.name, config))
+    return artifact.save(folder / "learner", best, config, write_card(folder.name, config))
 
 
 def scores(learner: MetaLearner, family: Family, trained: FunctionConfig) -> dict[str, float]:
@@ -108,13 +108,12 @@ def scores(learner: MetaLearner, family: Family, trained: FunctionConfig) -> dic
     return found
 
 
-def fit_noise(learner: MetaLearner, family: Family) -> None:
-    """Measures the errors of a learner that answers with a mean alone; others know their noise."""
-    noise = getattr(learner, "noise", None)
-    if not isinstance(noise, ShotNoise):
+def fit_noise(learner: Regressor, family: Family) -> None:
+    """Fit the noise of a learner that answers with a mean alone to its errors on validation tasks."""
+    if learner.noise is None:
         return
     most = family.most_points
-    noise.fit(
+    learner.noise.fit(
         {
             shot: torch.cat(
                 [

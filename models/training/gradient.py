@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.data.episodes import Augmentation
-from models.encoders.base import Encoder
+from models.data.augmentation import Augmentation
 from models.protocol import MetaLearner
 from models.training import checkpoint
 from models.training.trainer import Sampler, TrainConfig, Trainer, TrainingDivergedError
@@ -44,9 +43,7 @@ class GradientTrainer(Trainer):
         self.average = AveragedModel(self.learner, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.best = AveragedModel(self.learner, use_buffers=True)
         # After the copies: those are validated and kept in full precision.
-        encoder = self.learner.encoder
-        assert isinstance(encoder, Encoder)
-        encoder.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
+        self.learner.encoder.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
         self._sampler = sampler
         self._augmentation = augmentation
         trained = [p for p in self.learner.parameters() if p.requires_grad]

@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.data.augmentation import Augmentation
 from models.data.dataset import ClassDataset
-from models.data.episodes import Augmentation, shown
+from models.data.episodes import prepared
 from models.encoders.base import Encoder
+from models.fewshot.common.classification import fixed_length
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
-from models.protocol import Episodes, LearnerError, Losses
+from models.protocol import Episodes, Losses
 from models.training.gradient import GradientTrainer
 from models.training.trainer import Report, TrainConfig, Validate
 
@@ -44,9 +46,7 @@ class ClassifierOfAll(ProtoNet):
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__(encoder, ProtoNetConfig(metric="cosine"))
-        if encoder.dim is None:
-            raise LearnerError("pre-training needs an encoder of fixed feature length")
-        self.centres = nn.Parameter(torch.zeros(classes, encoder.dim))
+        self.centres = nn.Parameter(torch.zeros(classes, fixed_length(encoder)))
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
         """`episodes` is one batch as `BatchSampler` draws it."""
@@ -68,7 +68,7 @@ class BatchSampler:
         index = self._drawn(step)
         generator = torch.Generator().manual_seed(hash((self.seed, step, _STREAM)) % 2**63)
         alone = torch.arange(len(index))
-        x = shown(self.dataset.inputs[index], alone, augmentation, generator)
+        x = prepared(self.dataset.inputs[index], alone, augmentation, generator)
         y = self.dataset.labels[index]
         real = torch.ones(1, len(index), dtype=torch.bool)
         return Episodes(

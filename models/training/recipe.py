@@ -1,4 +1,4 @@
-"""A training from start to artifact: build, train, choose the gate, calibrate on validation classes, save."""
+"""A training from start to artifact: build, train, select and calibrate on validation classes, save."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    model_serializer,
+    model_validator,
+)
 
 from models import artifact
-from models.data.augment import AugmentConfig
+from models.data.augmentation import Augmentation
 from models.data.dataset import ClassDataset, DatasetError, model_input
-from models.data.episodes import Augmentation, EpisodeConfig, EpisodeSampler
-from models.encoders.base import Encoder
+from models.data.episodes import EpisodeConfig, EpisodeSampler
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import Cell, Features, accuracy, answers, cells_of, embed_all, nll
-from models.inputs import ImageInput, InputSpec, PhotoInput, VectorInput
-from models.inputs.photo import SIZE
+from models.inputs import InputSpec
 from models.protocol import MetaLearner, Span, Traits
-from models.registry import LearnerConfig, build
+from models.registry import LearnerConfig, RegistryError, blank_encoder, blank_learner, build, input_of
 from models.training.card import write_card
 from models.training.population import trainer_of
 from models.training.pretraining import PretrainingConfig, pretrain
@@ -30,15 +36,13 @@ from models.training.run_folder import RecipeError, claim
 from models.training.search import SearchConfig, summary
 from models.training.trainer import Report, TrainConfig
 
-COLOUR = "conv4-rgb"
-"""The encoder of pictures in colour."""
 VALIDATION_WAYS, VALIDATION_SHOTS = (5, 20), (1, 5)
 _VALIDATION_TASKS = 200
 _VALIDATION_SEED = 1
 
 
 class Recipe(BaseModel):
-    """All that decides what a training makes, given its data."""
+    """Settings of a training: with its data they decide what it makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,29 +51,45 @@ class Recipe(BaseModel):
     encoder: str = "conv4"
     encoder_hparams: dict[str, object] = Field(default_factory=dict)
     crop: bool = False
-    """Whether glyphs are cut out of their paper (`ImageInput.crop`)."""
+    """Cut glyphs out of their paper (`ImageInput.crop`)."""
     dataset: str
     warm_start: str | None = None
     """Digest of the learner whose weights training starts from."""
     episodes: EpisodeConfig = EpisodeConfig()
-    augmentation: Augmentation | None = AugmentConfig()
+    augmentation: SerializeAsAny[Augmentation] | None = GlyphAugmentation()
+    """Read from JSON as the augmentation that the encoder brings."""
     train: TrainConfig = TrainConfig()
     calibration: CalibrationPlan = CalibrationPlan()
     pretraining: PretrainingConfig | None = None
-    """Of the encoder, before the episodes."""
+    """Training of the encoder alone, before the episodes."""
     search: SearchConfig | None = None
     """In place of gradient descent."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _augmentation_is_the_encoders(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not isinstance(settings := given.get("augmentation"), Mapping):
+            return given
+        encoder = given.get("encoder", cls.model_fields["encoder"].default)
+        try:
+            own = blank_encoder(encoder, given.get("encoder_hparams")).augmentation()
+        except RegistryError as error:
+            raise ValueError(f"{error}") from error
+        # Recipes for vectors hold the default, which does nothing to them.
+        kind = GlyphAugmentation if own is None else type(own)
+        return {**given, "augmentation": kind.model_validate(settings)}
+
     @model_serializer(mode="wrap")
     def _described(self, describe: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Without what came later where there is none: trainings from before it go on as they are."""
-        later = [name for name in ("pretraining", "search") if getattr(self, name) is None]
-        return {name: value for name, value in describe(self).items() if name not in later}
+        """Leave out later options that are off: trainings older than them can be resumed."""
+        described: dict[str, Any] = describe(self)
+        off = [name for name in ("pretraining", "search") if described[name] is None]
+        return {name: value for name, value in described.items() if name not in off}
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Glyph training sets are stored at the side that augmentation works on. Several sets are several spaces."""
+    """Training classes as `InputSpec.stored_form` has them, and validation classes: several sets are several spaces."""
 
     train: ClassDataset | None
     validation: Sequence[ClassDataset]
@@ -85,10 +105,10 @@ def train(
     start: MetaLearner | None = None,
     name: str | None = None,
 ) -> str:
-    """Trains into `folder`, resuming what is there, and saves the learner in `folder/learner`; its digest.
+    """Train into `folder`, resuming a training there, save the learner in `folder/learner`, return its digest.
 
-    `start` is the learner of `recipe.warm_start`, `name` what the card calls it, else as the folder.
-    Raises `RecipeError` when the folder holds another training or the two learners differ in shape.
+    `start` is the learner of `recipe.warm_start`, `name` the learner's name on its card, by default the folder's.
+    Raises `RecipeError` if the folder holds another training or the two learners differ in shape.
     """
     claim(folder, recipe)
     torch.manual_seed(recipe.train.seed)
@@ -119,10 +139,9 @@ def train(
         }
     learner = learner.to("cpu").eval().requires_grad_(False)
     spaces = [embed(learner, dataset, config.input) for dataset in data.validation]
-    gate = choose_gate(learner, spaces)
-    if gate is not None:
-        made["gate"] = gate
-    calibrate(learner, spaces, recipe.calibration)
+    made |= learner.select(lambda: _validation_loss(learner, spaces))
+    if learner.calibration is not None:
+        calibrate(learner, spaces, recipe.calibration)
     scores = score(learner, spaces)
     config = config.model_copy(update={"training": made, "metrics": {"validation": scores}})
     return artifact.save(folder / "learner", learner, config, write_card(name or folder.name, config))
@@ -136,34 +155,28 @@ def task_ways(
     high: int | None = None,
     encoder_hparams: Mapping[str, object] | None = None,
 ) -> dict[str, int]:
-    """Ways to train on: as asked where asked, else the default as far as the method takes it.
+    """Return the ways to train on: as given, else the default as far as the method takes it.
 
-    Raises `RegistryError` for what the registry does not know.
+    Raises `RegistryError` for names and hyperparameters that the registry does not know.
     """
-    described = LearnerConfig(
-        code_version="",
-        method=method,
-        hparams=dict(hparams),
-        encoder=encoder,
-        encoder_hparams=dict(encoder_hparams or {}),
-        input=input_of(encoder, encoder_hparams),
-    )
-    ways, default = build(described).traits.ways, EpisodeConfig()
+    ways, default = blank_learner(method, hparams, encoder, encoder_hparams).traits.ways, EpisodeConfig()
     if high is None:
         high = max(low or 0, ways.nearest(default.max_way))
     return {"min_way": min(high, ways.nearest(default.min_way)) if low is None else low, "max_way": high}
 
 
 def embed(learner: MetaLearner, dataset: ClassDataset, spec: InputSpec) -> Features:
+    """Embed a whole data set."""
     return embed_all(learner, model_input(dataset, spec), dataset.labels, dataset.domains)
 
 
 def validate(learner: MetaLearner, validation: Sequence[ClassDataset], spec: InputSpec) -> dict[str, float]:
-    """Accuracies on fixed validation tasks; "score" is their mean."""
+    """Return accuracies on fixed validation tasks; "score" is their mean."""
     return score(learner, [embed(learner, dataset, spec) for dataset in validation])
 
 
 def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
+    """Return accuracy and NLL of each validation cell. Raises `DatasetError` if the classes are too few or small."""
     found: dict[str, float] = {}
     for cell in _validation_cells(learner.traits, spaces):
         per_task = [
@@ -188,7 +201,7 @@ def score(learner: MetaLearner, spaces: Sequence[Features]) -> dict[str, float]:
 
 
 def _validation_cells(traits: Traits, spaces: Sequence[Features]) -> list[Cell]:
-    """Those of every training; where the data are too small for all of them, the largest that they hold."""
+    """Return the cells of every training; of data too small for all of them, the largest that they hold."""
     cells = cells_of(traits, VALIDATION_WAYS, VALIDATION_SHOTS)
     if any(features.hold(cell) for cell in cells for features in spaces):
         return cells
@@ -197,18 +210,9 @@ def _validation_cells(traits: Traits, spaces: Sequence[Features]) -> list[Cell]:
     return [Cell(way, shot, max(1, max(features.smallest for features in spaces) - shot))]
 
 
-def choose_gate(learner: MetaLearner, spaces: Sequence[Features]) -> float | None:
-    """Keeps hyperset's residual only where validation tasks are better with it; None for other learners."""
-    gate = getattr(learner, "gate", None)
-    if not isinstance(gate, torch.Tensor):
-        return None
-    totals = {}
-    for value in (0.0, 1.0):
-        gate.fill_(value)
-        found = score(learner, spaces)
-        totals[value] = sum(loss for name, loss in found.items() if name.startswith("nll"))
-    gate.fill_(min(totals, key=lambda value: totals[value]))
-    return float(gate)
+def _validation_loss(learner: MetaLearner, spaces: Sequence[Features]) -> float:
+    """Return the sum of the validation NLLs."""
+    return sum(loss for name, loss in score(learner, spaces).items() if name.startswith("nll"))
 
 
 def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerConfig:
@@ -227,14 +231,6 @@ def _config(recipe: Recipe, data: TrainingData, code_version: str) -> LearnerCon
     )
 
 
-def input_of(encoder: str, hparams: Mapping[str, object] | None = None, *, crop: bool = False) -> InputSpec:
-    if encoder == "identity":
-        return VectorInput.model_validate({"dim": (hparams or {}).get("dim")})
-    if encoder == COLOUR:
-        return PhotoInput.model_validate({"size": (hparams or {}).get("size", SIZE)})
-    return ImageInput(crop=crop)
-
-
 def _pretrain(
     learner: MetaLearner,
     recipe: Recipe,
@@ -243,9 +239,8 @@ def _pretrain(
     folder: Path,
     report: Report,
 ) -> dict[str, object]:
-    """Gives the learner a pre-trained encoder; what the card says of it."""
+    """Give the learner a pre-trained encoder; return what its card says about that."""
     assert data.train is not None
-    assert isinstance(learner.encoder, Encoder)
     spec = input_of(recipe.encoder, recipe.encoder_hparams, crop=recipe.crop)
     state = pretrain(
         copy.deepcopy(learner.encoder),
@@ -264,18 +259,18 @@ def _pretrain(
 def _check_ways(recipe: Recipe, ways: Span) -> None:
     low, high = recipe.episodes.min_way, recipe.episodes.max_way
     if low > high or low not in ways or high not in ways:
-        asked = f"{low} to {high}" if low != high else f"{low}"
+        given = f"{low} to {high}" if low != high else f"{low}"
         raise RecipeError(
-            f"{recipe.method} as described takes {ways} classes; tasks of {asked} (min_way, max_way) are asked for"
+            f"{recipe.method} as described takes {ways} classes, not tasks of {given} (min_way, max_way)"
         )
 
 
 def _warm_start(learner: MetaLearner, start: MetaLearner) -> None:
-    """Everything but the calibration, which is fitted anew; of another method, the encoder."""
+    """Take all weights of a learner of the same method, else its encoder's; the calibration is fitted anew."""
     own, part = learner.state_dict(), "" if type(start) is type(learner) else "encoder."
     taken = {name: value for name, value in start.state_dict().items() if name.startswith(part)}
     taken = {name: value for name, value in taken.items() if not name.startswith("calibration.")}
     wrong = [name for name, value in taken.items() if name not in own or own[name].shape != value.shape]
     if wrong:
-        raise RecipeError(f"the learner to start from is of another make: {wrong[0]}")
+        raise RecipeError(f"the learner to start from has other shapes: {wrong[0]}")
     learner.load_state_dict({**own, **taken})

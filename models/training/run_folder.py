@@ -6,10 +6,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from models.errors import ModelError
+
 _RECIPE_FILE = "recipe.json"
 
 
-class RecipeError(ValueError):
+class RecipeError(ModelError, ValueError):
     """A training cannot be started or resumed as asked."""
 
 

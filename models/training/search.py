@@ -106,7 +106,7 @@ def _within(name: str, asked: str) -> bool:
 def trainable_by(learner: MetaLearner) -> tuple[Trainer, ...]:
     """What can train a learner of this make. Search scores the answers of classifiers."""
     headed = any(not name.startswith(_ENCODER) for name, _ in learner.named_parameters())
-    if not headed or learner.traits.kind != "classification":
+    if not headed or learner.traits.kind == "regression":
         return ("gradient",)
     return ("gradient", "evolution", "cma-es", "reinforce")
 

@@ -13,7 +13,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.data.episodes import Augmentation
+from models.data.augmentation import Augmentation
+from models.errors import ModelError
 from models.protocol import Episodes, MetaLearner
 from models.training.checkpoint import Progress, write_history
 
@@ -46,7 +47,7 @@ class TrainConfig(BaseModel):
     checkpoint_every: int = Field(default=250, ge=1)
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(ModelError, RuntimeError):
     """The loss is not finite."""
 
 

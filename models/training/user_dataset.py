@@ -1,4 +1,4 @@
-"""Training on a data set of a user's own: what is asked, whether the data suffice, the recipe for it.
+"""Training on a user's data set: the settings a client chooses, the check of the data, the recipe.
 
 The command line and the training job share it.
 """
@@ -7,33 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.data import files
-from models.data.augment import AugmentConfig
-from models.data.augment_photo import PhotoAugmentConfig
-from models.data.dataset import GLYPH_SIDE, ClassDataset, DatasetError
-from models.data.episodes import Augmentation, EpisodeConfig
+from models.data.augmentation import Augmentation
+from models.data.dataset import ClassDataset, DatasetError
+from models.data.episodes import EpisodeConfig
 from models.data.errors import DatasetFileError, shown
+from models.data.zip_file import GLYPHS
 from models.evaluation.calibrate import CalibrationPlan
-from models.inputs import ImageInput, PhotoInput
+from models.inputs import PictureInput, VectorInput
 from models.protocol import Span
-from models.registry import LearnerConfig, RegistryError, build
-from models.training.recipe import COLOUR, Recipe, TrainingData, input_of
+from models.registry import ENCODERS, RegistryError, blank_encoder, blank_learner, input_of
+from models.training.recipe import Recipe, TrainingData
 from models.training.trainer import TrainConfig
 
 HELD_OUT = 0.2
 """Share of the classes that validation takes."""
 LEAST_EXAMPLES = 4
-"""Of each class, so that validation can draw support sets anew."""
+"""Least examples of each class, so that validation can draw support sets anew."""
 MOST_PARAMETERS = 100_000_000
 _MOST_HPARAM = 2_048
 _LEAST_CLASSES = 3
 
 
-class Asked(BaseModel):
-    """What a client chooses of a training. Ranges are closed."""
+class TrainingOptions(BaseModel):
+    """Settings of a training that a client chooses. Ranges are closed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,26 +49,29 @@ class Asked(BaseModel):
 
 
 def least_classes(ways: Span) -> int:
-    """Classes that training and validation need each: a task, and one class that is foreign to it."""
+    """Return the classes that training and validation need each: a task, and one class foreign to it."""
     return max(_LEAST_CLASSES, ways.low + 1)
 
 
 def encoder_hparams(encoder: str, shape: tuple[int, ...] | None) -> dict[str, object]:
-    """Vectors of one data set have one length, and methods that need to know it are told."""
-    return {"dim": shape[0]} if encoder == "identity" and shape is not None else {}
+    """Return the encoder's hyperparameters that follow from the shape of the data's inputs, if they have one.
+
+    Raises `RegistryError` for an unknown encoder.
+    """
+    if encoder not in ENCODERS:
+        raise RegistryError(f"unknown encoder {encoder!r}; known are {', '.join(sorted(ENCODERS))}")
+    return {} if shape is None else ENCODERS[encoder].hparams_for(shape)
 
 
-def pictures(encoder: str, settings: Mapping[str, object] | None = None) -> ImageInput | PhotoInput:
-    """As what the pictures of a data set are kept: glyphs larger than the learner's input, or photos."""
-    taken = input_of(encoder, settings)
-    return taken if isinstance(taken, PhotoInput) else ImageInput(size=GLYPH_SIDE)
+def pictures(encoder: str, settings: Mapping[str, object] | None = None) -> PictureInput:
+    """Return the form in which pictures of a data set are read, that of glyphs if the encoder takes none."""
+    form = input_of(encoder, settings).stored_form
+    return GLYPHS if isinstance(form, VectorInput) else form
 
 
-def augmentation(encoder: str) -> Augmentation | None:
-    """The changes made to examples of a kind, of common strength."""
-    if encoder == "identity":
-        return None
-    return PhotoAugmentConfig() if encoder == COLOUR else AugmentConfig()
+def augmentation(encoder: str, settings: Mapping[str, object] | None = None) -> Augmentation | None:
+    """Return the changes made to examples for an encoder, at common strength."""
+    return blank_encoder(encoder, settings).augmentation()
 
 
 def training_data(
@@ -81,47 +83,36 @@ def training_data(
     settings: Mapping[str, object] | None = None,
     mirrored: bool = False,
 ) -> TrainingData:
-    """A share of the classes is held out; pictures become ink or photos. Raises `DatasetError`."""
-    are_pictures = given.inputs.dtype == torch.uint8
-    if are_pictures == (encoder == "identity"):
-        takes, holds = ("vectors", "pictures") if are_pictures else ("pictures", "vectors")
-        raise DatasetError(f"{given.source} holds {holds}; the encoder {encoder} takes {takes}")
+    """Hold out a share of the classes; pictures become ink or photos. Raises `DatasetError`."""
+    taken = input_of(encoder, settings)
+    if given.kind != taken.kind:
+        raise DatasetError(f"{given.source} holds {given.kind}s; the encoder {encoder} takes {taken.kind}s")
     fitting, validation = files.split_classes(given, HELD_OUT, seed, least_classes(ways))
-    if are_pictures:
-        kept = pictures(encoder, settings)
-        fitting = fitting.photos(kept.size) if isinstance(kept, PhotoInput) else fitting.glyphs()
-        fitting = fitting.mirrored() if mirrored else fitting
+    fitting = fitting.stored_as(taken.stored_form)
+    if mirrored and given.kind == "image":
+        fitting = fitting.mirrored()
     return TrainingData(fitting, [validation])
 
 
 def ways_of(method: str, hparams: Mapping[str, object], encoder: str, settings: Mapping[str, object]) -> Span:
-    """The ways that a learner of this make takes; `settings` are the encoder's.
+    """Return the ways that a learner of this description takes; `settings` are the encoder's.
 
     Nothing is allocated. Raises `RegistryError`.
     """
     if any(isinstance(value, int) and abs(value) > _MOST_HPARAM for value in hparams.values()):
         raise RegistryError(f"a hyperparameter is larger than {_MOST_HPARAM}")
-    config = LearnerConfig(
-        code_version="",
-        method=method,
-        hparams=dict(hparams),
-        encoder=encoder,
-        encoder_hparams=dict(settings),
-        input=input_of(encoder, settings),
-    )
-    with torch.device("meta"):
-        learner = build(config)
+    learner = blank_learner(method, hparams, encoder, settings)
     if sum(parameter.numel() for parameter in learner.parameters()) > MOST_PARAMETERS:
         raise RegistryError(f"the learner would have more than {MOST_PARAMETERS} parameters")
-    if learner.traits.kind != "classification":
+    if learner.traits.kind == "regression":
         raise RegistryError(f"{method} answers with values; a data set of classes cannot train it")
     return learner.traits.ways
 
 
-def check(asked: Asked, counts: Mapping[str, int], ways: Span) -> None:
-    """Raises `DatasetFileError` dataset_too_small, which says what is short."""
+def check(options: TrainingOptions, counts: Mapping[str, int], ways: Span) -> None:
+    """Raise `DatasetFileError` dataset_too_small for too few classes or examples, with the number needed."""
     least, count = least_classes(ways), len(counts)
-    needed = max(least, asked.min_way + 1)
+    needed = max(least, options.min_way + 1)
     held = files.held_out(count, HELD_OUT, least)
     if count - held < needed:
         enough = next(
@@ -129,40 +120,40 @@ def check(asked: Asked, counts: Mapping[str, int], ways: Span) -> None:
         )
         detail = (
             f"The data set has {count} classes, of which {held} are held out for validation; tasks of "
-            f"{asked.min_way} classes and a foreign one need {needed} of the others, {enough} in all."
+            f"{options.min_way} classes and a foreign one need {needed} of the others, {enough} in all."
         )
         raise DatasetFileError("dataset_too_small", detail, limit=enough)
     name, smallest = min(counts.items(), key=lambda entry: entry[1])
-    examples = max(LEAST_EXAMPLES, asked.min_shot + asked.queries)
+    examples = max(LEAST_EXAMPLES, options.min_shot + options.queries)
     if smallest < examples:
         detail = (
-            f"The class {shown(name)} has {smallest} examples; tasks of {asked.min_shot} shots and "
-            f"{asked.queries} queries need {examples} of each class."
+            f"The class {shown(name)} has {smallest} examples; tasks of {options.min_shot} shots and "
+            f"{options.queries} queries need {examples} of each class."
         )
         raise DatasetFileError("dataset_too_small", detail, limit=examples)
 
 
-def recipe(asked: Asked, source: str, settings: Mapping[str, object], device: str) -> Recipe:
-    """`source` is what the card calls the data; a short training has a short schedule and calibration."""
-    steps = asked.steps
+def recipe(options: TrainingOptions, source: str, settings: Mapping[str, object], device: str) -> Recipe:
+    """Return the recipe; a short training has a short schedule and calibration. The card names the data `source`."""
+    steps = options.steps
     tasks = max(10, min(100, steps // 20))
     return Recipe(
-        method=asked.method,
-        hparams=asked.hparams,
-        encoder=asked.encoder,
+        method=options.method,
+        hparams=options.hparams,
+        encoder=options.encoder,
         encoder_hparams=dict(settings),
         dataset=source,
         episodes=EpisodeConfig(
-            min_way=asked.min_way,
-            max_way=asked.max_way,
-            min_shot=asked.min_shot,
-            max_shot=asked.max_shot,
-            queries=asked.queries,
+            min_way=options.min_way,
+            max_way=options.max_way,
+            min_shot=options.min_shot,
+            max_shot=options.max_shot,
+            queries=options.queries,
         ),
-        augmentation=augmentation(asked.encoder),
+        augmentation=augmentation(options.encoder, settings),
         train=TrainConfig(
             steps=steps,
-            seed=asked.seed,
+            seed=options.seed,
             warm_up=min(300, max(1, steps // 10)),
             # An average of the last twentieth at most, or it would still hold what training began with.
             ema=max(0.0, min(0.998, 1 - 20 / steps)),

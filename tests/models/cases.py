@@ -11,8 +11,7 @@ import torch
 from models.bayes.calibration import Calibration
 from models.predictive import Categorical, Density, Field, Gaussian, Predictive
 from models.protocol import FOREIGN, MetaLearner
-from models.registry import METHODS, LearnerConfig, build
-from models.training.recipe import input_of
+from models.registry import METHODS, LearnerConfig, build, input_of
 from tests.models import episodes
 from tests.models.episodes import Task, queries_of, support_of
 from tests.models.toys.cloud import energy_distance

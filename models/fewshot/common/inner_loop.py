@@ -22,7 +22,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-Fast = dict[str, Tensor]
+FastWeights = dict[str, Tensor]
 """Tensors by name: the weights of a task, or statistics."""
 _LEAST_IMPORTANCE = 0.03
 """Share of 1/steps that the loss after an early step keeps, until the multi-step loss ends."""
@@ -60,14 +60,14 @@ class InnerLoopConfig(BaseModel):
 
 
 def descend(
-    start: Fast,
-    gradient_of: Callable[[Fast], Fast],
+    start: FastWeights,
+    gradient_of: Callable[[FastWeights], FastWeights],
     rate: Callable[[int, str], Tensor | float],
     steps: int,
     clip: float,
     *,
     first_order: bool,
-) -> Iterator[Fast]:
+) -> Iterator[FastWeights]:
     """The weights after each step.
 
     `rate(step, name)` is what a gradient is multiplied with, `clip` bounds each of its numbers before. First order
@@ -85,13 +85,13 @@ def descend(
         yield fast
 
 
-def plain_gradient(loss: Callable[[Fast], Float[Tensor, ""]]) -> Callable[[Fast], Fast]:
+def plain_gradient(loss: Callable[[FastWeights], Float[Tensor, ""]]) -> Callable[[FastWeights], FastWeights]:
     """∇loss as `torch.func.grad` has it, by plain autograd: quicker where nothing is under vmap.
 
     The first call of the functional one imports torch's compiler, which costs a server a second of its start.
     """
 
-    def gradient_of(fast: Fast) -> Fast:
+    def gradient_of(fast: FastWeights) -> FastWeights:
         through = torch.is_grad_enabled()
         with torch.enable_grad():
             free = {
@@ -105,7 +105,9 @@ def plain_gradient(loss: Callable[[Fast], Float[Tensor, ""]]) -> Callable[[Fast]
 
 
 def outer_loss(
-    steps: Iterator[Fast], importance: list[float], loss: Callable[[Fast], Float[Tensor, "tasks"]]
+    steps: Iterator[FastWeights],
+    importance: list[float],
+    loss: Callable[[FastWeights], Float[Tensor, "tasks"]],
 ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
     """The weighed outer losses of a descent, and that of its last step. Steps without weight are not evaluated."""
     losses = [

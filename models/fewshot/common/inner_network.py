@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.encoders.base import Encoder, EncoderConfig
-from models.fewshot.common.inner_loop import Fast
+from models.data.augmentation import Augmentation
+from models.encoders.base import Encoder
+from models.fewshot.common.inner_loop import FastWeights
+from models.inputs import InputSpec
 from models.protocol import LearnerError
 
 _OWN, _MEASURED = (0,), (0, 0)
@@ -99,8 +101,9 @@ class InnerNetwork(Encoder):
         super().__init__()
         if encoder.dim is None:
             raise LearnerError("a network that adapts needs a fixed feature length")
-        self.config = EncoderConfig()
+        self.config = encoder.config
         self.dim = encoder.dim
+        self._input, self._augmentation = encoder.input_spec(), encoder.augmentation()
         self.network = _support_normed(encoder)
 
     def forward(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n *input"]:
@@ -108,12 +111,18 @@ class InnerNetwork(Encoder):
 
     encode = forward
 
-    def start(self) -> Fast:
+    def input_spec(self) -> InputSpec:
+        return self._input
+
+    def augmentation(self) -> Augmentation | None:
+        return self._augmentation
+
+    def start(self) -> FastWeights:
         """The weights before any step."""
         return dict(self.network.named_parameters())
 
     def features(
-        self, weights: Fast, x: Float[Tensor, "n *input"], statistics: Fast | None = None
+        self, weights: FastWeights, x: Float[Tensor, "n *input"], statistics: FastWeights | None = None
     ) -> Float[Tensor, "n dim"]:
         """Features under given statistics, or where None are, under those of `x` itself.
 
@@ -121,19 +130,19 @@ class InnerNetwork(Encoder):
         """
         return self._called({**(statistics or self._untold(_OWN, x)), **weights}, x)
 
-    def statistics(self, weights: Fast, x: Float[Tensor, "n *input"]) -> Fast:
+    def statistics(self, weights: FastWeights, x: Float[Tensor, "n *input"]) -> FastWeights:
         """Means and variances of `x` before every BatchNorm."""
         untold = self._untold(_MEASURED, x)
         called = {**untold, **weights}
         self._called(called, x)
         return {name: called[name] for name in untold}
 
-    def _called(self, tensors: Fast, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
+    def _called(self, tensors: FastWeights, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
         with torch.autocast(x.device.type, self.compute_dtype, enabled=self.compute_dtype is not None):
             found: Tensor = functional_call(self.network, tensors, (x,), strict=True)
         return found.to(x.dtype)
 
-    def _untold(self, shape: tuple[int, ...], x: Tensor) -> Fast:
+    def _untold(self, shape: tuple[int, ...], x: Tensor) -> FastWeights:
         return {name: x.new_empty(shape) for name, _ in self.network.named_buffers()}
 
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data.augment import AugmentConfig
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.protocol import FOREIGN, Span
@@ -34,10 +34,10 @@ def test_every_task_keeps_its_promises(step: int, seed: int) -> None:
 
 
 def test_a_step_is_the_same_whenever_it_is_drawn() -> None:
-    first = EpisodeSampler(DATA, SMALL, 3).episodes(17, AugmentConfig())
+    first = EpisodeSampler(DATA, SMALL, 3).episodes(17, GlyphAugmentation())
     sampler = EpisodeSampler(DATA, SMALL, 3)
-    sampler.episodes(16, AugmentConfig())
-    again = sampler.episodes(17, AugmentConfig())
+    sampler.episodes(16, GlyphAugmentation())
+    again = sampler.episodes(17, GlyphAugmentation())
     for name, value in vars(first).items():
         assert torch.equal(value, getattr(again, name)), name
 

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from models.encoders.conv4 import Conv4, Conv4Config
-from models.encoders.conv4_rgb import WIDE, Conv4Rgb, Conv4RgbConfig
+from models.encoders.conv4_rgb import Conv4Rgb, Conv4RgbConfig
 from models.inputs import ImageInput, PhotoInput
 from models.registry import LearnerConfig, RegistryError, build, complete
 
@@ -33,7 +33,7 @@ def test_a_feature_is_the_last_width_at_every_place_left(size: int, dim: int) ->
 
 
 def test_the_wide_one_has_the_widths_of_r2d2() -> None:
-    convolutions = [block[0] for block in encoder(widths=WIDE).blocks]
+    convolutions = [block[0] for block in encoder(widths=(96, 192, 384, 512)).blocks]
     assert [(c.in_channels, c.out_channels) for c in convolutions] == [
         (3, 96),
         (96, 192),

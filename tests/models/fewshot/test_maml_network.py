@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from models.encoders.conv4 import Conv4, Conv4Config
-from models.fewshot.common.each_task import at_once
 from models.fewshot.common.inner_network import SupportNorm
+from models.fewshot.common.per_task import at_once
 from models.protocol import Episodes, Support
 from tests.models.fewshot.maml_cases import TARGETS, episodes_of, network_learner, pictures, support_of
 from tests.models.fewshot.short_training import trained

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from models.encoders.identity import Identity
 from models.fewshot import protonet as protonet_module
-from models.fewshot.common.classes import squared_distances
+from models.fewshot.common.classification import squared_distances
 from models.fewshot.protonet import ProtoNet
 from models.predictive import Categorical
 from models.protocol import FOREIGN, Episodes, Support, TaskWeights

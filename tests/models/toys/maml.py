@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from models.encoders.base import Encoder
-from models.fewshot.common.classes import cross_entropy, embed_episodes
+from models.fewshot.common.classification import cross_entropy, embed_episodes
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
@@ -25,7 +25,7 @@ from models.protocol import (
     refuse_prior,
 )
 
-Fast = dict[str, Tensor]
+FastWeights = dict[str, Tensor]
 
 
 class MamlConfig(BaseModel):
@@ -75,7 +75,7 @@ class Maml(MetaLearner):
         return Losses(cross_entropy(answer.log_probs, embedded.target, embedded.known))
 
     def _log_probs(
-        self, fast: Fast, x: Float[Tensor, "n d"], present: Bool[Tensor, "way"]
+        self, fast: FastWeights, x: Float[Tensor, "n d"], present: Bool[Tensor, "way"]
     ) -> Float[Tensor, "n way"]:
         body = {name: value for name, value in fast.items() if name != "row"}
         logits: Tensor = functional_call(self.body, body, (x,)) @ fast["row"].T
@@ -83,7 +83,7 @@ class Maml(MetaLearner):
 
     def _inner_loss(
         self,
-        fast: Fast,
+        fast: FastWeights,
         x: Float[Tensor, "n d"],
         y: Int[Tensor, "n"],
         real: Bool[Tensor, "n"],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.encoders.base import Encoder
-from models.fewshot.common.classes import class_members, cross_entropy, embed_episodes
+from models.fewshot.common.classification import class_members, cross_entropy, embed_episodes
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import Episodes, Losses, MetaLearner, Support, TaskWeights, Traits

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.data.augment import AugmentConfig
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.fewshot.hyperset import HyperSet, HyperSetConfig
@@ -32,7 +32,7 @@ def trainer(folder: Path, method: str = "hyperset", config: TrainConfig = CONFIG
         else ProtoNet(encoder, ProtoNetConfig())
     )
     return GradientTrainer(
-        learner, EpisodeSampler(DATA, EPISODES, config.seed), AugmentConfig(), config, folder
+        learner, EpisodeSampler(DATA, EPISODES, config.seed), GlyphAugmentation(), config, folder
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import artifact
-from models.data.augment_photo import PhotoAugmentConfig
+from models.data.photo_augmentation import PhotoAugmentation
 from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig
 from models.encoders.conv4_rgb import Conv4Rgb, Conv4RgbConfig
@@ -22,7 +22,7 @@ from tests.models.glyph_data import glyphs
 from tests.models.photo_data import photos
 
 DATA = photos()
-AUGMENT = PhotoAugmentConfig()
+AUGMENT = PhotoAugmentation()
 BASE = TrainConfig(steps=5, validate_every=6, checkpoint_every=2, warm_up=2)
 CONFIG = PretrainingConfig(steps=12, batch=16, lr=0.05)
 
@@ -119,5 +119,5 @@ def test_a_recipe_without_it_is_written_as_before() -> None:
 
 
 def test_changes_of_glyphs_are_not_made_to_photos() -> None:
-    with pytest.raises(DatasetError, match="not those made to photos"):
+    with pytest.raises(DatasetError, match="photos takes pictures in colour alone"):
         BatchSampler(glyphs(4, 5), 4, seed=0).episodes(0, AUGMENT)

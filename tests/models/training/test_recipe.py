@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models import artifact
-from models.data.augment import AugmentConfig
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig
 from models.evaluation.calibrate import CalibrationPlan
@@ -54,7 +54,7 @@ def recipe(**episodes: object) -> Recipe:
         encoder_hparams={"width": 4},
         dataset="drawn",
         episodes=EpisodeConfig.model_validate(tasks),
-        augmentation=AugmentConfig(),
+        augmentation=GlyphAugmentation(),
         train=TrainConfig(steps=3, validate_every=3, warm_up=1),
         calibration=CalibrationPlan(tasks=4, gold_tasks=2, set_tasks=20),
     )

@@ -14,13 +14,13 @@ from models.data.errors import DatasetFileError
 from models.protocol import Span
 from models.registry import RegistryError
 from models.training import recipe, user_dataset
-from models.training.user_dataset import Asked
+from models.training.user_dataset import TrainingOptions
 
 
-def asked(**changes: Any) -> Asked:
+def asked(**changes: Any) -> TrainingOptions:
     given: dict[str, Any] = {"method": "hyperset", "encoder": "identity", "min_way": 2, "max_way": 5}
     given |= {"min_shot": 1, "max_shot": 5, "queries": 2, "steps": 3, "seed": 0, "hparams": {}}
-    return Asked.model_validate(given | changes)
+    return TrainingOptions.model_validate(given | changes)
 
 
 def points(classes: int, examples: int, dim: int = 5) -> ClassDataset:
@@ -82,7 +82,7 @@ def test_what_is_short_is_said(
 
 
 def test_an_encoder_of_another_input() -> None:
-    with pytest.raises(DatasetError, match="holds vectors; the encoder conv4 takes pictures"):
+    with pytest.raises(DatasetError, match="holds vectors; the encoder conv4 takes images"):
         user_dataset.training_data(points(9, 5), "conv4", 0, Span(2))
 
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from models.fewshot.common.classes import cross_entropy
+from models.fewshot.common.classification import cross_entropy
 from models.predictive import Categorical, Predictive
 from models.protocol import LearnerError, Support, TaskWeights
 
-Fast = dict[str, Tensor]
+FastWeights = dict[str, Tensor]
 """Parameters by name."""
 _DECAY, _DECAY_SQUARE, _EPS = 0.9, 0.999, 1e-8
 
 
-def tuned(start: Fast, loss: Callable[[Fast], Tensor], steps: int, lr: float) -> Fast:
+def tuned(start: FastWeights, loss: Callable[[FastWeights], Tensor], steps: int, lr: float) -> FastWeights:
     """`start` after some steps of Adam (Kingma, Ba 2015, 1412.6980) down `loss`, a number.
 
     Pure: works under `no_grad` and `inference_mode`. Raises `LearnerError` where the loss ends in no finite weights.

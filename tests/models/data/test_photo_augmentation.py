@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.data.augment_photo import PhotoAugmentConfig, augment_photo
+from models.data.photo_augmentation import PhotoAugmentation, augment_photo
 from tests.models.photo_data import photos
 
 PICTURES = photos(classes=4, examples=5).inputs
 PLAIN = PICTURES.permute(0, 3, 1, 2).float() / 255
-STILL = PhotoAugmentConfig(pixels=0, mirrored=0, brightness=0, contrast=0, saturation=0)
+STILL = PhotoAugmentation(pixels=0, mirrored=0, brightness=0, contrast=0, saturation=0)
 
 
 def made(seed: int = 0, **changes: float) -> torch.Tensor:
-    config = PhotoAugmentConfig.model_validate(STILL.model_dump() | changes)
+    config = PhotoAugmentation.model_validate(STILL.model_dump() | changes)
     return augment_photo(PICTURES, config, torch.Generator().manual_seed(seed))
 
 
@@ -23,7 +23,7 @@ def test_no_strength_leaves_pictures_as_they_are() -> None:
 
 def test_changes_are_bounded_and_keyed_by_the_generator() -> None:
     one, same, other = (
-        augment_photo(PICTURES, PhotoAugmentConfig(), torch.Generator().manual_seed(seed))
+        augment_photo(PICTURES, PhotoAugmentation(), torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2)
     )
     assert one.equal(same)
@@ -66,5 +66,5 @@ def test_without_colour_saturation_changes_nothing() -> None:
 
 
 def test_a_scaled_strength_keeps_mirroring() -> None:
-    half = PhotoAugmentConfig().scaled(0.5)
+    half = PhotoAugmentation().scaled(0.5)
     assert (half.pixels, half.mirrored, half.contrast) == (2, 0.5, 0.15)

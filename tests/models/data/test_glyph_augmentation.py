@@ -1,11 +1,11 @@
 import torch
 
-from models.data.augment import AugmentConfig, augment
+from models.data.glyph_augmentation import GlyphAugmentation, augment
 from tests.models.glyph_data import glyphs
 
 PICTURES = glyphs(classes=4, examples=3).inputs
 TASK = torch.arange(12) // 6
-STILL = AugmentConfig(turn=0, shear=0, scale=0, shift=0, elastic=0, thicker=0, thinner=0, blur=0)
+STILL = GlyphAugmentation(turn=0, shear=0, scale=0, shift=0, elastic=0, thicker=0, thinner=0, blur=0)
 
 
 def test_no_strength_is_the_plain_area_average() -> None:
@@ -16,7 +16,7 @@ def test_no_strength_is_the_plain_area_average() -> None:
 
 def test_changes_are_bounded_and_keyed_by_the_generator() -> None:
     one, same, other = (
-        augment(PICTURES, TASK, AugmentConfig(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        augment(PICTURES, TASK, GlyphAugmentation(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)

@@ -1,4 +1,4 @@
-"""What every few-shot classifier shares: sums per class, and the reading of episodes."""
+"""Base and helpers of the few-shot classifiers: calibration, sums per class, episodes after the encoder, losses."""
 
 from __future__ import annotations
 
@@ -8,23 +8,45 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel
 from torch import Tensor
 
+from models.bayes.calibration import Calibration
+from models.encoders.base import Encoder
 from models.predictive import Categorical
-from models.protocol import FOREIGN, Episodes, Losses, MetaLearner, Support
+from models.protocol import FOREIGN, Episodes, LearnerError, Losses, MetaLearner, Support
+
+
+class Classifier(MetaLearner):
+    """Base of classifiers: their answers are `Categorical`, calibrated on validation tasks after the training."""
+
+    calibration: Calibration
+
+    def __init__(self, encoder: Encoder, config: BaseModel) -> None:
+        super().__init__(encoder, config)
+        self.calibration = Calibration()
+
+
+def fixed_length(encoder: Encoder) -> int:
+    """Return the length of the encoder's features. Raises `LearnerError` if it is that of the input."""
+    if encoder.dim is None:
+        raise LearnerError(
+            "the method needs an encoder of fixed feature length (hyperparameter dim of identity)"
+        )
+    return encoder.dim
 
 
 def class_sums(
     support: Support, values: Float[Tensor, "tasks support d"]
 ) -> tuple[Float[Tensor, "tasks way d"], Float[Tensor, "tasks way"]]:
-    """Sum of `values` over the examples of each class, and the number of examples (0 on padding)."""
+    """Return the sum of `values` over the examples of each class, and their number (0 on padding)."""
     assert support.targets is not None
     member = class_members(support)
     return member.transpose(1, 2) @ values, member.sum(1)
 
 
 def class_members(support: Support) -> Float[Tensor, "tasks support way"]:
-    """1 where an example belongs to a class."""
+    """Return 1 for each pair of an example and its class, else 0."""
     assert support.targets is not None
     way = support.class_key.shape[1]
     index = torch.arange(way, device=support.mask.device)
@@ -43,7 +65,7 @@ class EmbeddedEpisodes:
 
 
 def embed_episodes(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> EmbeddedEpisodes:
-    """One pass of the encoder over all real images of all tasks; padding is never embedded.
+    """Embed all real inputs of all tasks in one pass; padding is never embedded.
 
     Tasks marked `unseen` give no gradient to the encoder.
     """
@@ -66,9 +88,9 @@ def embed_episodes(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Emb
 
 
 def answer_losses(learner: MetaLearner, episodes: Episodes) -> Losses:
-    """Of the learner's own answers, which nothing has calibrated yet.
+    """Return the cross-entropy of the learner's own answers to known queries, over log way.
 
-    Cross-entropy of the known queries over log way; foreign queries take no part.
+    Foreign queries take no part. Nothing has calibrated the answers yet.
     """
     embedded = embed_episodes(learner.embed, episodes)
     answer = learner.predict(learner.adapt(embedded.support), embedded.query)
@@ -90,20 +112,20 @@ def cross_entropy(
     target: Int[Tensor, "tasks query"],
     known: Bool[Tensor, "tasks query"],
 ) -> Float[Tensor, "tasks"]:
-    """Mean over the known queries of each task, in nats."""
+    """Return the mean over the known queries of each task, in nats."""
     picked = log_probs.gather(-1, target.clamp_min(0)[..., None])[..., 0]
     return -(torch.where(known, picked, 0.0).sum(1) / known.sum(1).clamp_min(1))
 
 
 def per_log_way(loss: Float[Tensor, "tasks"], n_way: Int[Tensor, "tasks"]) -> Float[Tensor, "tasks"]:
-    """A loss in units of chance level, so that tasks of many classes do not drown those of few."""
+    """Return a loss in units of chance level, so that tasks of many classes do not drown those of few."""
     return loss / n_way.to(loss).log().clamp_min(math.log(2))
 
 
 def squared_distances(
     query: Float[Tensor, "tasks query d"], rows: Float[Tensor, "tasks way d"]
 ) -> Float[Tensor, "tasks query way"]:
-    """‖q − r‖² by one batched product."""
+    """Return ‖q − r‖² by one batched product."""
     closeness, norm = split_distances(query, rows)
     return (norm[..., None] - closeness).clamp_min(0)
 
@@ -111,7 +133,7 @@ def squared_distances(
 def split_distances(
     query: Float[Tensor, "tasks query d"], rows: Float[Tensor, "tasks way d"]
 ) -> tuple[Float[Tensor, "tasks query way"], Float[Tensor, "tasks query"]]:
-    """2 q·r − ‖r‖² and ‖q‖², about the first row, which is never padding: ‖q − r‖² is their difference.
+    """Return 2 q·r − ‖r‖² and ‖q‖² about the first row, which is never padding: ‖q − r‖² is ‖q‖² minus the other.
 
     A softmax over rows needs the first alone; with ‖q‖² in it, far queries would lose what tells rows apart.
     Far from 0 cancellation would cost digits, and a centre that padding moves would let neighbours in a batch matter.

@@ -4,7 +4,15 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from models.fewshot.common.lrua import Access, Memory, access, addressed, least_used, write_weights, written
+from models.fewshot.common.least_used_memory import (
+    Access,
+    Memory,
+    access,
+    addressed,
+    least_used,
+    write_weights,
+    written,
+)
 
 
 def rows(*values: list[float]) -> Tensor:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.func import vmap
 
-from models.fewshot.common.inner_loop import Fast
+from models.fewshot.common.inner_loop import FastWeights
 from models.protocol import Support
 
 
@@ -24,7 +24,7 @@ def at_once(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def each_task(run: Callable[[Fast], Fast], tensors: Fast, together: bool) -> Fast:
+def each_task(run: Callable[[FastWeights], FastWeights], tensors: FastWeights, together: bool) -> FastWeights:
     """Results of `run`, which sees the tensors of one task at a time, with a leading axis of 1, and answers so."""
     if together:
         made = vmap(run)({name: value[:, None] for name, value in tensors.items()})
@@ -65,7 +65,7 @@ def alike(support: Support, marked: Bool[Tensor, "tasks"]) -> Iterator[Alike]:
         )
 
 
-def in_order(parts: list[tuple[Tensor, Fast]]) -> Fast:
+def in_order(parts: list[tuple[Tensor, FastWeights]]) -> FastWeights:
     """Results of groups, as the tasks stood in their batch."""
     place = torch.cat([index for index, _ in parts]).argsort()
     return {name: torch.cat([made[name] for _, made in parts])[place] for name in parts[0][1]}

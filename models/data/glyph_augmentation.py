@@ -1,4 +1,4 @@
-"""Other hands, other pens: random affine, elastic and stroke-width changes of glyphs, on batches.
+"""Augmentation of glyphs as by other hands and pens: random affine, elastic and stroke-width changes, on batches.
 
 A *style* (slant, scale, turn, stroke width, softness) is drawn once per task for half of the tasks, as one
 hand writes a whole support set, and per picture for the rest; small changes per picture come on top.
@@ -10,18 +10,18 @@ import math
 from functools import cache
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
-from pydantic import BaseModel, ConfigDict
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
+
+from models.data.augmentation import Augmentation
+from models.data.dataset import DatasetError
 
 _STYLE_TERMS = 7
 _ELASTIC_KNOTS = 4
 
 
-class AugmentConfig(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class GlyphAugmentation(Augmentation):
     turn: float = 0.18
     """Radians at most."""
     shear: float = 0.2
@@ -39,19 +39,26 @@ class AugmentConfig(BaseModel):
     one_hand: float = 0.5
     """Share of tasks written in one style."""
 
-    def scaled(self, strength: float) -> AugmentConfig:
-        """Every change of a glyph times `strength`; how styles are shared stays."""
+    def scaled(self, strength: float) -> GlyphAugmentation:
+        """Return every change of a glyph times `strength`; the sharing of styles stays."""
         changes = ("turn", "shear", "scale", "shift", "elastic", "thicker", "thinner", "blur")
         return self.model_copy(update={name: getattr(self, name) * strength for name in changes})
+
+    def __call__(
+        self, inputs: Tensor, task: Int[Tensor, "n"], generator: torch.Generator
+    ) -> Float[Tensor, "n 1 half half"]:
+        if inputs.ndim != 3 or inputs.dtype != torch.uint8:
+            raise DatasetError("the augmentation of glyphs takes pictures of strokes alone, [n, side, side]")
+        return augment(inputs, task, self, generator)
 
 
 def augment(
     pictures: UInt8[Tensor, "n side side"],
     task: Int[Tensor, "n"],
-    config: AugmentConfig,
+    config: GlyphAugmentation,
     generator: torch.Generator,
 ) -> Float[Tensor, "n 1 half half"]:
-    """Ink in [0, 1] at half the side. `task` tells which pictures belong together."""
+    """Return ink in [0, 1] at half the side. Pictures with the same `task` belong together."""
     n, tasks = len(pictures), int(task.max()) + 1
     own = _uniform((n, _STYLE_TERMS), generator)
     shared = _uniform((tasks, _STYLE_TERMS), generator)[task]
@@ -68,9 +75,9 @@ def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
 
 
 def _grid(
-    style: Float[Tensor, "n terms"], side: int, config: AugmentConfig, generator: torch.Generator
+    style: Float[Tensor, "n terms"], side: int, config: GlyphAugmentation, generator: torch.Generator
 ) -> Float[Tensor, "n side side 2"]:
-    """Where each pixel is read from: an affine map plus a smooth bend, as one matrix product."""
+    """Return the place that each pixel is read from: an affine map plus a smooth bend, as one matrix product."""
     n = len(style)
     turn, shear = style[:, 0] * config.turn, style[:, 1] * config.shear
     stretch = style[:, 2:4] * config.scale * 0.5 + style[:, 4:5] * config.scale * 0.5
@@ -84,7 +91,7 @@ def _grid(
 
 @cache
 def _basis(side: int) -> Float[Tensor, "terms pixels"]:
-    """Coordinates x, y, 1 and the bicubic bumps of the elastic knots, at every pixel."""
+    """Return coordinates x, y, 1 and the bicubic bumps of the elastic knots, at every pixel."""
     line = (torch.arange(side) + 0.5) * 2 / side - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     knots = torch.eye(_ELASTIC_KNOTS**2).view(-1, 1, _ELASTIC_KNOTS, _ELASTIC_KNOTS)
@@ -93,9 +100,9 @@ def _basis(side: int) -> Float[Tensor, "terms pixels"]:
 
 
 def _stroke(
-    x: Float[Tensor, "n 1 side side"], width: Float[Tensor, "n"], config: AugmentConfig
+    x: Float[Tensor, "n 1 side side"], width: Float[Tensor, "n"], config: GlyphAugmentation
 ) -> Float[Tensor, "n 1 side side"]:
-    """Towards the maximum of the four neighbours (thicker) or their minimum (thinner), a pixel at a time."""
+    """Move towards the maximum of the four neighbours (thicker) or their minimum (thinner), a pixel at a time."""
     change = torch.where(width > 0, width * config.thicker, width * config.thinner)[:, None, None, None]
     sign = torch.where(change > 0, 1.0, -1.0)
     for done in range(math.ceil(max(config.thicker, config.thinner))):
@@ -108,14 +115,9 @@ def _stroke(
 
 
 def _halve(
-    x: Float[Tensor, "n 1 side side"], softness: Float[Tensor, "n"], config: AugmentConfig
+    x: Float[Tensor, "n 1 side side"], softness: Float[Tensor, "n"], config: GlyphAugmentation
 ) -> Float[Tensor, "n 1 half half"]:
-    """Area average to half the side, and for soft styles a wider one."""
+    """Return the area average at half the side, and for soft styles a wider one."""
     sharp = F.avg_pool2d(x, 2)
     soft = F.avg_pool2d(sharp, 3, stride=1, padding=1)
     return sharp.lerp(soft, softness.clamp_min(0)[:, None, None, None] * config.blur)
-
-
-def same_task(mask: Bool[Tensor, "tasks m"]) -> Int[Tensor, "n"]:
-    """Index of the task of each real entry of a padded batch, in the order of `x[mask]`."""
-    return torch.arange(len(mask))[:, None].expand_as(mask)[mask]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.bayes.calibration import Calibration, task_terms
-from models.fewshot.common.classes import class_members
+from models.fewshot.common.classification import class_members
 from models.predictive import Categorical
 from models.protocol import Support, TaskWeights
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from experiments.fewshot.finetuned import FineTuned
+from experiments.fewshot.fine_tuning_protocol import FineTuned
 from models.encoders.base import EncoderConfig
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.bayeshypershot import BayesHyperShot, BayesHyperShotConfig
-from models.fewshot.common.finetune import support_loss, tuned
+from models.fewshot.common.fine_tuning import support_loss, tuned
 from models.fewshot.hypermaml import HyperMAML, HyperMAMLConfig
 from models.fewshot.hypershot import HyperShot, HyperShotConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig

@@ -1,4 +1,4 @@
-"""Other views of a photo: shifted, mirrored, in other light. Each picture is changed on its own, in a batch.
+"""Augmentation of photos: shifted, mirrored, in other light. Each picture is changed on its own, in a batch.
 
 Shifts are crops out of the picture padded by reflection, as is common for CIFAR; brightness, contrast and
 saturation follow in that order.
@@ -7,16 +7,17 @@ saturation follow in that order.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Float, Int, UInt8
+from pydantic import Field
 from torch import Tensor
+
+from models.data.augmentation import Augmentation
+from models.data.dataset import DatasetError
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
-class PhotoAugmentConfig(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class PhotoAugmentation(Augmentation):
     pixels: int = Field(default=4, ge=0)
     """Largest shift, either way, of each axis; less than the side."""
     mirrored: float = Field(default=0.5, ge=0, le=1)
@@ -26,16 +27,25 @@ class PhotoAugmentConfig(BaseModel):
     saturation: float = Field(default=0.3, ge=0)
     """Largest relative changes."""
 
-    def scaled(self, strength: float) -> PhotoAugmentConfig:
-        """Shifts and changes of light times `strength`; mirroring stays."""
+    def scaled(self, strength: float) -> PhotoAugmentation:
+        """Return shifts and changes of light times `strength`; mirroring stays."""
         light = {name: getattr(self, name) * strength for name in ("brightness", "contrast", "saturation")}
         return self.model_copy(update={**light, "pixels": round(self.pixels * strength)})
 
+    def __call__(
+        self, inputs: Tensor, task: Int[Tensor, "n"], generator: torch.Generator
+    ) -> Float[Tensor, "n 3 side side"]:
+        if inputs.ndim != 4 or inputs.dtype != torch.uint8:
+            raise DatasetError(
+                "the augmentation of photos takes pictures in colour alone, [n, side, side, 3]"
+            )
+        return augment_photo(inputs, self, generator)
+
 
 def augment_photo(
-    pictures: UInt8[Tensor, "n side side 3"], config: PhotoAugmentConfig, generator: torch.Generator
+    pictures: UInt8[Tensor, "n side side 3"], config: PhotoAugmentation, generator: torch.Generator
 ) -> Float[Tensor, "n 3 side side"]:
-    """RGB in [0, 1]."""
+    """Return RGB in [0, 1]."""
     n, side = pictures.shape[:2]
     pixels = min(config.pixels, side - 1)
     shift = torch.randint(-pixels, pixels + 1, (2, n), generator=generator)
@@ -48,12 +58,12 @@ def augment_photo(
 
 
 def _reflected(index: Tensor, side: int) -> Tensor:
-    """Positions beyond an edge counted back from it; the edge itself is not repeated."""
+    """Count positions beyond an edge back from it; the edge itself is not repeated."""
     return (side - 1) - ((side - 1) - index.abs()).abs()
 
 
 def _relit(
-    x: Float[Tensor, "n 3 side side"], config: PhotoAugmentConfig, generator: torch.Generator
+    x: Float[Tensor, "n 3 side side"], config: PhotoAugmentation, generator: torch.Generator
 ) -> Float[Tensor, "n 3 side side"]:
     span = torch.tensor([config.brightness, config.contrast, config.saturation])
     factors = 1 + (torch.rand(len(x), 3, generator=generator) * 2 - 1) * span

@@ -1,4 +1,4 @@
-"""What the learners of functions share: support targets are values, not classes. Their encoder is `identity`."""
+"""Base and helpers of the learners of functions: support targets are values, not classes; the encoder is `identity`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from models.bayes.shot_noise import ShotNoise
 from models.encoders.base import Encoder
-from models.protocol import Episodes, LearnerError, Span, Support, TaskWeights
+from models.protocol import Episodes, LearnerError, MetaLearner, Span, Support, TaskWeights, Trial
 
 NO_WAYS = Span(0, 0)
 """A function has no classes."""
 LARGEST = 1e6
-"""Inputs beyond are taken as this: what networks make of larger ones would leave the range of float32."""
+"""Larger inputs are cut to this: a network's outputs for them would leave the range of float32."""
 
 
 class ValueConfig(BaseModel):
@@ -31,6 +32,30 @@ class ValueConfig(BaseModel):
     """Numbers of an answer."""
 
 
+class Regressor(MetaLearner):
+    """Base of learners of functions: their answers are `Gaussian`."""
+
+    trial = Trial(
+        tasks="curves", encoder="identity", encoder_hparams={"dim": 1}, steps=250, lr=5e-3, floor=0.3
+    )
+    config: ValueConfig
+    noise: ShotNoise | None
+    """Fitted to the errors on validation tasks; None if answers come with a variance of their own."""
+
+    def __init__(self, encoder: Encoder, config: ValueConfig) -> None:
+        """Raises `LearnerError` if the encoder's features are not `config.dim` numbers."""
+        super().__init__(encoder, config)
+        if encoder.dim not in (None, config.dim):
+            raise LearnerError(
+                f"the encoder gives {encoder.dim} numbers, the learner takes {config.dim} (dim)"
+            )
+        self.noise = None
+
+    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
+        features: Tensor = self.encoder(x)
+        return features.clamp(-LARGEST, LARGEST)
+
+
 @dataclass(frozen=True)
 class Functions:
     """Episodes of functions after the encoder; padding is 0."""
@@ -42,6 +67,7 @@ class Functions:
 
 
 def functions_of(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Functions:
+    """Embed episodes of functions."""
     assert episodes.support_y is not None
     support = Support.of(
         embed(episodes.support_x.flatten(0, 1)).unflatten(0, episodes.support_mask.shape),
@@ -55,7 +81,7 @@ def functions_of(embed: Callable[[Tensor], Tensor], episodes: Episodes) -> Funct
 
 
 def without_padding(support: Support) -> Support:
-    """Padding set to 0, so that whatever it held cannot spread."""
+    """Set padding to 0, so that its content cannot spread."""
     assert support.targets is not None
     features, targets = _zeroed(support.features, support.mask), _zeroed(support.targets, support.mask)
     return replace(support, features=features, targets=targets)
@@ -65,13 +91,8 @@ def _zeroed(values: Float[Tensor, "tasks n d"], real: Bool[Tensor, "tasks n"]) -
     return values.masked_fill(~real[..., None], 0)
 
 
-def embed_values(encoder: Encoder, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-    features: Tensor = encoder(x)
-    return features.clamp(-LARGEST, LARGEST)
-
-
 def mean_over(values: Float[Tensor, "tasks n"], real: Bool[Tensor, "tasks n"]) -> Float[Tensor, "tasks"]:
-    """Mean over the real entries of each task; 0 where there is none."""
+    """Return the mean over the real entries of each task; 0 if there is none."""
     return torch.where(real, values, 0.0).sum(1) / real.sum(1).clamp_min(1)
 
 
@@ -80,25 +101,19 @@ def squared_error(
     target: Float[Tensor, "tasks n target"],
     real: Bool[Tensor, "tasks n"],
 ) -> Float[Tensor, "tasks"]:
-    """Mean over the real points of each task and over the numbers of a target."""
+    """Return the mean over the real points of each task and over the numbers of a target."""
     return mean_over((answer - target).square().mean(-1), real)
 
 
-def refuse_other_length(encoder: Encoder, dim: int) -> None:
-    """Raises `LearnerError` where the encoder's features are not of `dim` numbers."""
-    if encoder.dim not in (None, dim):
-        raise LearnerError(f"the encoder gives {encoder.dim} numbers, the learner takes {dim} (dim)")
-
-
 def task_weights(support: Support, **tensors: Tensor) -> TaskWeights:
-    """Task weights without class rows. Raises `LearnerError` where a number is not finite."""
+    """Return task weights without class rows. Raises `LearnerError` if a number is not finite."""
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise LearnerError("this support set leads to numbers that are not finite: its values are too large")
     return TaskWeights(tensors, {}, support.n_way, support.class_key, support.seed)
 
 
 def perceptron(widths: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Linear layers of these widths with an activation between them, none after the last."""
+    """Return linear layers of these widths with an activation between them, none after the last."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), activation()]

@@ -1,0 +1,7 @@
+"""The root of every exception of `models`: `except ModelError` catches all that this layer raises on purpose."""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """Something that a learner, its data or its training cannot do; the message says what and where."""
