@@ -32,6 +32,7 @@ LONGEST = (
     "test_contract.py",
     "test_processes.py",
     "test_cli_demo.py",
+    "test_documents.py",
     "test_calibrate.py",
     "test_population.py",
     "test_cli_train.py",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -121,23 +120,6 @@ def test_threads_share_a_client(live: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda x: live.predict("vectors", VECTORS, [[x, 0.0]]), [-1.0, 1.0] * 16))
     assert [answer.predictions[0].label for answer in answers] == ["left", "right"] * 16
-
-
-def test_the_python_of_the_quickstart_works(server: Server) -> None:
-    (block,) = re.findall(
-        r"```python\n(.*?)```", (EXAMPLES.parent / "docs/quickstart.md").read_text(), re.DOTALL
-    )
-    environment = {**os.environ, "HYPERSERVE_URL": server.url}
-    done = subprocess.run(
-        [sys.executable, "-c", block],
-        cwd=EXAMPLES.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] in ("fish", "snail")
 
 
 @pytest.mark.parametrize("command", [[sys.executable, "quickstart.py"], ["sh", "quickstart.sh"]])
