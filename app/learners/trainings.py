@@ -26,13 +26,11 @@ from app.learners.service import Learners
 from hyperserve.types import Learner, LearnerCard, Page, Training
 from models.data.errors import DatasetFileError
 from models.protocol import LearnerError, Span
-from models.registry import ENCODERS, METHODS
+from models.registry import ENCODERS, METHODS, input_of
 from models.training import user_dataset
 
 KIND = "train"
 LOCATION = "/v1/jobs/{id}"
-_TAKES = {"conv4": "image", "conv4-rgb": "image", "identity": "vector"}
-"""Kind of input of each encoder."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class TrainingService:
         async with self.store.read() as session:
             return await repository.get(session, name)
 
-    async def _checked(self, wanted: TrainLearner) -> user_dataset.Asked:
+    async def _checked(self, wanted: TrainLearner) -> user_dataset.TrainingOptions:
         """Raises `ProblemError` 422 for what could not be trained, before a job is made of it."""
         for field, name, known in (("method", wanted.method, METHODS), ("encoder", wanted.encoder, ENCODERS)):
             if name not in known:
@@ -149,14 +147,14 @@ class TrainingService:
                 dataset = await datasets.get(session, wanted.dataset)
         if dataset is None:
             raise _unknown_dataset()
-        takes = _TAKES.get(wanted.encoder, dataset.kind)
+        takes = input_of(wanted.encoder).kind
         if takes != dataset.kind:
             detail = f"The encoder {wanted.encoder} takes {takes}s; the dataset holds {dataset.kind}s."
             raise fail("wrong_kind", detail, "/encoder")
         return await asyncio.to_thread(_asked, wanted, dataset)
 
 
-def _asked(wanted: TrainLearner, dataset: DatasetRow) -> user_dataset.Asked:
+def _asked(wanted: TrainLearner, dataset: DatasetRow) -> user_dataset.TrainingOptions:
     """The request with its defaults, checked against the method and the data."""
     shape = None if dataset.shape is None else tuple(dataset.shape)
     settings = user_dataset.encoder_hparams(wanted.encoder, shape)
@@ -167,7 +165,7 @@ def _asked(wanted: TrainLearner, dataset: DatasetRow) -> user_dataset.Asked:
     low, high = _ways(wanted.ways, taken)
     if wanted.shots.max < wanted.shots.min:
         raise fail("out_of_range", "max is below min.", "/shots/max", wanted.shots.min)
-    asked = user_dataset.Asked(
+    asked = user_dataset.TrainingOptions(
         method=wanted.method,
         hparams=wanted.hparams,
         encoder=wanted.encoder,

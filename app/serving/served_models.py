@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.artifact import Artifact
+from models.encoders.base import Encoder
 from models.inputs import InputSpec
 from models.noise import Noise
 from models.predictive import Categorical
@@ -63,7 +64,7 @@ class ServedLearner(ServedModel):
 
     def warm(self, device: torch.device) -> None:
         """Answer made-up requests: the first call of each kind is many times slower than the next."""
-        shape = _shape(self.input)
+        shape = self.input.shape or (_FREE_LENGTH,)
         traits = self.learner.traits
         size = traits.ways.nearest(2) if traits.kind == "classification" else traits.shots.nearest(2)
         noise = Noise(8) if traits.stochastic else None
@@ -78,18 +79,11 @@ class ServedLearner(ServedModel):
 
 def folded(learner: Learner) -> Learner:
     """Return a shallow copy whose encoder runs without BatchNorm, if the encoder offers that."""
-    fold = getattr(getattr(learner, "encoder", None), "fold", None)
-    if fold is None:
+    if not isinstance(encoder := learner.encoder, Encoder) or (fast := encoder.fold()) is encoder:
         return learner
     served = copy.copy(learner)
-    served._modules = {**learner._modules, "encoder": fold()}
+    served._modules = {**learner._modules, "encoder": fast}
     return served
-
-
-def _shape(spec: InputSpec) -> tuple[int, ...]:
-    if spec.kind == "image":
-        return spec.channels, spec.size, spec.size
-    return (spec.dim or _FREE_LENGTH,)
 
 
 class GateModel(Servable):

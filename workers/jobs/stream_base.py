@@ -169,12 +169,10 @@ async def _encoder(context: JobContext, config: StreamConfig) -> nn.Module:
     """Of the learner that the stream names, from its folder or the blob store. Raises `JobFailedError`."""
     assert config.encoder is not None
     artifact = await _artifact(context, config.encoder)
-    encoder = None if artifact is None else getattr(artifact.learner, "encoder", None)
-    if artifact is None or artifact.digest != config.encoder_digest or encoder is None:
+    if artifact is None or artifact.digest != config.encoder_digest:
         detail = f"The learner {config.encoder}, whose encoder the stream stands on, is gone or another one."
         raise JobFailedError("encoder_gone", detail)
-    found: nn.Module = encoder
-    return found
+    return artifact.learner.encoder
 
 
 async def _artifact(context: JobContext, name: str) -> Artifact | None:

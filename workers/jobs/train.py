@@ -35,11 +35,11 @@ _SHOWN = ("step", "loss", "score")
 
 
 async def run(context: JobContext) -> Outcome:
-    """Payload: learner (id of its row), name, dataset, and the fields of `models.training.user_dataset.Asked`.
+    """Payload: learner (id of its row), name, dataset, and the fields of `models.training.user_dataset.TrainingOptions`.
 
     Raises `JobFailedError`.
     """
-    asked = user_dataset.Asked.model_validate(
+    asked = user_dataset.TrainingOptions.model_validate(
         {k: v for k, v in context.payload.items() if k not in _ABOUT_THE_JOB}
     )
     name = str(context.payload["name"])
@@ -81,7 +81,9 @@ async def _publish(context: JobContext, name: str, digest: str) -> Outcome:
     return Outcome({"learner": name, "digest": digest[:16], "metrics": metrics}, effect)
 
 
-def _train(context: JobContext, asked: user_dataset.Asked, dataset: DatasetRow, path: Path, name: str) -> str:
+def _train(
+    context: JobContext, asked: user_dataset.TrainingOptions, dataset: DatasetRow, path: Path, name: str
+) -> str:
     """Digest of the learner in the attempt's folder."""
     if (state := context.left(STATE_FILE)) is not None:
         resume(state.parent, context.folder)
@@ -125,7 +127,7 @@ def resume(previous: Path, folder: Path) -> None:
         state.unlink(missing_ok=True)
 
 
-def _command(name: str, asked: user_dataset.Asked, dataset: str) -> str:
+def _command(name: str, asked: user_dataset.TrainingOptions, dataset: str) -> str:
     """How to make the learner again."""
     body = {"name": name, "dataset": dataset} | asked.model_dump(
         include={"method", "hparams", "encoder", "queries", "steps", "seed"}
