@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.family.interleaved_timing import take_turns
-from experiments.continual.accuracy_plots import charts
+from experiments.continual.accuracy_plots import Curve, charts
+from experiments.figures import check_matplotlib
 from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.generated_networks import HyperStreamConfig
 from models.continual.hypernetwork import HyperStream
@@ -167,6 +168,8 @@ def main(
     tests: int = 1000,
     write: Annotated[Path | None, typer.Option(help="Folder for registration.json, .md and .png.")] = None,
 ) -> None:
+    if write is not None:
+        check_matplotlib()
     torch.set_num_threads(1)
     stream = Stream(mnist.load(data), tasks, examples, tests)
     rows = []
@@ -228,10 +231,16 @@ def _page(found: dict[str, Any]) -> str:
 
 
 def _picture(rows: list[dict[str, Any]]) -> bytes:
+    columns = {
+        "seconds to register": ("seconds", 1.0),
+        "size of the version, MB": ("version_bytes", 1e6),
+        "resident memory, MB": ("resident_bytes", 1e6),
+    }
     panels = {
-        "seconds to register": {row["kept_by"]: row["seconds"] for row in rows},
-        "version, MB": {row["kept_by"]: [size / 1e6 for size in row["version_bytes"]] for row in rows},
-        "resident, MB": {row["kept_by"]: [size / 1e6 for size in row["resident_bytes"]] for row in rows},
+        label: {
+            row["kept_by"]: Curve.without_intervals([value / unit for value in row[name]]) for row in rows
+        }
+        for label, (name, unit) in columns.items()
     }
     return charts(panels, "registering stream tasks")
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 from sqlalchemy import select, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.database import Database
+from app.db.errors import DatabaseError
 from app.db.tables import JobRow
 from app.http.dependencies import DEFAULT_TENANT
 from app.jobs import repository
@@ -173,7 +173,7 @@ class _Run:
     async def _enqueue(self, kind: str) -> str | None:
         """None where the database did not answer; it may have made a job all the same, which counts."""
         payload = {"steps": self.chance.randint(2, self.plan.steps)}
-        with suppress(SQLAlchemyError, OSError):
+        with suppress(DatabaseError):
             async with self.database.write() as session:
                 job = await repository.enqueue(session, DEFAULT_TENANT, kind, payload, max_attempts=ATTEMPTS)
             return job.id
@@ -191,7 +191,7 @@ class _Run:
                 async with httpx.AsyncClient(base_url=self.stage.address, timeout=5) as client:
                     return (await client.post(f"/v1/jobs/{job}/cancel")).status_code in (202, 409)
             return False
-        with suppress(SQLAlchemyError, OSError):
+        with suppress(DatabaseError):
             async with self.database.write() as session:
                 await repository.request_cancel(session, DEFAULT_TENANT, job)
             return True

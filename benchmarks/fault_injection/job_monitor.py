@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 
 from sqlalchemy import Row, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.database import Database
+from app.db.errors import DatabaseError
 from app.db.tables import JobRow
 from app.jobs.repository import ACTIVE
 from benchmarks.fault_injection.service_under_test import Struck, Victim
@@ -68,7 +68,7 @@ class Watch:
             try:
                 async with asyncio.timeout(5):
                     await self.look()
-            except (SQLAlchemyError, OSError):
+            except DatabaseError:
                 self.down_since = self.down_since or time.monotonic()
             await asyncio.sleep(LOOK_SECONDS)
 

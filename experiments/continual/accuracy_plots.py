@@ -1,147 +1,168 @@
-"""What a stream forgets, as small PNGs: accuracy of each stream task after each, and means along the stream."""
+"""Figures of a stream of tasks: the accuracy of each task after each one learned, and means along the stream."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
+import numpy as np
 
 from experiments.continual.records import Record
+from experiments.continual.results_page import interval
+from experiments.figures import new_figure, to_png
 
-_INK, _PALE, _DARK = (40, 40, 40), (245, 246, 250), (25, 65, 130)
-_SIDE, _MARGIN, _TITLE, _COLUMNS = 180, 26, 36, 4
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
+_MOST_COLUMNS = 4
 _MOST_NUMBERS = 10
-_WIDE, _HIGH, _LEGEND = 420, 260, 130
-_LINES = (
-    (31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75),
-    (227, 119, 194), (90, 90, 90), (160, 160, 20), (23, 170, 190), (0, 0, 0), (100, 200, 120),
-)  # fmt: skip
-Matrix = Sequence[Sequence[float]]
-Line = Sequence[float | None]
+"""Stream tasks up to which cells show their number and curves their markers."""
+_WHITE_TEXT = 0.75
+"""Accuracy from which a cell is so dark that its number is white."""
+_MARKERS = "os^Dv<>PX*hp"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values after `x` stream tasks, with the half-width of their 95 % intervals; None where there is none."""
+
+    x: Sequence[int]
+    mean: Sequence[float]
+    half_width: Sequence[float | None]
+
+    @classmethod
+    def without_intervals(cls, values: Sequence[float]) -> Curve:
+        """Return the curve of one value after each stream task."""
+        return cls(range(1, len(values) + 1), values, [None] * len(values))
 
 
 def matrices(records: Mapping[str, Sequence[Record]], title: str) -> bytes:
-    """For each method, mean over its seeds: a row for each point in time, a column for each stream task."""
-    columns = min(_COLUMNS, len(records))
+    """Draw, for each method, accuracies as a matrix: one row per evaluation, one column per stream task.
+
+    Accuracies are means over the seeds of a method, evaluated when all its seeds were.
+    """
+    columns = min(_MOST_COLUMNS, len(records))
     rows = -(-len(records) // columns)
-    cell = _SIDE + 2 * _MARGIN
-    sheet = Image.new("RGB", (columns * cell, _TITLE + rows * (cell + _TITLE // 2)), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 4), f"{title}: accuracy in per cent", fill=_INK)
-    draw.text((_MARGIN, 18), "down: stream tasks learned; across: the one that is asked", fill=_INK)
-    for index, (name, found) in enumerate(records.items()):
-        left = index % columns * cell + _MARGIN
-        top = _TITLE + index // columns * (cell + _TITLE // 2) + _MARGIN
-        _matrix(draw, left, top, _mean(found), name)
-    return _png(sheet)
+    figure = new_figure(2.6 * columns + 0.9, 2.7 * rows + 0.5)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for panel, (name, seeds) in zip(axes.flat, records.items(), strict=False):
+        image = _matrix(panel, _mean_accuracies(seeds), name)
+    for panel in axes.flat[len(records) :]:
+        panel.set_axis_off()
+    figure.colorbar(image, ax=axes, label="accuracy, %", shrink=0.8)
+    figure.suptitle(title, fontsize=10)
+    figure.supxlabel("stream task evaluated", fontsize=9)
+    figure.supylabel("stream tasks learned", fontsize=9)
+    return to_png(figure)
 
 
 def curves(records: Mapping[str, Sequence[Record]], title: str) -> bytes:
-    """Mean accuracy over the stream tasks so far, and what was forgotten of them, along the stream."""
+    """Draw the mean accuracy over the stream tasks so far, and how much of it was forgotten, along the stream."""
     accuracy = {
-        name: _spread(found, [[100 * sum(row) / len(row) for row in one.accuracy] for one in found])
-        for name, found in records.items()
+        name: _over_seeds(seeds, lambda record, at: 100 * float(np.mean(record.accuracy[at])))
+        for name, seeds in records.items()
     }
     forgotten = {
-        name: _spread(
-            found, [[100 * one.forgetting(upto + 1) for upto in range(len(one.accuracy))] for one in found]
-        )
-        for name, found in records.items()
+        name: _over_seeds(seeds, lambda record, at: 100 * record.forgetting(at + 1))
+        for name, seeds in records.items()
     }
-    return charts({"mean accuracy, %": accuracy, "forgotten, points": forgotten}, title)
+    return charts({"mean accuracy, %": accuracy, "forgetting, points": forgotten}, title)
 
 
-def charts(panels: Mapping[str, Mapping[str, Line]], title: str) -> bytes:
-    """Side by side, of values after 1, 2, … stream tasks, None where there is none; the same names in each."""
-    wide = _WIDE + 2 * _MARGIN
-    sheet = Image.new("RGB", (len(panels) * wide + _LEGEND, _HIGH + 2 * _MARGIN + _TITLE), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN, 4), title, fill=_INK)
-    for index, (said, lines) in enumerate(panels.items()):
-        _axes(draw, index * wide + _MARGIN + 8, lines, said)
-    for index, name in enumerate(next(iter(panels.values()))):
-        spot = (len(panels) * wide + 12, _TITLE + _MARGIN + 16 * index)
-        draw.line((*spot, spot[0] + 16, spot[1]), fill=_LINES[index % len(_LINES)], width=3)
-        draw.text((spot[0] + 22, spot[1] - 6), name, fill=_INK)
-    return _png(sheet)
+def charts(panels: Mapping[str, Mapping[str, Curve]], title: str) -> bytes:
+    """Draw curves side by side, by the label of the y axis. All panels show the same names."""
+    figure = new_figure(4.4 * len(panels) + 1.6, 3.4)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for panel, (label, lines) in zip(axes, panels.items(), strict=True):
+        for index, (name, curve) in enumerate(lines.items()):
+            _curve(panel, curve, name, index)
+        panel.set_xlabel("stream tasks learned")
+        panel.set_ylabel(label)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(color="0.9")
+        panel.set_axisbelow(True)
+    banded = any(
+        width is not None for line in panels.values() for c in line.values() for width in c.half_width
+    )
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside right center",
+        fontsize=8,
+        title="bands: 95 % over seeds" if banded else None,
+        title_fontsize=7,
+        frameon=False,
+    )
+    figure.suptitle(title, fontsize=10)
+    return to_png(figure)
 
 
-def _matrix(draw: ImageDraw.ImageDraw, left: int, top: int, rows: Matrix, name: str) -> None:
-    times, count = len(rows), len(rows[-1])
-    draw.text((left, top - 14), f"{name}: {100 * sum(rows[-1]) / count:.2f}", fill=_INK)
-    for time, row in enumerate(rows):
-        for task, value in enumerate(row):
-            # Squared, since most of what is compared lies above 90 %.
-            strength = value**2
-            colour = tuple(round(p + strength * (d - p)) for p, d in zip(_PALE, _DARK, strict=True))
-            box = (
-                left + round(_SIDE * task / count),
-                top + round(_SIDE * time / times),
-                left + round(_SIDE * (task + 1) / count) - 1,
-                top + round(_SIDE * (time + 1) / times) - 1,
-            )
-            draw.rectangle(box, fill=colour)
-            if count <= _MOST_NUMBERS:
-                spot = ((box[0] + box[2]) // 2 - 6, (box[1] + box[3]) // 2 - 5)
-                draw.text(spot, f"{100 * value:.0f}", fill="white" if strength > 0.5 else _INK)
-    draw.rectangle((left, top, left + _SIDE, top + _SIDE), outline=_INK)
+def _matrix(panel: Axes, rows: Sequence[Sequence[float]], name: str) -> AxesImage:
+    from matplotlib.colors import PowerNorm
+
+    count = len(rows[-1])
+    values = np.full((len(rows), count), np.nan)
+    for index, row in enumerate(rows):
+        values[index, : len(row)] = row
+    # Squared, because most accuracies that are compared lie above 90 %.
+    # Squared, because most accuracies that are compared lie above 90 %.
+    shade = PowerNorm(2, vmin=0, vmax=100)
+    image = panel.imshow(100 * values, cmap="Blues", norm=shade, aspect="auto", interpolation="nearest")
+    panel.set_title(f"{name}: {100 * np.mean(rows[-1]):.2f} %", fontsize=9)
+    ticks = np.unique(np.linspace(0, count - 1, min(count, 5)).round().astype(int))
+    panel.set_xticks(ticks, [str(tick + 1) for tick in ticks], fontsize=7)
+    shown = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 5)).round().astype(int))
+    panel.set_yticks(shown, [str(len(rows[index])) for index in shown], fontsize=7)
+    if count <= _MOST_NUMBERS:
+        for (down, across), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                colour = "white" if value > _WHITE_TEXT else "0.15"
+                panel.text(
+                    across, down, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=colour
+                )
+    return image
 
 
-def _axes(draw: ImageDraw.ImageDraw, left: int, lines: Mapping[str, Line], said: str) -> None:
-    top, bottom = _TITLE + _MARGIN, _TITLE + _MARGIN + _HIGH
-    values = [value for line in lines.values() for value in line if value is not None]
-    low, high = min(0.0, *values) if min(values) < 50 else 10 * (min(values) // 10), max(*values, 1.0)
-    high = max(high, low + 1)
-    count = max(len(line) for line in lines.values())
-
-    def spot(index: int, value: float) -> tuple[int, int]:
-        across = index / max(count - 1, 1)
-        return left + round(_WIDE * across), bottom - round(_HIGH * (value - low) / (high - low))
-
-    for part in range(5):
-        value = low + part / 4 * (high - low)
-        _, height = spot(0, value)
-        draw.line((left, height, left + _WIDE, height), fill=(225, 225, 225))
-        draw.text((left - 30, height - 6), f"{value:.1f}", fill=_INK)
-    draw.rectangle((left, top, left + _WIDE, bottom), outline=_INK)
-    draw.text((left, top - 16), said, fill=_INK)
-    draw.text((left + _WIDE // 2 - 60, bottom + 6), f"stream tasks learned, 1 to {count}", fill=_INK)
-    for index, line in enumerate(lines.values()):
-        spots = [spot(at, value) for at, value in enumerate(line) if value is not None]
-        colour = _LINES[index % len(_LINES)]
-        if len(spots) > 1:
-            draw.line(spots, fill=colour, width=2)
-        for x, y in spots if count <= _MOST_NUMBERS else ():
-            draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=colour)
+def _curve(panel: Axes, curve: Curve, name: str, index: int) -> None:
+    marker = _MARKERS[index % len(_MARKERS)] if len(curve.x) <= _MOST_NUMBERS else None
+    # Ten colours in the cycle, so further methods get another line style.
+    style = "-" if index < 10 else "--"
+    (line,) = panel.plot(
+        curve.x,
+        curve.mean,
+        style,
+        label=name,
+        marker=marker,
+        markersize=3.5,
+        linewidth=1.4,
+        color=f"C{index % 10}",
+    )
+    low = [mean - (width or 0.0) for mean, width in zip(curve.mean, curve.half_width, strict=True)]
+    high = [mean + (width or 0.0) for mean, width in zip(curve.mean, curve.half_width, strict=True)]
+    if low != high:
+        panel.fill_between(curve.x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
 
 
-def _asked(found: Sequence[Record]) -> list[int]:
-    """How many stream tasks had been learned when all seeds were asked: always after the last of them."""
-    return sorted(set.intersection(*({len(row) for row in record.accuracy} for record in found)))
+def _evaluated_counts(seeds: Sequence[Record]) -> list[int]:
+    """Return the numbers of stream tasks after which all seeds were evaluated; the last is among them."""
+    return sorted(set.intersection(*({len(row) for row in record.accuracy} for record in seeds)))
 
 
-def _mean(found: Sequence[Record]) -> Matrix:
-    rows = [{len(row): row for row in record.accuracy} for record in found]
-    return [_along([each[count] for each in rows]) for count in _asked(found)]
-
-
-def _spread(found: Sequence[Record], lines: Sequence[Sequence[float]]) -> Line:
-    """Mean over seeds, each value at the number of stream tasks that had been learned."""
-    values = [
-        dict(zip(map(len, record.accuracy), line, strict=True))
-        for record, line in zip(found, lines, strict=True)
+def _mean_accuracies(seeds: Sequence[Record]) -> list[list[float]]:
+    by_count = [{len(row): row for row in record.accuracy} for record in seeds]
+    return [
+        [float(value) for value in np.mean([rows[count] for rows in by_count], axis=0)]
+        for count in _evaluated_counts(seeds)
     ]
-    asked = _asked(found)
-    means = dict(zip(asked, _along([[each[count] for count in asked] for each in values]), strict=True))
-    return [means.get(count) for count in range(1, asked[-1] + 1)]
 
 
-def _along(found: Sequence[Sequence[float]]) -> list[float]:
-    return [sum(values) / len(values) for values in zip(*found, strict=True)]
-
-
-def _png(sheet: Image.Image) -> bytes:
-    found = io.BytesIO()
-    sheet.quantize(128).save(found, "PNG", optimize=True)
-    return found.getvalue()
+def _over_seeds(seeds: Sequence[Record], value: Callable[[Record, int], float]) -> Curve:
+    """Return mean and interval over seeds of `value`, a function of a record and of the index of an evaluation."""
+    positions = [{len(row): at for at, row in enumerate(record.accuracy)} for record in seeds]
+    counts = _evaluated_counts(seeds)
+    spread = [
+        interval([value(record, at[count]) for record, at in zip(seeds, positions, strict=True)])
+        for count in counts
+    ]
+    return Curve(counts, [found["mean"] for found in spread], [found["ci95"] for found in spread])

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from scipy.special import stdtrit
+
 from experiments.continual.records import Record
 from experiments.continual.reported_continual import NOTES, reported
 from models.training.card import table
 
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""97.5 % quantiles of Student's t with 1, 2, … degrees of freedom."""
-_NORMAL = 1.96
 _NONE = "–"
 _TOLD = {
     "cl1": "CL1: the stream task is told, each has a head of its own",
@@ -89,7 +88,7 @@ def interval(values: Sequence[float]) -> Row:
     if n == 1:
         return {"mean": mean, "ci95": None, "std": None, "n": n}
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    t = _STUDENT[n - 2] if n - 2 < len(_STUDENT) else _NORMAL
+    t = float(stdtrit(n - 1, 0.975))
     return {"mean": mean, "ci95": t * std / math.sqrt(n), "std": std, "n": n}
 
 

@@ -1,54 +1,60 @@
-"""Reliability diagrams (DeGroot, Fienberg 1983): accuracy over stated confidence, as a small PNG.
+"""Reliability diagrams (DeGroot, Fienberg 1983): accuracy over stated confidence.
 
-A bar per bin of the calibration error, as dark as the bin has queries; honest confidence ends bars on the diagonal.
+There is a bar for each bin of the calibration error, the darker the more queries it holds. The bars of a calibrated
+learner end on the diagonal.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw
+from experiments.figures import new_figure, to_png
 
-_SIDE, _MARGIN, _TITLE = 220, 34, 18
-_INK, _PALE, _RED = (40, 40, 40), (205, 215, 230), (190, 40, 40)
-_DARK = (35, 75, 140)
-_TICKS = (0.0, 0.5, 1.0)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def diagrams(cells: Sequence[dict[str, Any]], title: str) -> bytes:
-    """A PNG of one diagram for each cell, side by side. A cell has `way`, `shot`, `ece` and `reliability`."""
-    width, height = _SIDE + 2 * _MARGIN, _SIDE + 2 * _MARGIN + _TITLE
-    sheet = Image.new("RGB", (width * len(cells), height), "white")
-    for index, cell in enumerate(cells):
-        said = f"{cell['way']}-way {cell['shot']}-shot, ECE {100 * cell['ece']:.1f} %"
-        _diagram(ImageDraw.Draw(sheet), index * width + _MARGIN, cell["reliability"], said)
-    ImageDraw.Draw(sheet).text((_MARGIN, 2), title, fill=_INK)
-    found = io.BytesIO()
-    sheet.quantize(64).save(found, "PNG", optimize=True)
-    return found.getvalue()
+    """Draw one diagram for each cell, side by side. A cell has `way`, `shot`, `ece` and `reliability`."""
+    figure = new_figure(3.2 * len(cells) + 0.9, 3.7)
+    axes = figure.subplots(1, len(cells), squeeze=False)[0]
+    for panel, cell in zip(axes, cells, strict=True):
+        shade = _diagram(panel, cell["reliability"])
+        panel.set_title(f"{cell['way']}-way {cell['shot']}-shot, ECE {100 * cell['ece']:.1f} %", fontsize=9)
+    axes[0].set_ylabel("accuracy")
+    figure.colorbar(shade, ax=axes, label="share of queries, %", shrink=0.85)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
+    figure.suptitle(title, fontsize=10)
+    return to_png(figure)
 
 
-def _diagram(draw: ImageDraw.ImageDraw, left: int, bins: list[dict[str, Any]], said: str) -> None:
-    top, bottom = _TITLE + _MARGIN, _TITLE + _MARGIN + _SIDE
-    most = max(one["share"] for one in bins)
-    for index, one in enumerate(bins):
-        if one["accuracy"] is None:
-            continue
-        edges = (
-            left + round(_SIDE * index / len(bins)) + 1,
-            left + round(_SIDE * (index + 1) / len(bins)) - 1,
-        )
-        strength = (one["share"] / most) ** 0.5
-        colour = tuple(round(p + strength * (d - p)) for p, d in zip(_PALE, _DARK, strict=True))
-        draw.rectangle((edges[0], bottom - round(_SIDE * one["accuracy"]), edges[1], bottom), fill=colour)
-        spot = (left + round(_SIDE * one["confidence"]), bottom - round(_SIDE * one["accuracy"]))
-        draw.ellipse((spot[0] - 2, spot[1] - 2, spot[0] + 2, spot[1] + 2), fill=_INK)
-    draw.line((left, bottom, left + _SIDE, top), fill=_RED)
-    draw.rectangle((left, top, left + _SIDE, bottom), outline=_INK)
-    for tick in _TICKS:
-        draw.text((left + round(_SIDE * tick) - 8, bottom + 4), f"{tick:.1f}", fill=_INK)
-        draw.text((left - 22, bottom - round(_SIDE * tick) - 6), f"{tick:.1f}", fill=_INK)
-    draw.text((left, top - 14), said, fill=_INK)
-    draw.text((left + _SIDE // 2 - 30, bottom + 16), "confidence", fill=_INK)
+def _diagram(panel: Axes, bins: list[dict[str, Any]]) -> Any:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    filled = [(index, one) for index, one in enumerate(bins) if one["accuracy"] is not None]
+    shade = ScalarMappable(Normalize(0, 100 * max(one["share"] for one in bins)), "Blues")
+    panel.bar(
+        [(index + 0.5) / len(bins) for index, _ in filled],
+        [one["accuracy"] for _, one in filled],
+        width=0.94 / len(bins),
+        color=shade.to_rgba([100 * one["share"] for _, one in filled]),
+        edgecolor="0.6",
+        linewidth=0.5,
+        label="accuracy in bin",
+    )
+    panel.plot((0, 1), (0, 1), "--", color="C3", linewidth=1, label="perfect calibration")
+    confidence = [one["confidence"] for _, one in filled]
+    panel.plot(
+        confidence,
+        [one["accuracy"] for _, one in filled],
+        "o",
+        color="0.15",
+        markersize=3,
+        label="mean confidence",
+    )
+    panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", aspect="equal")
+    return shade

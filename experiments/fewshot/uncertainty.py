@@ -49,7 +49,7 @@ def selective(queries: Queries) -> list[dict[str, float]]:
 def reliability(queries: Queries) -> list[dict[str, Any]]:
     """For each bin of the calibration error: its share of the queries, mean confidence and accuracy (None if empty)."""
     bins = scores.ECE_BINS
-    index = scores.bin_of(queries.confidence)
+    index = scores.confidence_bins(queries.confidence)
     count = torch.bincount(index, minlength=bins).double()
     sums = [
         torch.zeros(bins, dtype=torch.double).index_add_(0, index, value.double())

@@ -1,4 +1,7 @@
-"""Scores of probabilistic answers. All take flat arrays of queries unless they say otherwise."""
+"""Scores of probabilistic predictions, over flat arrays of queries.
+
+Rank statistics are computed by scipy, imported on first use: `scipy.stats` takes half a second to load.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ ECE_BINS = 15
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` tasks with the half-width of its 95 % confidence interval."""
+    """A mean over `n` tasks, and the half-width of its 95 % confidence interval."""
 
     mean: float
     ci95: float
@@ -22,43 +25,47 @@ class Estimate:
 
     @classmethod
     def over(cls, values: Float[Tensor, "tasks"]) -> Estimate:
+        """Return the estimate from the values of all tasks."""
         n = len(values)
         spread = float(values.double().std()) if n > 1 else math.nan
         return cls(float(values.double().mean()), 1.96 * spread / math.sqrt(n), n)
 
 
 def calibration_error(confidence: Float[Tensor, "n"], right: Bool[Tensor, "n"]) -> float:
-    """Expected calibration error over 15 bins of equal width (Naeini 2015; Guo 2017)."""
-    index = bin_of(confidence)
+    """Return the expected calibration error over 15 bins of equal width (Naeini 2015; Guo 2017)."""
     gap = torch.zeros(ECE_BINS, dtype=torch.double)
-    gap.index_add_(0, index, right.double() - confidence.double())
+    gap.index_add_(0, confidence_bins(confidence), right.double() - confidence.double())
     return float(gap.abs().sum() / len(confidence))
 
 
-def bin_of(confidence: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """Which of the bins of the calibration error each confidence falls in."""
+def confidence_bins(confidence: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Return the index of the bin of the calibration error into which each confidence falls."""
     return (confidence * ECE_BINS).long().clamp(0, ECE_BINS - 1)
 
 
 def brier(probabilities: Float[Tensor, "n way"], target: Int[Tensor, "n"]) -> float:
-    """Mean squared distance to the one-hot answer, summed over classes."""
+    """Return the mean squared distance to the one-hot target, summed over classes."""
     hot = torch.nn.functional.one_hot(target, probabilities.shape[-1])
     return float((probabilities - hot).square().sum(-1).mean())
 
 
 def auroc(score: Float[Tensor, "n"], positive: Bool[Tensor, "n"]) -> float:
-    """P(score of a positive > score of a negative), ties at half (Mann-Whitney)."""
-    _, inverse, counts = score.double().unique(return_inverse=True, return_counts=True)
-    upper = counts.cumsum(0).double()
-    rank = (upper - (counts.double() - 1) / 2)[inverse]
+    """Return P(score of a positive > score of a negative), counting ties as half; NaN if either kind is missing."""
+    from scipy.stats import mannwhitneyu
+
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if n_positive == 0 or n_negative == 0:
         return math.nan
-    above = rank[positive].sum() - n_positive * (n_positive + 1) / 2
-    return float(above / (n_positive * n_negative))
+    values = score.double().numpy()
+    flags = positive.numpy()
+    u = mannwhitneyu(values[flags], values[~flags], method="asymptotic").statistic
+    return float(u / (n_positive * n_negative))
 
 
 def spearman(a: Float[Tensor, "n"], b: Float[Tensor, "n"]) -> float:
-    """Rank correlation."""
-    ranks = [x.argsort().argsort().double() for x in (a, b)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1])
+    """Return the rank correlation, tied values sharing their mean rank; NaN if either argument is constant."""
+    from scipy.stats import spearmanr
+
+    if a.unique().numel() < 2 or b.unique().numel() < 2:
+        return math.nan
+    return float(spearmanr(a.numpy(), b.numpy()).statistic)

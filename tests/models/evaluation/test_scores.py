@@ -1,8 +1,10 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.scores import Estimate, auroc, brier, calibration_error, spearman
@@ -24,6 +26,7 @@ def test_brier_by_hand() -> None:
     assert brier(torch.tensor([[0.7, 0.3]]), torch.tensor([0])) == pytest.approx(0.18)
 
 
+@settings(deadline=None)  # scipy is imported by the first example
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
 def test_auroc_counts_pairs_and_halves_ties(rows: list[tuple[int, bool]]) -> None:
     positive = [score for score, is_positive in rows if is_positive]
@@ -38,7 +41,44 @@ def test_auroc_counts_pairs_and_halves_ties(rows: list[tuple[int, bool]]) -> Non
     assert found == pytest.approx(wins / (len(positive) * len(negative)))
 
 
+def test_auroc_of_many_queries_agrees_with_the_rank_sum() -> None:
+    """Scores with and without ties, against the formula of Mann and Whitney in plain torch."""
+    rng = torch.Generator().manual_seed(0)
+    positive = torch.rand(5000, generator=rng) < 0.3
+    for score in (
+        torch.rand(5000, generator=rng) + 0.2 * positive,
+        torch.randint(20, (5000,), generator=rng) + positive,
+    ):
+        _, inverse, counts = score.double().unique(return_inverse=True, return_counts=True)
+        rank = (counts.cumsum(0).double() - (counts.double() - 1) / 2)[inverse]
+        n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+        above = rank[positive].sum() - n_positive * (n_positive + 1) / 2
+        expected = float(above / (n_positive * n_negative))
+        assert auroc(score.float(), positive) == pytest.approx(expected, rel=1e-12)
+
+
 def test_spearman_reads_ranks_only() -> None:
     x = torch.tensor([1.0, 2.0, 3.0, 4.0])
     assert spearman(x, x.exp()) == pytest.approx(1)
     assert spearman(x, -x) == pytest.approx(-1)
+
+
+def test_spearman_gives_ties_their_mean_rank() -> None:
+    """Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: covariance 4.5 / √(4.5 · 5)."""
+    tied = spearman(torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert tied == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+    assert math.isnan(spearman(torch.ones(3), torch.arange(3.0)))
+
+
+def test_spearman_without_ties_agrees_with_the_correlation_of_ranks() -> None:
+    rng = torch.Generator().manual_seed(0)
+    a, b = torch.rand(500, generator=rng), torch.rand(500, generator=rng)
+    ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
+    assert spearman(a, b) == pytest.approx(float(torch.corrcoef(ranks)[0, 1]), rel=1e-12)
+
+
+def test_serving_imports_neither_scipy_nor_matplotlib_nor_experiments() -> None:
+    heavy = ("scipy", "matplotlib", "experiments")
+    code = f"import sys, app.main; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
