@@ -1,4 +1,4 @@
-"""What ties the processes of one service together: news through the database, wake-ups and weights through Redis."""
+"""The ties between the processes of one service: changes through the database, wake-ups and weights through Redis."""
 
 from __future__ import annotations
 
@@ -9,50 +9,54 @@ from dataclasses import dataclass
 
 from app.core.secret import secret_of
 from app.core.settings import Settings
-from app.db.engine import Database
-from app.db.invalidation_log import Watcher
-from app.db.redis import Link
-from app.db.wakeups import WakeUps
-from app.serving.shared_cache import SharedCache
+from app.db.database import Database
+from app.db.invalidation_log import ChangeWatcher
+from app.db.redis import RedisConnection
+from app.db.wake_ups import WakeUps
 from app.serving.cache_stats import CacheStats
+from app.serving.shared_cache import SharedCache
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Listeners are to be given to `watcher` before `run` starts."""
+    """This process's part in the cluster. Listeners must subscribe to `watcher` before `run` starts."""
 
-    watcher: Watcher
+    watcher: ChangeWatcher
     cache_stats: CacheStats
-    cache: SharedCache | None
+    shared_cache: SharedCache | None
     """None without Redis."""
     wake_ups: WakeUps | None
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watch for changes and wake-ups until cancelled."""
         runs = [self.watcher.run(), *([] if self.wake_ups is None else [self.wake_ups.run()])]
         await asyncio.gather(*runs)
 
 
 @asynccontextmanager
 async def joined_cluster(settings: Settings, database: Database) -> AsyncIterator[Cluster]:
-    """To be entered before anything is kept in memory: news are heard from here on. Raises `SecretError`."""
+    """Join the cluster before anything is kept in memory: changes from here on are delivered.
+
+    Raises `SecretError`, `DatabaseError`.
+    """
     secret = secret_of(settings)
-    # A connection of its own: requests that wait for theirs do not keep news waiting.
-    news = Database(settings.database, connections=1)
-    watcher, cache_stats = Watcher(news), CacheStats()
-    await watcher.begin()
+    # A connection of its own: requests that wait for theirs do not delay changes.
+    watched = Database(settings.database, connections=1)
+    watcher, cache_stats = ChangeWatcher(watched), CacheStats()
     try:
+        await watcher.begin()
         if settings.redis_url is None:
-            database.on_news = watcher.wake
+            database.on_change = watcher.wake
             yield Cluster(watcher, cache_stats, None, None)
             return
-        link = Link(settings.redis_url)
-        cache, wake_ups = SharedCache(link, secret, cache_stats), WakeUps(settings.redis_url, link, watcher)
-        database.on_news = wake_ups.tell
+        redis = RedisConnection(settings.redis_url)
+        shared_cache = SharedCache(redis, secret, cache_stats)
+        wake_ups = WakeUps(settings.redis_url, redis, watcher)
+        database.on_change = wake_ups.notify
         try:
-            yield Cluster(watcher, cache_stats, cache, wake_ups)
+            yield Cluster(watcher, cache_stats, shared_cache, wake_ups)
         finally:
-            await cache.close()
-            await link.close()
+            await shared_cache.close()
+            await redis.close()
     finally:
-        await news.close()
+        await watched.close()

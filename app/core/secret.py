@@ -7,6 +7,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from app.core.errors import AppError
 from app.core.settings import Settings
 
 FILE = "secret"
@@ -14,7 +15,7 @@ LEAST = 16
 """Characters; below, it could be guessed."""
 
 
-class SecretError(Exception):
+class SecretError(AppError):
     """There is no secret, or none that can be used."""
 
 

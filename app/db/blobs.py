@@ -1,11 +1,21 @@
-"""Content-addressed blobs: raw inputs are the truth of a task, features a cache that can be made again."""
+"""Content-addressed blobs. Raw inputs are the state of record; features are a cache that can be made again."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,24 +27,42 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore, from_url
 
+from app.core.errors import AppError, UnavailableError
 from app.db.disk import Disk
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
-STORE_ERRORS = (BaseError, OSError)
-"""What a store raises that cannot be read or written."""
 _PATIENCE: ClientConfig = {"connect_timeout": "3s"}
 _RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)}
-"""Of a store over the network: a request that waits for it shall hear that it is away."""
+"""For a store over the network: a request that waits for it must learn soon that it is away."""
 _AT_ONCE = 64
 _PART_BYTES = 8 << 20
 _LISTED_AT_ONCE = 500
 
 
-class BlobMissingError(Exception):
+class BlobError(AppError):
+    """The base of errors of the blob store."""
+
+
+class BlobMissingError(BlobError):
     """A blob that the database names is not in the store."""
+
+
+class BlobStoreError(BlobError, UnavailableError):
+    """The store cannot be read or written now."""
+
+
+@contextmanager
+def _store_errors(reading: str | None = None) -> Iterator[None]:
+    """Raise what the store raises in the block as an error of this module. `reading` is the path that is read."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        if reading is not None and isinstance(error, NotFoundError | FileNotFoundError):
+            raise BlobMissingError(reading) from error
+        raise BlobStoreError(f"the blob store failed: {error}") from error
 
 
 def digest(data: bytes) -> str:
@@ -44,17 +72,18 @@ def digest(data: bytes) -> str:
 class Blobs:
     """Raw inputs at `raw/<tenant>/<2 hex digits>/<sha256>`, features at `features/<learner>/<version>`.
 
-    Files of other resources have paths of their own: see `app.datasets.repository`, `app.learners.repository`.
+    Files of other resources are at `<folder>/<tenant>/…`: see `FOLDER` of their repositories. Every method raises
+    `BlobStoreError` if the store does not answer.
     """
 
     def __init__(self, store: ObjectStore, disk: Disk | None = None) -> None:
-        """With a disk, raw inputs are on it when they are `put`; other stores see to that themselves."""
+        """Write to a store. With a disk, blobs are flushed to it when they are put; other stores do so themselves."""
         self._store = store
         self._disk = disk
 
     @classmethod
     def at(cls, url: str | None, data_dir: Path) -> Blobs:
-        """The store at a URL, or a folder in `data_dir`."""
+        """Return the store at a URL, or in a folder of `data_dir`."""
         if url is not None and url.startswith("file://"):
             return cls(from_url(url), Disk(Path(unquote(urlsplit(url).path))))
         if url is not None:
@@ -64,22 +93,24 @@ class Blobs:
         return cls(from_url(folder.as_uri()), Disk(folder))
 
     async def put_missing(self, tenant: str, blobs: Mapping[str, bytes], *, again: bool = False) -> None:
-        """Writes what is not there, or damaged; all of it is durable then. `again` says that it was so before."""
+        """Write raw inputs that are missing or damaged; then all are durable. `again` if they were so before."""
         await self._put({_raw(tenant, name): data for name, data in blobs.items()}, again)
 
     async def sweep(self) -> int:
-        """Deletes what killed processes have left half-written. Answers how many files it were."""
-        return 0 if self._disk is None else await asyncio.to_thread(self._disk.sweep)
+        """Delete the files that killed processes have left half-written; return their number."""
+        with _store_errors():
+            return 0 if self._disk is None else await asyncio.to_thread(self._disk.sweep)
 
     async def get(self, tenant: str, names: Sequence[str]) -> list[bytes]:
-        """In the order of the names. Raises `BlobMissingError`."""
+        """Return raw inputs in the order of the names. Raises `BlobMissingError`."""
         return await _gather(partial(self._read, _raw(tenant, name)) for name in names)
 
     async def delete(self, tenant: str, names: Collection[str]) -> None:
         await self._delete([_raw(tenant, name) for name in names])
 
     async def put_features(self, learner: str, version: str, data: bytes) -> None:
-        await obstore.put_async(self._store, _features(learner, version), data)
+        with _store_errors():
+            await obstore.put_async(self._store, _features(learner, version), data)
 
     async def get_features(self, learner: str, version: str) -> bytes | None:
         try:
@@ -88,46 +119,46 @@ class Blobs:
             return None
 
     async def delete_features(self, versions: Collection[tuple[str, str]]) -> None:
-        """Of pairs (learner digest, version id)."""
+        """Delete the features of pairs (learner digest, version id)."""
         await self._delete([_features(*version) for version in versions])
 
     async def put_file(self, path: str, file: BinaryIO) -> None:
-        """Writes a file in parts, little of it in memory at a time. It is durable then."""
-        file.seek(0)
-        await obstore.put_async(self._store, path, file, use_multipart=True)
-        await self._flush([path])
+        """Write a file in parts, little of it in memory at a time. It is durable then."""
+        with _store_errors():
+            file.seek(0)
+            await obstore.put_async(self._store, path, file, use_multipart=True)
+            await self._flush([path])
 
     async def put_files(self, files: Mapping[str, bytes]) -> None:
-        """Writes those that are not there, or damaged, by path; all of it is durable then."""
+        """Write files that are missing or damaged, by path; then all are durable."""
         await self._put(files)
 
     async def has_file(self, path: str) -> bool:
         return await self._size(path) is not None
 
     async def get_file(self, path: str) -> bytes:
-        """Raises `BlobMissingError`."""
+        """Return the content of a file. Raises `BlobMissingError`."""
         return await self._read(path)
 
     async def fetch_file(self, path: str, target: Path) -> None:
-        """Copies a blob to a local file, little of it in memory at a time. Raises `BlobMissingError`."""
-        try:
+        """Copy a blob to a local file, little of it in memory at a time. Raises `BlobMissingError`."""
+        with _store_errors(path):
             answer = await obstore.get_async(self._store, path)
-        except (NotFoundError, FileNotFoundError) as error:
-            raise BlobMissingError(path) from error
         with target.open("wb") as file:
-            async for chunk in answer.stream(min_chunk_size=_PART_BYTES):
+            chunks = answer.stream(min_chunk_size=_PART_BYTES).__aiter__()
+            while (chunk := await _next_chunk(chunks)) is not None:
                 await asyncio.to_thread(file.write, chunk)
 
     async def delete_files(self, paths: Sequence[str]) -> None:
         await self._delete(paths)
 
     async def listed_files(self, prefix: str) -> AsyncIterator[list[str]]:
-        """All paths below a prefix such as datasets/, some at a time."""
+        """Yield all paths below a prefix such as datasets/, some at a time."""
         async for paths in self._paths(prefix):
             yield paths
 
     async def listed(self) -> AsyncIterator[tuple[str, list[str]]]:
-        """All raw inputs: a tenant and some of its digests at a time."""
+        """Yield all raw inputs: a tenant and some of its digests at a time."""
         async for paths in self._paths("raw/"):
             tenants: dict[str, list[str]] = {}
             for _, tenant, *_, name in (path.split("/") for path in paths):
@@ -136,12 +167,13 @@ class Blobs:
                 yield tenant, names
 
     async def listed_features(self) -> AsyncIterator[list[tuple[str, str]]]:
-        """All features as pairs (learner digest, version id), some at a time."""
+        """Yield all features as pairs (learner digest, version id), some at a time."""
         async for paths in self._paths("features/"):
             yield [(learner, version) for _, learner, version in (path.split("/") for path in paths)]
 
     async def _paths(self, prefix: str) -> AsyncIterator[list[str]]:
-        async for chunk in obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE):
+        chunks = obstore.list(self._store, prefix, chunk_size=_LISTED_AT_ONCE).__aiter__()
+        while (chunk := await _next_chunk(chunks)) is not None:
             yield [entry["path"] for entry in chunk]
 
     async def _put(self, files: Mapping[str, bytes], again: bool = False) -> None:
@@ -153,34 +185,32 @@ class Blobs:
                 await obstore.put_async(self._store, path, data)
                 written.append(path)
 
-        await _gather(partial(one, path, data) for path, data in files.items())
-        # What is there already may be another request's, which has not flushed it yet.
-        await self._flush(written if again else list(files))
+        with _store_errors():
+            await _gather(partial(one, path, data) for path, data in files.items())
+            # An existing file may be that of another request, which has not flushed it yet.
+            await self._flush(written if again else list(files))
 
     async def _flush(self, paths: Sequence[str]) -> None:
         if self._disk is not None and paths:
             await self._disk.flush(paths)
 
     async def _size(self, path: str) -> int | None:
-        """None where there is nothing."""
+        """Return the size of a file, or None if it is missing."""
         try:
-            return (await obstore.head_async(self._store, path))["size"]
-        except (NotFoundError, FileNotFoundError):
+            with _store_errors(path):
+                return (await obstore.head_async(self._store, path))["size"]
+        except BlobMissingError:
             return None
 
     async def _read(self, path: str) -> bytes:
-        try:
+        with _store_errors(path):
             answer = await obstore.get_async(self._store, path)
             return bytes(await answer.bytes_async())
-        except (NotFoundError, FileNotFoundError) as error:
-            raise BlobMissingError(path) from error
 
     async def _delete(self, paths: Sequence[str]) -> None:
         async def one(path: str) -> None:
-            try:
+            with suppress(BlobMissingError), _store_errors(path):
                 await obstore.delete_async(self._store, path)
-            except (NotFoundError, FileNotFoundError):
-                return
 
         await _gather(partial(one, path) for path in paths)
 
@@ -193,11 +223,11 @@ class TenantBlobs:
     tenant: str
 
     async def put_missing(self, blobs: Mapping[str, bytes], *, again: bool = False) -> None:
-        """As `Blobs.put_missing`."""
+        """Write raw inputs as `Blobs.put_missing` does."""
         await self.blobs.put_missing(self.tenant, blobs, again=again)
 
     async def get(self, names: Sequence[str]) -> list[bytes]:
-        """In the order of the names. Raises `BlobMissingError`."""
+        """Return raw inputs in the order of the names. Raises `BlobMissingError`."""
         return await self.blobs.get(self.tenant, names)
 
     async def delete(self, names: Collection[str]) -> None:
@@ -224,7 +254,7 @@ class Files:
         return await self.blobs.has_file(self.folder + path)
 
     async def get(self, path: str) -> bytes:
-        """Raises `BlobMissingError`."""
+        """Return the content of a file. Raises `BlobMissingError`."""
         return await self.blobs.get_file(self.folder + path)
 
     async def fetch(self, path: str, target: Path) -> None:
@@ -235,8 +265,14 @@ class Files:
         await self.blobs.delete_files([self.folder + path for path in paths])
 
 
+async def _next_chunk(chunks: AsyncIterator[T]) -> T | None:
+    """Return the next chunk, or None at the end."""
+    with _store_errors():
+        return await anext(chunks, None)
+
+
 async def _gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Results in order, some calls at a time. When it raises, no call is left running: it may write."""
+    """Return results in order, making some calls at a time. If it raises, no call is left running: it may write."""
     listed = list(calls)
     waiting = enumerate(listed)
     results: dict[int, T] = {}

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as NoTurnError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import Database
+from app.db.database import Database
 
 FILES = 0x66696C65  # "file": PostgreSQL's advisory lock of datasets and learners in the blob store
 

@@ -1,4 +1,4 @@
-"""Bringing a database to the revision of this code. Only SQLite is migrated unasked."""
+"""Migrating a database to the revision of this code. Only SQLite is migrated automatically."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ import time
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, inspect, text
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.core.settings import REPOSITORY, Settings
-from app.db.engine import CONNECT_SECONDS
+from app.db.database import CONNECT_SECONDS
+from app.db.errors import (
+    DatabaseAwayError,
+    DatabaseError,
+    DatabaseRevisionError,
+    DatabaseUnavailableError,
+    database_errors,
+)
 from app.db.tables import REVISION
 
 if TYPE_CHECKING:
@@ -18,18 +24,10 @@ if TYPE_CHECKING:
 
 
 WAIT_SECONDS = 30.0
-"""How long a server that starts waits for its database, which may be starting as well."""
-_AGAIN_SECONDS = 0.5
+"""Time that a starting server waits for its database, which may be starting as well."""
+_RETRY_SECONDS = 0.5
 
 log = logging.getLogger("hyperserve")
-
-
-class DatabaseAwayError(Exception):
-    """The database does not answer, or its URL leads to none."""
-
-
-class DatabaseRevisionError(Exception):
-    """The database is at another revision than this code."""
 
 
 def sync_url(url: str) -> str:
@@ -37,7 +35,7 @@ def sync_url(url: str) -> str:
 
 
 def alembic_config(url: str) -> Config:
-    # Imported here: a server whose database is up to date does without.
+    # Imported here: a server whose database is up to date does not need it.
     from alembic.config import Config
 
     config = Config(REPOSITORY / "alembic.ini")
@@ -47,30 +45,35 @@ def alembic_config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
-    """To the newest revision."""
+    """Migrate to the newest revision. Raises `DatabaseError`."""
     from alembic import command
 
-    command.upgrade(alembic_config(url), "head")
+    with database_errors():
+        command.upgrade(alembic_config(url), "head")
 
 
 def revision(url: str) -> str | None:
-    """Of the database; None when it is empty."""
+    """Return the revision of the database, or None if it is empty. Raises `DatabaseError`."""
     timeout = {"connect_timeout": CONNECT_SECONDS} if url.startswith("postgresql") else {}
-    engine = create_engine(sync_url(url), connect_args=timeout)
-    try:
-        with engine.connect() as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return None
-            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-            return found
-    finally:
-        engine.dispose()
+    with database_errors():
+        engine = create_engine(sync_url(url), connect_args=timeout)
+        try:
+            with engine.connect() as connection:
+                if not inspect(connection).has_table("alembic_version"):
+                    return None
+                found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+                return found
+        finally:
+            engine.dispose()
 
 
 def prepare_database(settings: Settings, wait_seconds: float = 0.0) -> None:
-    """Raises `DatabaseRevisionError` where an administrator must act, `DatabaseAwayError` where a server does not
-    answer within `wait_seconds`, or a file cannot be opened."""
-    current = _reached(settings, wait_seconds)
+    """Migrate SQLite, and check the revision of other databases.
+
+    Raises `DatabaseRevisionError` if an administrator must act, `DatabaseAwayError` if a server does not answer
+    within `wait_seconds` or a file cannot be opened.
+    """
+    current = _wait_for_revision(settings, wait_seconds)
     if current == REVISION:
         return
     if not settings.uses_sqlite:
@@ -80,22 +83,17 @@ def prepare_database(settings: Settings, wait_seconds: float = 0.0) -> None:
     upgrade(settings.database)
 
 
-def reason(error: Exception) -> str:
-    """The first line of what the driver says, which names no password."""
-    return f"{getattr(error, 'orig', None) or error}".partition("\n")[0]
-
-
-def _reached(settings: Settings, wait_seconds: float) -> str | None:
-    deadline, told = time.monotonic() + wait_seconds, False
+def _wait_for_revision(settings: Settings, wait_seconds: float) -> str | None:
+    deadline, logged = time.monotonic() + wait_seconds, False
     while True:
         try:
             return revision(settings.database)
-        except OperationalError as error:
+        except DatabaseUnavailableError as error:
             if settings.uses_sqlite or time.monotonic() > deadline:
-                raise DatabaseAwayError(f"the database does not answer: {reason(error)}") from error
-            if not told:
-                log.warning("waiting for the database: %s", reason(error))
-                told = True
-        except SQLAlchemyError as error:
-            raise DatabaseAwayError(f"the database cannot be used: {reason(error)}") from error
-        time.sleep(_AGAIN_SECONDS)
+                raise DatabaseAwayError(f"the database does not answer: {error}") from error
+            if not logged:
+                log.warning("waiting for the database: %s", error)
+                logged = True
+        except DatabaseError as error:
+            raise DatabaseAwayError(f"the database cannot be used: {error}") from error
+        time.sleep(_RETRY_SECONDS)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from app.db.blobs import STORE_ERRORS
-from app.db.failures import NO_ANSWER
+from app.core.errors import UnavailableError
 from app.db.locks import FILES, lock
 from app.db.tenancy import Store, TenantSession
 
@@ -25,5 +24,5 @@ async def drop(
             await lock(session, FILES)
             if not await refers(session):
                 await delete()
-    except (*NO_ANSWER, *STORE_ERRORS) as error:
-        log.warning("a file that nothing names stays for now: %s", getattr(error, "orig", error))
+    except UnavailableError as error:
+        log.warning("a file that nothing names stays for now: %s", error)

@@ -1,4 +1,4 @@
-"""One connection to Redis, which may go away: then nothing waits for it, and it is used again when it is back."""
+"""One connection to Redis. If Redis goes away nothing waits for it, and it is used again when it is back."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app.core.errors import UnavailableError
+
 TIMEOUT_SECONDS = 0.5
-"""Beyond it regenerating is the better choice."""
+"""A slower answer costs more than regenerating the weights."""
 PROBE_SECONDS = 1.0
 BATCH_COMMANDS = 128
 BATCH_BYTES = 8 << 20
 HELD_BYTES = 64 << 20
-"""Commands that wait; beyond it they are refused."""
-FAILURES = (RedisError, OSError, TimeoutError)
+"""Most bytes of waiting commands; further ones are refused."""
 
 log = logging.getLogger("hyperserve")
 
 
-class RedisAwayError(Exception):
-    """Redis does not answer, or too much waits for it: do without."""
+class RedisAwayError(UnavailableError):
+    """Redis does not answer, or too many commands wait for it: do without."""
 
 
 @dataclass(frozen=True)
-class _Order:
-    command: tuple[bytes | str | int, ...]
+class _Command:
+    words: tuple[bytes | str | int, ...]
     answer: asyncio.Future[Any]
 
     @property
     def size(self) -> int:
-        return sum(len(part) for part in self.command if isinstance(part, bytes))
+        return sum(len(word) for word in self.words if isinstance(word, bytes))
 
 
-class Link:
-    """Commands of all requests of a process, sent in the order they come, many in one round trip.
+class RedisConnection:
+    """Sends the commands of all requests of a process, in the order in which they come, many in one round trip.
 
-    The first failure opens the circuit: from then on commands are refused at once, and one ping a second looks
-    whether Redis is back.
+    The first failure opens the circuit: from then on commands are refused at once, and one ping a second checks
+    if Redis is back.
     """
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, TIMEOUT_SECONDS)
-        self._orders: deque[_Order] = deque()
+        self._commands: deque[_Command] = deque()
         self._held = 0
         self._sender: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
@@ -60,19 +61,19 @@ class Link:
         return self._prober is not None
 
     def on_return(self, call: Callable[[], None]) -> None:
-        """To be called whenever Redis is back after having been away."""
+        """Register a function to be called whenever Redis is back after having been away."""
         self._on_return.append(call)
 
     async def send(self, *command: bytes | str | int) -> Any:
-        """What Redis answers. Raises `RedisAwayError`; whether Redis took the command is then unknown."""
-        order = _Order(command, asyncio.get_running_loop().create_future())
-        if self.away or self._held + order.size > HELD_BYTES:
+        """Return the answer of Redis. Raises `RedisAwayError`; Redis may have run the command all the same."""
+        waiting = _Command(command, asyncio.get_running_loop().create_future())
+        if self.away or self._held + waiting.size > HELD_BYTES:
             raise RedisAwayError
-        self._orders.append(order)
-        self._held += order.size
+        self._commands.append(waiting)
+        self._held += waiting.size
         if self._sender is None:
             self._sender = asyncio.create_task(self._send())
-        return await order.answer
+        return await waiting.answer
 
     async def close(self) -> None:
         tasks = [task for task in (self._sender, self._prober) if task is not None]
@@ -84,54 +85,54 @@ class Link:
 
     async def _send(self) -> None:
         try:
-            while self._orders:
+            while self._commands:
                 batch = self._batch()
                 try:
-                    self._answer(batch, await self._round(batch))
-                except FAILURES as error:
+                    self._answer(batch, await self._round_trip(batch))
+                except (RedisError, OSError) as error:
                     self._lose(error, batch)
                 except BaseException:
-                    self._orders.extendleft(batch)
+                    self._commands.extendleft(batch)
                     self._refuse(RedisAwayError("given up"))
                     raise
         finally:
             self._sender = None
 
-    def _batch(self) -> list[_Order]:
-        batch, size = [self._orders.popleft()], 0
-        while self._orders and len(batch) < BATCH_COMMANDS and size < BATCH_BYTES:
-            batch.append(self._orders.popleft())
+    def _batch(self) -> list[_Command]:
+        batch, size = [self._commands.popleft()], 0
+        while self._commands and len(batch) < BATCH_COMMANDS and size < BATCH_BYTES:
+            batch.append(self._commands.popleft())
             size += batch[-1].size
-        self._held -= sum(order.size for order in batch)
+        self._held -= sum(command.size for command in batch)
         return batch
 
-    async def _round(self, batch: list[_Order]) -> list[Any]:
+    async def _round_trip(self, batch: list[_Command]) -> list[Any]:
         async with asyncio.timeout(2 * TIMEOUT_SECONDS), self._client.pipeline(transaction=False) as pipe:
-            for order in batch:
-                pipe.execute_command(*order.command)
+            for command in batch:
+                pipe.execute_command(*command.words)
             return await pipe.execute(raise_on_error=False)
 
-    def _answer(self, batch: list[_Order], answers: list[Any]) -> None:
-        for order, answer in zip(batch, answers, strict=True):
-            if order.answer.done():
+    def _answer(self, batch: list[_Command], answers: list[Any]) -> None:
+        for command, answer in zip(batch, answers, strict=True):
+            if command.answer.done():
                 continue
             if isinstance(answer, Exception):
-                order.answer.set_exception(RedisAwayError(f"{answer}"))
+                command.answer.set_exception(RedisAwayError(f"{answer}"))
             else:
-                order.answer.set_result(answer)
+                command.answer.set_result(answer)
 
-    def _lose(self, error: Exception, batch: list[_Order]) -> None:
+    def _lose(self, error: Exception, batch: list[_Command]) -> None:
         if self._prober is None:
             log.warning("Redis does not answer, going on without: %s", type(error).__name__)
             self._prober = asyncio.create_task(self._probe())
-        self._orders.extendleft(batch)
+        self._commands.extendleft(batch)
         self._refuse(RedisAwayError(type(error).__name__))
 
     def _refuse(self, error: RedisAwayError) -> None:
-        while self._orders:
-            order = self._orders.popleft()
-            if not order.answer.done():
-                order.answer.set_exception(error)
+        while self._commands:
+            command = self._commands.popleft()
+            if not command.answer.done():
+                command.answer.set_exception(error)
         self._held = 0
 
     async def _probe(self) -> None:
@@ -141,7 +142,7 @@ class Link:
                 await self._client.connection_pool.disconnect()
                 async with asyncio.timeout(2 * TIMEOUT_SECONDS):
                     await self._client.ping()
-            except FAILURES:
+            except (RedisError, OSError):
                 continue
             break
         log.warning("Redis answers again")
@@ -151,7 +152,7 @@ class Link:
 
 
 def connect(url: str, timeout: float | None) -> redis.Redis:
-    """Without the library's own retries: whoever asks can do without, or tries again by itself."""
+    """Return a client without the library's own retries: callers do without Redis, or try again themselves."""
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout,

@@ -16,6 +16,7 @@ from sqlalchemy import event, insert, literal
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
+from app.core.errors import AppError
 from app.db.base import Base
 from app.db.blobs import Blobs, Files, TenantBlobs
 from app.db.database import Database
@@ -23,7 +24,7 @@ from app.db.database import Database
 _TENANT = "tenant"
 
 
-class ForeignTenantError(Exception):
+class ForeignTenantError(AppError):
     """A row of one tenant was added to the session of another. It is a fault of the program."""
 
 

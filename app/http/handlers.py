@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
 
-from app.http.idempotency import Replay
+from app.http.idempotency import ReplayError
 from app.http.problems import ProblemError, fail, response
 from app.http.validation import faults
 
@@ -54,11 +54,11 @@ def install(app: FastAPI, translations: Mapping[type[Exception], Translation]) -
         return handle
 
     async def replay(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Replay)
+        assert isinstance(error, ReplayError)
         return error.response
 
     app.add_exception_handler(ProblemError, problem)
-    app.add_exception_handler(Replay, replay)
+    app.add_exception_handler(ReplayError, replay)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, internal)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi.responses import Response
 from starlette.types import Scope
 
+from app.core.errors import AppError
 from app.http.limits import ERRORS_MAX
 from app.http.problem_codes import CATALOGUE
 from hyperserve.types import Problem, ProblemItem
@@ -27,7 +28,7 @@ class Fault:
     limit: float | None = None
 
 
-class ProblemError(Exception):
+class ProblemError(AppError):
     """Ends a request with a problem document. Its code and status are those of its faults, if they agree."""
 
     def __init__(

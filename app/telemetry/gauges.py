@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import and_, case, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.clock import now_ms
-from app.db.engine import Database
+from app.db.database import Database
+from app.db.errors import DatabaseError
 from app.db.tables import JobRow, StreamPartRow, StreamRow, StreamVersionRow
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "dead")
@@ -47,7 +47,7 @@ class JobGauges(Collector):
                 now, oldest, working = (
                     await session.execute(select(now_ms(), waiting.scalar_subquery(), held.scalar_subquery()))
                 ).one()
-        except (SQLAlchemyError, OSError):
+        except (DatabaseError, TimeoutError):
             self._states = None
             return
         self._oldest = 0.0 if oldest is None else max(0.0, (now - oldest) / 1e3)
@@ -101,7 +101,7 @@ class StreamGauges(Collector):
             async with asyncio.timeout(TIMEOUT_SECONDS), self._database.read() as session:
                 streams = (await session.scalars(select(func.count()).select_from(StreamRow))).one()
                 tasks, alarms, drift = (await session.execute(held)).one()
-        except (SQLAlchemyError, OSError):
+        except (DatabaseError, TimeoutError):
             self._found = None
             return
         self._found = streams, tasks, alarms, drift

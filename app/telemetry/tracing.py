@@ -33,7 +33,7 @@ CONFIG = TelemetryConfig(
 )
 
 
-class TracingError(Exception):
+class TracingError(AppError):
     """Tracing is asked for and cannot be had."""
 
 

@@ -6,9 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from obstore.exceptions import BaseError
 
-from app.db.blobs import BlobMissingError, Blobs, digest
+from app.db.blobs import BlobMissingError, Blobs, BlobStoreError, digest
 
 
 def test_put_get_delete(tmp_path: Path) -> None:
@@ -38,7 +37,7 @@ def test_a_failed_write_leaves_none_running(tmp_path: Path) -> None:
         folder = tmp_path / "blobs" / "raw" / "a" / first[:2]
         folder.parent.mkdir(parents=True)
         folder.write_bytes(b"")
-        with pytest.raises(BaseError):
+        with pytest.raises(BlobStoreError):
             await blobs.put_missing("a", data)
         written = sorted(path for path in folder.parent.rglob("*") if path.is_file())
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""News between processes: none is lost, none comes early, and none twice unless it was not taken."""
+"""Changes between processes: none is lost, none comes early, and none twice unless its listener failed."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from app.db import invalidation_log
-from app.db.engine import Database
-from app.db.invalidation_log import EVERYTHING, Change, Watcher, forget, record
+from app.db.database import Database
+from app.db.invalidation_log import EVERYTHING, Change, ChangeWatcher, drop_old, record
 from app.db.tables import ChangeRow
 
 ONE, TWO = Change("t", "task", "task_1", ("2",)), Change("u", "purge", "task_2", ("ver_1", "ver_2"))
 
 
 class Process:
-    """What one process does: its own engine, its own watcher, and what it has heard."""
+    """A process with an engine and a watcher of its own, and the changes delivered to it."""
 
     def __init__(self, url: str, seconds: float = 0.05) -> None:
         self.database = Database(url)
-        self.watcher = Watcher(self.database, seconds)
-        self.heard: list[Change] = []
-        self.watcher.listen(self.take)
+        self.watcher = ChangeWatcher(self.database, seconds)
+        self.received: list[Change] = []
+        self.watcher.subscribe(self.take)
 
-    async def take(self, news: Sequence[Change]) -> None:
-        self.heard += news
+    async def take(self, changes: Sequence[Change]) -> None:
+        self.received += changes
 
-    async def say(self, *news: Change, fail: bool = False) -> None:
+    async def say(self, *changes: Change, fail: bool = False) -> None:
         async with self.database.write() as session:
-            await record(session, *news)
+            await record(session, *changes)
             if fail:
                 raise RuntimeError
 
-    async def until(self, heard: Callable[[], bool], seconds: float = 5) -> float:
+    async def until(self, received: Callable[[], bool], seconds: float = 5) -> float:
         started = time.monotonic()
-        while not heard():
-            assert time.monotonic() - started < seconds, self.heard
+        while not received():
+            assert time.monotonic() - started < seconds, self.received
             await asyncio.sleep(0.01)
         return time.monotonic() - started
 
 
 @asynccontextmanager
 async def running(*processes: Process) -> AsyncIterator[None]:
-    """Begins with those that have not begun."""
+    """Begin with the processes that have not begun."""
     for process in processes:
         if process.watcher._until is None:
             await process.watcher.begin()
@@ -68,7 +68,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-def test_every_process_hears_what_was_committed_since_it_began(database_url: str) -> None:
+def test_every_process_receives_what_was_committed_since_it_began(database_url: str) -> None:
     async def test() -> None:
         first, second = Process(database_url), Process(database_url)
         await first.say(TWO)
@@ -78,9 +78,9 @@ def test_every_process_hears_what_was_committed_since_it_began(database_url: str
             await first.say(ONE, TWO)
             await second.say(ONE)
             for process in (first, second):
-                await process.until(lambda process=process: len(process.heard) >= 3)
+                await process.until(lambda process=process: len(process.received) >= 3)
             await asyncio.sleep(0.2)
-            assert first.heard == second.heard == [ONE, TWO, ONE]
+            assert first.received == second.received == [ONE, TWO, ONE]
 
     run(test)
 
@@ -93,9 +93,9 @@ def test_a_change_that_becomes_visible_late_is_not_lost(databases_url: str) -> N
         async with running(process), AsyncExitStack() as late:
             await record(await late.enter_async_context(process.database.write()), ONE)
             await process.say(TWO)
-            await process.until(lambda: process.heard == [TWO])
+            await process.until(lambda: process.received == [TWO])
             await late.aclose()
-            await process.until(lambda: process.heard == [TWO, ONE])
+            await process.until(lambda: process.received == [TWO, ONE])
 
     run(test)
 
@@ -109,11 +109,11 @@ def databases_url(request: pytest.FixtureRequest) -> str:
 def test_a_wake_up_comes_before_the_next_look(database_url: str) -> None:
     async def test() -> None:
         sleepy = Process(database_url, seconds=30)
-        sleepy.database.on_news = sleepy.watcher.wake
+        sleepy.database.on_change = sleepy.watcher.wake
         async with running(sleepy):
             await asyncio.sleep(0.1)
             await sleepy.say(ONE)
-            assert await sleepy.until(lambda: sleepy.heard == [ONE]) < 2
+            assert await sleepy.until(lambda: sleepy.received == [ONE]) < 2
 
     run(test)
 
@@ -121,7 +121,7 @@ def test_a_wake_up_comes_before_the_next_look(database_url: str) -> None:
 def test_without_a_record_or_a_commit_nobody_is_woken(database_url: str) -> None:
     async def test() -> None:
         process, woken = Process(database_url), []
-        process.database.on_news = lambda: woken.append(1)
+        process.database.on_change = lambda: woken.append(1)
         async with process.database.write() as session:
             await session.execute(text("SELECT 1"))
         with pytest.raises(RuntimeError):
@@ -134,23 +134,23 @@ def test_without_a_record_or_a_commit_nobody_is_woken(database_url: str) -> None
     run(test)
 
 
-def test_a_listener_that_fails_gets_its_news_again_and_holds_up_no_other(database_url: str) -> None:
+def test_a_listener_that_fails_gets_its_changes_again_and_holds_up_no_other(database_url: str) -> None:
     async def test() -> None:
         process, failures = Process(database_url), 3
         taken: list[Sequence[Change]] = []
 
-        async def clumsy(news: Sequence[Change]) -> None:
+        async def clumsy(changes: Sequence[Change]) -> None:
             nonlocal failures
             failures -= 1
             if failures >= 0:
                 raise ValueError("not now")
-            taken.append(news)
+            taken.append(changes)
 
-        process.watcher.listen(clumsy)
+        process.watcher.subscribe(clumsy)
         async with running(process):
             await process.say(ONE)
             await process.until(lambda: taken == [(ONE,)])
-            assert process.heard == [ONE]
+            assert process.received == [ONE]
 
     run(test)
 
@@ -165,27 +165,29 @@ def test_after_a_long_silence_all_of_it_comes(database_url: str, monkeypatch: py
         await process.say(ONE)
         await asyncio.sleep(0.1)
         async with running(process):
-            await process.until(lambda: process.heard == [ONE])
+            await process.until(lambda: process.received == [ONE])
 
     run(test)
 
 
-def test_news_are_dropped_when_old_and_who_missed_them_is_told(
+def test_old_changes_are_dropped_and_a_process_that_missed_them_gets_everything(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
         process = Process(database_url)
         async with running(process):
             await process.say(ONE, TWO)
-            await process.until(lambda: len(process.heard) == 2)
+            await process.until(lambda: len(process.received) == 2)
             async with process.database.write() as session:
-                old = ChangeRow.at - invalidation_log.KEPT_MS
+                old = ChangeRow.at - invalidation_log.RETENTION_MS
                 await session.execute(update(ChangeRow).where(ChangeRow.kind == "task").values(at=old))
-                await forget(session, invalidation_log.KEPT_MS)
+                await drop_old(session, invalidation_log.RETENTION_MS)
                 left = (await session.scalars(select(func.count()).select_from(ChangeRow))).one()
             assert left == 1
             # As if the last reading were that long ago.
-            monkeypatch.setattr(process.watcher, "_until", process.watcher._until - invalidation_log.KEPT_MS)
-            await process.until(lambda: Change("", EVERYTHING, "") in process.heard)
+            monkeypatch.setattr(
+                process.watcher, "_until", process.watcher._until - invalidation_log.RETENTION_MS
+            )
+            await process.until(lambda: Change("", EVERYTHING, "") in process.received)
 
     run(test)

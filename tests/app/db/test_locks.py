@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import TimeoutError as NoTurnError
 
 from app.db import locks
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.locks import Holds
 
 

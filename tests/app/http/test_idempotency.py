@@ -11,11 +11,11 @@ from fastapi import Request
 from sqlalchemy import insert, select, update
 
 from app.db.clock import now_ms
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.invalidation_log import Change, record
 from app.db.tables import ChangeRow, IdempotencyRow
 from app.http.body import Body
-from app.http.idempotency import Claim, Idempotency, Replay, forget
+from app.http.idempotency import Claim, Idempotency, ReplayError, forget
 from app.http.problems import ProblemError
 from hyperserve.types import Health
 
@@ -70,7 +70,7 @@ def test_an_answered_key_is_replayed(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
         async with keys.claim(request("k"), "t", JSON) as claim:
             await effect(database, claim, "first")
-        with pytest.raises(Replay) as caught:
+        with pytest.raises(ReplayError) as caught:
             async with keys.claim(request("k"), "t", JSON):
                 raise AssertionError
         stored = caught.value.response
@@ -148,7 +148,7 @@ def test_of_many_at_once_one_works(run: Callable[..., None]) -> None:
                 async with keys.claim(request("k"), "t", JSON) as claim:
                     await asyncio.sleep(0.05)
                     await effect(database, claim, f"{index}")
-            except (ProblemError, Replay) as error:
+            except (ProblemError, ReplayError) as error:
                 return f"{error}"
             return "done"
 
@@ -196,7 +196,7 @@ def test_an_answer_is_kept_though_the_request_fails_later(run: Callable[..., Non
 
         with pytest.raises(ValueError):  # noqa: PT011
             await failing()
-        with pytest.raises(Replay):
+        with pytest.raises(ReplayError):
             async with keys.claim(request("k"), "t", JSON):
                 raise AssertionError
 
@@ -216,7 +216,7 @@ def test_a_lease_that_ended_is_taken_over_and_fences_the_late(run: Callable[...,
         with pytest.raises(ProblemError, match="idempotency_in_flight"):
             await late()
         assert await effects(database) == ["first"]
-        with pytest.raises(Replay):
+        with pytest.raises(ReplayError):
             async with keys.claim(request("k"), "t", JSON):
                 raise AssertionError
 
@@ -292,7 +292,7 @@ def test_a_form_may_have_another_boundary(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
         async with keys.claim(request("k"), "t", form(b"one", b"x")) as claim:
             await effect(database, claim, "first")
-        with pytest.raises(Replay):
+        with pytest.raises(ReplayError):
             async with keys.claim(request("k"), "t", form(b"another", b"x")):
                 raise AssertionError
         assert await refused(keys, "k", body=form(b"one", b"y")) == "idempotency_mismatch"

@@ -1,4 +1,4 @@
-"""One asyncio engine per process; readers and writers begin differently."""
+"""Sessions of the database: one asyncio engine per process; readers and writers begin differently."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from typing import Any, TypeVar, overload
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
+from app.db.errors import database_errors
+
 S = TypeVar("S", bound=AsyncSession)
 BUSY_TIMEOUT_MS = 5_000
 CONNECTIONS = 15
 POOL_SECONDS = 5.0
-"""How long a request waits for a connection."""
+"""Time that a request waits for a connection."""
 CONNECT_SECONDS = 2
-"""How long a server may take to answer; libpq knows no less."""
+"""Time that a server may take to answer; libpq knows no less."""
 _POSTGRES = {
     "connect_timeout": CONNECT_SECONDS,
-    # A server that is gone without a word, as behind a broken network, is noticed as soon.
+    # A server that is gone without a word, as behind a broken network, is noticed as soon as that.
     "tcp_user_timeout": 4_000,
     "keepalives_idle": 4,
     "keepalives_interval": 1,
     "keepalives_count": 3,
 }
 _WRITES = "hyperserve_writes"
-NEWS = "news"
-"""Set in the `info` of a session whose transaction others must hear of."""
+CHANGED = "changed"
+"""Key in the `info` of a session whose transaction changes what other processes have in memory."""
 
 
 class Database:
@@ -49,7 +51,7 @@ class Database:
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
-        self.on_news: Callable[[], None] = _silent
+        self.on_change: Callable[[], None] = _ignore
         """Called after each commit that records a change (`app.db.invalidation_log`)."""
 
     @overload
@@ -58,9 +60,13 @@ class Database:
     def read(self, kind: type[S], info: dict[str, str]) -> AbstractAsyncContextManager[S]: ...
     @asynccontextmanager
     async def read(self, kind: Any = AsyncSession, info: dict[str, str] | None = None) -> AsyncIterator[Any]:
-        """Open a session that sees the rows of every tenant; `app.db.tenancy.Store` opens those of one."""
-        async with kind(self.engine, expire_on_commit=False, info=info) as session:
-            yield session
+        """Open a session that sees the rows of every tenant; `app.db.tenancy.Store` opens those of one.
+
+        Raises `DatabaseError`.
+        """
+        with database_errors():
+            async with kind(self.engine, expire_on_commit=False, info=info) as session:
+                yield session
 
     @overload
     def write(self) -> AbstractAsyncContextManager[AsyncSession]: ...
@@ -68,18 +74,22 @@ class Database:
     def write(self, kind: type[S], info: dict[str, str]) -> AbstractAsyncContextManager[S]: ...
     @asynccontextmanager
     async def write(self, kind: Any = AsyncSession, info: dict[str, str] | None = None) -> AsyncIterator[Any]:
-        """Commit at the end, roll back on an exception. The session sees the rows of every tenant."""
-        async with kind(self._writer, expire_on_commit=False, info=info) as session:
-            async with session.begin():
-                yield session
-            if session.info.get(NEWS):
-                self.on_news()
+        """Commit at the end, roll back on an exception. The session sees the rows of every tenant.
+
+        Raises `DatabaseError`.
+        """
+        with database_errors():
+            async with kind(self._writer, expire_on_commit=False, info=info) as session:
+                async with session.begin():
+                    yield session
+                if session.info.get(CHANGED):
+                    self.on_change()
 
     async def close(self) -> None:
         await self.engine.dispose()
 
 
-def _silent() -> None:
+def _ignore() -> None:
     return
 
 

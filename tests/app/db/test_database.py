@@ -11,7 +11,8 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from app.core.ids import new_id
-from app.db.engine import Database
+from app.db.database import Database
+from app.db.errors import DatabaseStatementError
 from app.db.migrate import upgrade
 from app.db.tables import TaskRow, VersionRow
 
@@ -104,8 +105,9 @@ def test_foreign_keys_hold(run: Callable[[Test], None]) -> None:
             session.add(VersionRow(id=new_id("ver"), tenant="t", task_id="task_0", number=1, **values))
 
     async def test(database: Database) -> None:
-        with pytest.raises(IntegrityError):
+        with pytest.raises(DatabaseStatementError) as caught:
             await orphan(database)
+        assert isinstance(caught.value.__cause__, IntegrityError)
 
     run(test)
 
@@ -130,8 +132,9 @@ def test_errors_tell_no_values(run: Callable[[Test], None]) -> None:
                 session.add(TaskRow(id="task_1", tenant="t", name="my secret", current=1))
 
         await add()
-        with pytest.raises(IntegrityError) as caught:
+        with pytest.raises(DatabaseStatementError) as caught:
             await add()
         assert "my secret" not in str(caught.value)
+        assert "my secret" not in str(caught.value.__cause__)
 
     run(test)

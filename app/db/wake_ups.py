@@ -1,30 +1,32 @@
-"""Waking other processes through Redis. What comes is believed to be a wake-up, and nothing else."""
+"""Waking other processes through Redis. A message is taken as a wake-up and nothing else: its content is not read."""
 
 from __future__ import annotations
 
 import asyncio
 
-from app.db.invalidation_log import Watcher
-from app.db.redis import FAILURES, Link, RedisAwayError, connect
+from redis.exceptions import RedisError
 
-CHANNEL = "hyperserve:news"
+from app.db.invalidation_log import ChangeWatcher
+from app.db.redis import RedisAwayError, RedisConnection, connect
+
+CHANNEL = "hyperserve:changes"
 RETRY_SECONDS = 1.0
 IDLE_SECONDS = 30.0
 
 
 class WakeUps:
-    """Without them, or while Redis is away, news are read once a second all the same."""
+    """Sends and receives wake-ups. Without them, or while Redis is away, changes are still read once a second."""
 
-    def __init__(self, url: str, link: Link, watcher: Watcher) -> None:
+    def __init__(self, url: str, redis: RedisConnection, watcher: ChangeWatcher) -> None:
         self._client = connect(url, None)
-        self._link = link
+        self._redis = redis
         self._watcher = watcher
         self._publishing: asyncio.Task[None] | None = None
 
-    def tell(self) -> None:
-        """Something was committed that others must hear of. Returns at once."""
+    def notify(self) -> None:
+        """Wake all processes: a change was committed. Returns at once."""
         self._watcher.wake()
-        # One that has not been sent yet stands for this one as well.
+        # One that has not been sent yet counts for this one as well.
         if self._publishing is None:
             self._publishing = asyncio.create_task(self._publish())
 
@@ -32,17 +34,17 @@ class WakeUps:
         await asyncio.sleep(0)
         self._publishing = None
         try:
-            await self._link.send("PUBLISH", CHANNEL, b"")
+            await self._redis.send("PUBLISH", CHANNEL, b"")
         except RedisAwayError:
             return
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Listen until cancelled."""
         try:
             while True:
                 try:
                     await self._listen()
-                except FAILURES:
+                except (RedisError, OSError):
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             await self._client.aclose()
@@ -50,7 +52,7 @@ class WakeUps:
     async def _listen(self) -> None:
         async with self._client.pubsub(ignore_subscribe_messages=True) as channel:
             await channel.subscribe(CHANNEL)
-            # For what was told while nobody listened.
+            # For changes that were committed while nobody listened.
             self._watcher.wake()
             while True:
                 if await channel.get_message(timeout=IDLE_SECONDS) is not None:

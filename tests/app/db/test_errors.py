@@ -1,4 +1,4 @@
-"""A database that is away is told from one that is busy, and neither is waited for long."""
+"""A database that is away is distinguished from one that is busy, and neither is waited for long."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from app.db.engine import Database
-from app.db.failures import NO_ANSWER, at_fault, busy
+from app.db.database import Database
+from app.db.errors import DatabaseAwayError, DatabaseBusyError, DatabaseError, DatabaseStatementError
 from tests.app.server import free_port
 from tests.servers.postgres import Databases
 
 LOCK = "LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"
 
 
-async def failure(work: Callable[[], Awaitable[object]]) -> Exception:
-    with pytest.raises(NO_ANSWER) as raised:
+async def failure(work: Callable[[], Awaitable[object]]) -> type[DatabaseError]:
+    with pytest.raises(DatabaseError) as raised:
         await work()
-    return raised.value
+    return type(raised.value)
 
 
 async def ask(database: Database, *statements: str) -> None:
@@ -44,7 +44,7 @@ def test_a_server_that_is_not_there_is_away(port: str) -> None:
         number = server.sockets[0].getsockname()[1] if port == "silent" else free_port()
         database = Database(f"postgresql+psycopg://nobody@127.0.0.1:{number}/nothing")
         started = time.monotonic()
-        assert not busy(await failure(lambda: ask(database, "SELECT 1")))
+        assert await failure(lambda: ask(database, "SELECT 1")) is DatabaseAwayError
         assert time.monotonic() - started < 4
         server.close()
         await database.close()
@@ -64,7 +64,7 @@ def test_a_connection_that_is_cut_is_away_and_the_next_is_good(databases: Databa
                 await ask(other, cut)
                 await session.execute(text("SELECT 1"))
 
-        assert not busy(await failure(cut_in_the_middle))
+        assert await failure(cut_in_the_middle) is DatabaseAwayError
         await ask(database, "SELECT 1")
         await ask(other, cut)
         await ask(database, "SELECT 1")
@@ -81,33 +81,36 @@ def test_locks_are_busy(databases: Databases) -> None:
             await holder.execute(text(LOCK))
             for limit in ("lock_timeout", "statement_timeout"):
                 statements = f"SET LOCAL {limit} = '50ms'", "SELECT * FROM tasks"
-                assert busy(await failure(lambda statements=statements: ask(database, *statements)))
+                assert (
+                    await failure(lambda statements=statements: ask(database, *statements))
+                    is DatabaseBusyError
+                )
         await database.close()
 
     asyncio.run(test())
 
 
 def test_no_connection_left_is_busy(databases: Databases, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db.engine.POOL_SECONDS", 0.1)
+    monkeypatch.setattr("app.db.database.POOL_SECONDS", 0.1)
 
     async def test() -> None:
         database = Database(databases.migrated(), connections=1)
         async with database.write() as holder:
             await holder.execute(text("SELECT 1"))
-            assert busy(await failure(lambda: ask(database, "SELECT 1")))
+            assert await failure(lambda: ask(database, "SELECT 1")) is DatabaseBusyError
         await database.close()
 
     asyncio.run(test())
 
 
 def test_a_locked_file_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.db.engine.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("app.db.database.BUSY_TIMEOUT_MS", 50)
 
     async def test() -> None:
         database = Database(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
         async with database.write() as holder:
             await holder.execute(text("SELECT 1"))
-            assert busy(await failure(lambda: ask(database, "SELECT 1")))
+            assert await failure(lambda: ask(database, "SELECT 1")) is DatabaseBusyError
         await database.close()
 
     asyncio.run(test())
@@ -118,11 +121,9 @@ def test_a_table_that_is_not_there_is_neither(tmp_path: Path) -> None:
 
     async def test() -> None:
         database = Database(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
-        error = await failure(lambda: ask(database, "SELECT * FROM nothing"))
-        assert at_fault(error)
-        assert not busy(error)
+        assert await failure(lambda: ask(database, "SELECT * FROM nothing")) is DatabaseStatementError
         away = Database(f"sqlite+aiosqlite:///{tmp_path / 'nowhere' / 'x.db'}")
-        assert not at_fault(await failure(lambda: ask(away, "SELECT 1")))
+        assert await failure(lambda: ask(away, "SELECT 1")) is DatabaseAwayError
         for one in (database, away):
             await one.close()
 
@@ -136,9 +137,9 @@ def test_a_table_that_is_not_there_is_neither(tmp_path: Path) -> None:
 def test_our_own_mistakes_are_neither(databases: Databases, statement: str, error: type[Exception]) -> None:
     async def test() -> None:
         database = Database(databases.migrated())
-        with pytest.raises(error) as raised:
+        with pytest.raises(DatabaseStatementError) as raised:
             await ask(database, statement)
-        assert not isinstance(raised.value, NO_ANSWER)
+        assert isinstance(raised.value.__cause__, error)
         await database.close()
 
     asyncio.run(test())

@@ -1,4 +1,4 @@
-"""Processes wake each other through Redis; nobody believes what it says."""
+"""Processes wake each other through Redis; the content of its messages is not read."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from app.db import redis as link_module
-from app.db import wakeups
-from app.db.engine import Database
-from app.db.invalidation_log import Change, Watcher, record
-from app.db.redis import Link
-from app.db.wakeups import CHANNEL, WakeUps
+from app.db import redis as redis_module
+from app.db import wake_ups
+from app.db.database import Database
+from app.db.invalidation_log import Change, ChangeWatcher, record
+from app.db.redis import RedisConnection
+from app.db.wake_ups import CHANNEL, WakeUps
 from tests.servers.redis import Redis
 
-NEWS = Change("t", "task", "task_1")
+CHANGE = Change("t", "task", "task_1")
 
 
 class Process:
-    """It looks for news by itself only once in a while, so that what it hears soon it was woken for."""
+    """A process that polls only once in a while, so that whatever it receives soon it was woken for."""
 
     def __init__(self, url: str, redis_url: str, seconds: float) -> None:
         self.database = Database(url)
-        self.watcher = Watcher(self.database, seconds)
-        self.link = Link(redis_url)
-        self.wake_ups = WakeUps(redis_url, self.link, self.watcher)
-        self.database.on_news = self.wake_ups.tell
-        self.heard = 0
-        self.watcher.listen(self.take)
+        self.watcher = ChangeWatcher(self.database, seconds)
+        self.redis = RedisConnection(redis_url)
+        self.wake_ups = WakeUps(redis_url, self.redis, self.watcher)
+        self.database.on_change = self.wake_ups.notify
+        self.received = 0
+        self.watcher.subscribe(self.take)
 
-    async def take(self, news: object) -> None:
-        assert isinstance(news, tuple)
-        self.heard += len(news)
+    async def take(self, changes: object) -> None:
+        assert isinstance(changes, tuple)
+        self.received += len(changes)
 
     async def say(self) -> None:
         async with self.database.write() as session:
-            await record(session, NEWS)
+            await record(session, CHANGE)
 
     async def hears(self, count: int, seconds: float) -> None:
         started = time.monotonic()
-        while self.heard < count:
+        while self.received < count:
             assert time.monotonic() - started < seconds
             await asyncio.sleep(0.01)
 
@@ -62,7 +62,7 @@ async def processes(url: str, redis_url: str, seconds: float = 30) -> AsyncItera
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for process in both:
-            await process.link.close()
+            await process.redis.close()
             await process.database.close()
 
 
@@ -77,24 +77,24 @@ def test_a_commit_wakes_both(database_url: str, redis_url: str) -> None:
     asyncio.run(test())
 
 
-def test_what_anybody_publishes_is_no_news(database_url: str, redis_url: str) -> None:
+def test_what_anybody_publishes_is_no_change(database_url: str, redis_url: str) -> None:
     async def test() -> None:
         async with processes(database_url, redis_url) as (one, other):
             for content in (b"", b"\xff" * 10_000, b'{"kind": "purge", "subject": "task_1"}'):
-                await one.link.send("PUBLISH", CHANNEL, content)
+                await one.redis.send("PUBLISH", CHANNEL, content)
             await asyncio.sleep(0.2)
-            assert one.heard == other.heard == 0
+            assert one.received == other.received == 0
             await other.say()
             await one.hears(1, 2)
 
     asyncio.run(test())
 
 
-def test_with_redis_away_news_come_all_the_same_and_wake_ups_when_it_is_back(
+def test_with_redis_away_changes_come_all_the_same_and_wake_ups_when_it_is_back(
     database_url: str, own_redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "PROBE_SECONDS", 0.05)
-    monkeypatch.setattr(wakeups, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(redis_module, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(wake_ups, "RETRY_SECONDS", 0.05)
 
     async def test() -> None:
         async with processes(database_url, own_redis_server.url, seconds=0.5) as (one, other):
