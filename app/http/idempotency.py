@@ -19,11 +19,12 @@ from typing import Annotated
 from fastapi import Header, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, and_, delete, null, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.errors import AppError
 from app.core.ids import new_id
 from app.db.base import now
 from app.db.clock import now_ms
+from app.db.errors import DatabaseError
 from app.db.tables import IdempotencyRow
 from app.db.tenancy import Store, TenantSession
 from app.http.body import Body
@@ -43,7 +44,7 @@ _ROUTE = 255
 log = logging.getLogger("hyperserve")
 
 
-class Replay(Exception):
+class ReplayError(AppError):
     """Ends a request whose key has been answered before; becomes the stored response."""
 
     def __init__(self, response: Response) -> None:
@@ -129,7 +130,7 @@ class Idempotency:
     async def claim(self, request: Request, body: Body | str = "") -> AsyncIterator[Claim]:
         """The request's turn. `body` is the body, or the digest of one that the route has read itself.
 
-        Raises `Replay` where the key is answered, `ProblemError` 409 where its request is in flight, 410 where
+        Raises `ReplayError` where the key is answered, `ProblemError` 409 where its request is in flight, 410 where
         what it made is deleted, and 422 where the key is not one, or came with another request.
         """
         key = _key(request)
@@ -162,7 +163,7 @@ class Idempotency:
             raise _in_flight()
         if found.response is None:
             raise fail("idempotency_deleted", "What the request made has been deleted since.")
-        raise Replay(Response(found.response, found.status, {**(found.headers or {}), REPLAYED: "true"}))
+        raise ReplayError(Response(found.response, found.status, {**(found.headers or {}), REPLAYED: "true"}))
 
     async def _renew(self, claim: Claim, done: asyncio.Event) -> None:
         """Until done. A lease that could not be renewed lapses, and `keep` will tell."""
@@ -171,7 +172,7 @@ class Idempotency:
                 await asyncio.wait_for(done.wait(), self._lease / 4)
                 return
             until = now_ms() + round(self._lease * 1e3)
-            with suppress(SQLAlchemyError, OSError):
+            with suppress(DatabaseError):
                 async with self._store.write() as session:
                     await session.execute(update(IdempotencyRow).where(*claim.mine).values(lease_until=until))
 
@@ -179,10 +180,8 @@ class Idempotency:
         try:
             async with self._store.write() as session:
                 await session.execute(delete(IdempotencyRow).where(*claim.mine))
-        except (SQLAlchemyError, OSError) as error:
-            log.warning(
-                "an idempotency key stays taken until its lease ends: %s", getattr(error, "orig", error)
-            )
+        except DatabaseError as error:
+            log.warning("an idempotency key stays taken until its lease ends: %s", error)
 
 
 async def _insert(

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.db.engine import Database
+from app.db.database import Database
+from app.db.errors import DatabaseError
 from app.db.invalidation_log import EVERYTHING, Change
 from app.jobs import repository
 
@@ -34,7 +34,7 @@ class Follower:
 
 
 class Followers:
-    """All streams of this process. A listener of `app.db.invalidation_log.Watcher`."""
+    """All streams of this process. A listener of `app.db.invalidation_log.ChangeWatcher`."""
 
     def __init__(self, database: Database, seconds: float = POLL_SECONDS) -> None:
         self._database = database
@@ -75,7 +75,7 @@ class Followers:
             if not self._all:
                 self._some.clear()
                 await self._some.wait()
-            with suppress(SQLAlchemyError, OSError):
+            with suppress(DatabaseError):
                 await self._look()
             await asyncio.sleep(self._seconds)
 

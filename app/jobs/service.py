@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.ids import is_id
+from app.db.errors import DatabaseError
 from app.db.tenancy import Store
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
@@ -76,7 +76,7 @@ class JobService:
                 try:
                     async with self.store.read() as session:
                         row = await repository.get(session, job)
-                except (SQLAlchemyError, OSError):
+                except DatabaseError:
                     # The follower is woken again when the database is back.
                     await follower.changed.wait()
                     continue

@@ -25,7 +25,7 @@ class LearnerResources:
     async def open(cls, runtime: Runtime, learners: Learners) -> LearnerResources:
         """Raises `models.artifact.ArtifactError` if a default learner that was configured does not exist."""
         library = Library(runtime, learners)
-        runtime.cluster.watcher.listen(library.heard)
+        runtime.cluster.watcher.subscribe(library.heard)
         learners.check_defaults(runtime.settings.chosen_defaults, await library.names())
         return cls(learners, library)
 

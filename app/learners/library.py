@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from app.db.blobs import STORE_ERRORS, BlobMissingError
+from app.db.blobs import BlobError
 from app.db.invalidation_log import EVERYTHING, Change
 from app.http.dependencies import DEFAULT_TENANT
 from app.learners import files, repository
@@ -20,7 +20,7 @@ from hyperserve.types import Learner, LearnerCard
 from models.artifact import Artifact, ArtifactError
 from models.protocol import LearnerError
 
-_UNUSABLE = (ArtifactError, LearnerError, BlobMissingError, RuntimeError, ValueError, *STORE_ERRORS)
+_UNUSABLE = (ArtifactError, LearnerError, BlobError, RuntimeError, ValueError, OSError)
 """What a learner raises that cannot be read, built or run; the server goes on without it."""
 
 RETRY_SECONDS = 30.0
@@ -68,7 +68,7 @@ class Library:
             return await repository.names(session)
 
     async def heard(self, news: Sequence[Change]) -> None:
-        """A listener of `app.db.invalidation_log.Watcher`."""
+        """A listener of `app.db.invalidation_log.ChangeWatcher`."""
         names = {change.subject for change in news if change.kind == "learner"}
         if any(change.kind == EVERYTHING for change in news):
             names |= {*self._shelves, *await self.names()}

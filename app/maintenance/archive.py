@@ -21,6 +21,7 @@ from typing import IO, Any
 from sqlalchemy import DateTime, LargeBinary, Table
 from sqlalchemy.types import TypeDecorator
 
+from app.core.errors import AppError
 from app.db.base import Base
 from app.db.tables import ChangeRow, IdempotencyRow
 
@@ -33,7 +34,7 @@ _PASSING = {ChangeRow.__tablename__, IdempotencyRow.__tablename__}
 _CHUNK = 1 << 20
 
 
-class BackupError(Exception):
+class BackupError(AppError):
     """What is wrong with a backup, or with where it shall come from or go."""
 
 

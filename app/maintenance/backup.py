@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.datasets import repository as datasets
 from app.db.blobs import BlobMissingError, Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import (
     REVISION,
     DatasetRow,

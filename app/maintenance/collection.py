@@ -17,8 +17,8 @@ from app.datasets import repository as datasets
 from app.db.base import Base, now
 from app.db.blobs import Blobs
 from app.db.clock import now_ms
-from app.db.engine import Database
-from app.db.invalidation_log import forget
+from app.db.database import Database
+from app.db.invalidation_log import RETENTION_MS, drop_old
 from app.db.locks import FILES, lock
 from app.db.tables import ChangeRow, IdempotencyRow, JobRow, PredictionRow
 from app.jobs import folders
@@ -28,8 +28,6 @@ from app.streams import repository as streams
 from app.tasks import repository as tasks
 from app.tasks.garbage import FAILURES, Collector
 
-CHANGES_KEPT_MS = 3_600_000
-"""A process that was away for longer must start again anyway."""
 EVERY_SECONDS = 3_600.0
 
 Refers = Callable[[AsyncSession, str, str], Awaitable[bool]]
@@ -73,11 +71,11 @@ class Maintenance:
         predictions = await self._count(PredictionRow, lapsed) if dry_run else await self._garbage.lapse()
         keys = await self._rows(IdempotencyRow, _lapsed_keys(), dry_run)
         jobs = await self._rows(JobRow, self._old_jobs(), dry_run)
-        old = ChangeRow.at < now_ms() - CHANGES_KEPT_MS
+        old = ChangeRow.at < now_ms() - RETENTION_MS
         changes = await self._count(ChangeRow, old)
         if not dry_run:
             async with self._database.write() as session:
-                await forget(session, CHANGES_KEPT_MS)
+                await drop_old(session, RETENTION_MS)
         return Report(
             inputs=await self._inputs(dry_run),
             features=await self._features(dry_run),
@@ -98,7 +96,7 @@ class Maintenance:
             try:
                 report = await self.collect()
             except FAILURES as error:
-                log.warning("nothing was cleared away: %s", getattr(error, "orig", error))
+                log.warning("nothing was cleared away: %s", error)
                 continue
             if any(asdict(report).values()):
                 log.info("cleared away", extra=asdict(report))

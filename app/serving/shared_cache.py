@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from app.db.redis import Link, RedisAwayError
+from app.db.redis import RedisConnection, RedisAwayError
 from app.serving.cache_stats import CacheStats
 from models.protocol import TaskWeights
 from models.weights import Header, WeightsError, pack, unpack
@@ -48,23 +48,23 @@ class WeightKey:
 class SharedCache:
     """Weights in Redis. If it is away, slow or full of nonsense, weights are regenerated, and nothing raises."""
 
-    def __init__(self, link: Link, secret: bytes, cache_stats: CacheStats) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection, secret: bytes, cache_stats: CacheStats) -> None:
+        self._redis = redis
         self._secret = secret
         self._cache_stats = cache_stats
         self._fills: set[asyncio.Task[None]] = set()
         self._undeleted: dict[str, None] = {}
         self._undeleted_patterns: dict[str, None] = {}
         self._redeleting: asyncio.Task[None] | None = None
-        link.on_return(self._delete_again_later)
+        redis.on_return(self._delete_again_later)
 
     async def get(self, key: WeightKey, header: Header) -> TaskWeights | None:
         """Return the weights under a key if they are those of the header."""
-        if self._link.away:
+        if self._redis.away:
             self._cache_stats.count("l2", "failed")
             return None
         try:
-            value = await self._link.send("GET", str(key))
+            value = await self._redis.send("GET", str(key))
         except RedisAwayError:
             self._cache_stats.count("l2", "failed")
             return None
@@ -80,7 +80,7 @@ class SharedCache:
     ) -> None:
         """Store the weights in the background, if there is time. `is_stored` tells if the version is still in the
         database; it is called after the fill, so that a fill never outlives a deletion."""
-        if self._link.away or len(self._fills) >= MAX_FILLS:
+        if self._redis.away or len(self._fills) >= MAX_FILLS:
             self._cache_stats.count("l2", "dropped")
             return
         task = asyncio.create_task(self._fill(key, weights, header, is_stored))
@@ -111,7 +111,7 @@ class SharedCache:
                 self._cache_stats.count("l2", "dropped")
                 return
             value = await _off_loop(size, lambda: self._seal(key, pack(weights, header)))
-            await self._link.send("SET", str(key), value, "EX", TTL_SECONDS)
+            await self._redis.send("SET", str(key), value, "EX", TTL_SECONDS)
             stored = await is_stored()
             self._cache_stats.count("l2", "filled" if stored else "dropped")
         except RedisAwayError:
@@ -125,7 +125,7 @@ class SharedCache:
         if not keys:
             return
         try:
-            await self._link.send("DEL", *keys)
+            await self._redis.send("DEL", *keys)
         except RedisAwayError:
             for key in keys:
                 if len(self._undeleted) < MAX_PENDING_DELETES:
@@ -135,7 +135,7 @@ class SharedCache:
         cursor = b"0"
         try:
             while True:
-                cursor, keys = await self._link.send("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
+                cursor, keys = await self._redis.send("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_COUNT)
                 await self._delete([key.decode() for key in keys])
                 if int(cursor) == 0:
                     return
@@ -146,7 +146,7 @@ class SharedCache:
         self._redeleting = asyncio.create_task(self._delete_again())
 
     async def _delete_again(self) -> None:
-        while self._undeleted and not self._link.away:
+        while self._undeleted and not self._redis.away:
             some = list(self._undeleted)[:1000]
             for key in some:
                 del self._undeleted[key]

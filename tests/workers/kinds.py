@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.errors import DatabaseAwayError
 from app.db.invalidation_log import Change, record
 from workers.jobs import JobContext, JobFailedError, Outcome
 
@@ -67,7 +67,7 @@ async def poison(_context: JobContext) -> Outcome:
 
 async def away_once(context: JobContext) -> Outcome:
     if context.attempt == 1:
-        raise OperationalError("SELECT 1", {}, ConnectionRefusedError())
+        raise DatabaseAwayError("connection refused")
     return Outcome({})
 
 
