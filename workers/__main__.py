@@ -1,4 +1,4 @@
-"""`python -m workers`: a worker over the database that the settings name. `hyperserve worker` is the same."""
+"""`python -m workers`, or `hyperserve worker`: a worker on the database that the settings name."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import signal
 import subprocess
 import sys
 import threading
-
-from sqlalchemy.exc import SQLAlchemyError
+from logging.config import dictConfig
 
 from app.core.settings import Settings
-from app.db.engine import Database
+from app.db.database import Database
+from app.db.errors import DatabaseError
 from app.db.migrate import revision
 from app.db.tables import REVISION
+from app.telemetry import logs
 from workers.jobs import kinds
-from workers.logs import configure
 from workers.supervisor import Supervisor
 
 WAIT_SECONDS = 0.5
@@ -28,10 +28,10 @@ log = logging.getLogger("hyperserve")
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
-    parser.add_argument("--attached", action="store_true", help="end when standard input does")
+    parser.add_argument("--attached", action="store_true", help="exit when standard input ends")
     attached = parser.parse_args(arguments).attached
     settings = Settings()
-    configure(settings)
+    dictConfig(logs.config(settings.log_format, settings.log_level))
     _check_device(settings.worker_device)
     asyncio.run(_run(settings, attached))
 
@@ -43,14 +43,14 @@ async def _run(settings: Settings, attached: bool) -> None:
         loop.add_signal_handler(number, stop.set)
     if attached:
 
-        def follow() -> None:
+        def stop_with_parent() -> None:
             while os.read(0, 4096):
                 pass
             loop.call_soon_threadsafe(stop.set)
 
-        threading.Thread(target=follow, name="parent", daemon=True).start()
-    await _until_migrated(settings, stop)
-    # One connection for each job's renewals, and some for the rest.
+        threading.Thread(target=stop_with_parent, name="parent", daemon=True).start()
+    await _wait_for_migration(settings, stop)
+    # One connection for the lease of each job, and some for everything else.
     database = Database(settings.database, settings.worker_jobs + 4)
     try:
         if not stop.is_set():
@@ -59,28 +59,28 @@ async def _run(settings: Settings, attached: bool) -> None:
         await database.close()
 
 
-async def _until_migrated(settings: Settings, stop: asyncio.Event) -> None:
-    """The server or an administrator brings the database to its revision; a worker waits for it."""
-    told = False
+async def _wait_for_migration(settings: Settings, stop: asyncio.Event) -> None:
+    """Wait until the server or an administrator has migrated the database."""
+    warned = False
     while not stop.is_set():
         try:
             found = await asyncio.to_thread(revision, settings.database)
             if found == REVISION:
                 return
             reason = f"it is at revision {found}, not {REVISION}"
-        except SQLAlchemyError as error:
-            reason = f"{getattr(error, 'orig', error)}"
-        if not told:
+        except DatabaseError as error:
+            reason = f"{error}"
+        if not warned:
             log.warning("waiting for the database: %s", reason)
-            told = True
+            warned = True
         await asyncio.sleep(WAIT_SECONDS)
 
 
 def _check_device(device: str) -> None:
-    """Ends the worker where its device is not there, before every job fails for it."""
+    """Exit if the device cannot be used, rather than fail every job."""
     if device == "cpu":
         return
-    # In a process that ends: the supervisor itself does without torch.
+    # In a process of its own: the supervisor does without torch.
     code = "import sys, torch; torch.empty(1, device=sys.argv[1])"
     found = subprocess.run([sys.executable, "-c", code, device], capture_output=True, text=True, check=False)
     if found.returncode:

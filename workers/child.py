@@ -1,7 +1,7 @@
-"""One job in a process of its own: `python -m workers.child JOB ATTEMPT`, started by a supervisor and gone with it.
+"""The process of one job: `python -m workers.child JOB ATTEMPT`, started by a supervisor and ended with it.
 
-A crash, a leak or a kill stays in it. It publishes its end itself, under the fencing token of its lease; the
-supervisor renews that lease, and takes a process that ended without publishing as lost.
+It contains crashes, leaks and kills. It publishes the outcome of the job itself, under the fencing token of the lease,
+which the supervisor renews; a process that exits without publishing counts as lost.
 """
 
 from __future__ import annotations
@@ -17,27 +17,26 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from logging.config import dictConfig
 from pathlib import Path
 from typing import Any, Literal
 
-from obstore.exceptions import BaseError
-
 from app.core.allocator import keep_freed_memory
+from app.core.errors import UnavailableError
 from app.core.settings import Settings
 from app.db.blobs import Blobs
-from app.db.engine import Database
-from app.db.failures import NO_ANSWER
+from app.db.database import Database
+from app.db.tenancy import Store
 from app.jobs import repository
 from app.jobs.repository import Effect
-from workers.ipc import Order, Reporter, plain
+from app.telemetry import logs
+from workers.ipc import JobSpec, ProgressReporter, strict_json
 from workers.jobs import JobContext, JobFailedError, Outcome, load
-from workers.logs import configure
 
 TEMPORARY = os.EX_TEMPFAIL
-"""Exit status of a child that another attempt may help."""
-AWAY = (*NO_ANSWER, BaseError)
+"""Exit status of a child whose job needs another attempt."""
 PUBLISH_SECONDS = 60.0
-"""How long publishing is tried. While the database is away the supervisor ends it earlier, with the lease."""
+"""Time limit for publishing. The supervisor ends it earlier if the lease lapses while the database is away."""
 RETRY_SECONDS = 0.25
 _CONNECTIONS = 4
 _NICE = 5
@@ -48,8 +47,8 @@ log = logging.getLogger("hyperserve")
 
 
 @dataclass(frozen=True)
-class End:
-    """How a job ended, to be published."""
+class JobEnd:
+    """The end of a job, to be published."""
 
     state: Literal["succeeded", "failed"]
     result: dict[str, Any] | None = None
@@ -58,73 +57,73 @@ class End:
     after: Callable[[], Awaitable[None]] | None = None
 
 
-# Clients are told nothing that only the log should say.
-_BROKEN = End("failed", error={"code": "internal_error", "detail": "The job failed; the log says why."})
+# Clients see nothing that belongs in the log alone.
+_INTERNAL_ERROR = JobEnd(
+    "failed", error={"code": "internal_error", "detail": "The job failed; the log says why."}
+)
 
 
 def main() -> int:
     _die_with_parent()
-    order = Order.read(sys.stdin.buffer)
-    threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
-    # What the job or a library prints goes to the log; standard output is the supervisor's.
-    reporter = Reporter(os.fdopen(os.dup(1), "wb"))
+    spec = JobSpec.read(sys.stdin.buffer)
+    threading.Thread(target=_exit_with_parent, name="parent", daemon=True).start()
+    # The log takes what the job or a library prints; standard output is for the supervisor.
+    reporter = ProgressReporter(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     settings = Settings()
-    configure(settings)
+    dictConfig(logs.config(settings.log_format, settings.log_level))
     keep_freed_memory()
-    # The server's answers come first.
+    # Requests to the server come first.
     os.nice(_NICE)
-    return asyncio.run(run(order, settings, reporter))
+    return asyncio.run(run(spec, settings, reporter))
 
 
-async def run(order: Order, settings: Settings, reporter: Reporter) -> int:
-    """The exit status: 0 when the end is published, or is not this process's to publish any more."""
+async def run(spec: JobSpec, settings: Settings, reporter: ProgressReporter) -> int:
+    """Return the exit status: 0 if the end is published, or if this process may no longer publish it."""
     database = Database(settings.database, _CONNECTIONS)
     try:
         context = JobContext(
-            id=order.id,
-            tenant=order.tenant,
-            kind=order.kind,
-            attempt=order.attempt,
-            token=order.token,
-            payload=order.payload,
-            folder=Path(order.folder),
-            previous=None if order.previous is None else Path(order.previous),
+            id=spec.id,
+            kind=spec.kind,
+            attempt=spec.attempt,
+            token=spec.token,
+            payload=spec.payload,
+            folder=Path(spec.folder),
+            previous=None if spec.previous is None else Path(spec.previous),
             settings=settings,
-            database=database,
-            blobs=Blobs.at(settings.blob_url, settings.data_dir),
+            store=Store(spec.tenant, database, Blobs.at(settings.blob_url, settings.data_dir)),
             progress=reporter,
         )
-        await _publish(context, await _work(context, order.function), reporter)
-    except AWAY as error:
-        log.warning("job %s needs another attempt: %s", order.id, getattr(error, "orig", error))
+        await _publish(context, await _run(context, spec.function), reporter)
+    except UnavailableError as error:
+        log.warning("job %s needs another attempt: %s", spec.id, error)
         return TEMPORARY
     finally:
         await database.close()
     return 0
 
 
-async def _work(context: JobContext, function: str) -> End:
+async def _run(context: JobContext, function: str) -> JobEnd:
     try:
         outcome: Outcome = await load(function)(context)
-        return End("succeeded", plain(outcome.result), effect=outcome.effect, after=outcome.after)
+        return JobEnd("succeeded", strict_json(outcome.result), effect=outcome.effect, after=outcome.after)
     except JobFailedError as error:
         return _failed(error)
-    except AWAY:
+    except UnavailableError:
         raise
     except Exception:
         log.exception("job %s (%s) failed", context.id, context.kind)
-        return _BROKEN
+        return _INTERNAL_ERROR
 
 
-async def _publish(context: JobContext, end: End, reporter: Reporter) -> None:
+async def _publish(context: JobContext, end: JobEnd, reporter: ProgressReporter) -> None:
     deadline = time.monotonic() + PUBLISH_SECONDS
     while True:
         try:
             return await _publish_once(context, end, reporter)
         except JobFailedError as error:
             end = _failed(error)
-        except AWAY:
+        except UnavailableError:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(RETRY_SECONDS)
@@ -132,11 +131,11 @@ async def _publish(context: JobContext, end: End, reporter: Reporter) -> None:
             if end.effect is None:
                 raise
             log.exception("job %s (%s) failed to publish", context.id, context.kind)
-            end = _BROKEN
+            end = _INTERNAL_ERROR
 
 
-async def _publish_once(context: JobContext, end: End, reporter: Reporter) -> None:
-    async with context.database.write() as session:
+async def _publish_once(context: JobContext, end: JobEnd, reporter: ProgressReporter) -> None:
+    async with context.store.write() as session:
         published = await repository.finish(
             session,
             context.id,
@@ -152,25 +151,25 @@ async def _publish_once(context: JobContext, end: End, reporter: Reporter) -> No
         if end.after is not None:
             await end.after()
     else:
-        # Or the commit before this one only seemed to fail.
-        log.info("job %s is not this process's any more", context.id)
+        # Or an earlier commit only seemed to fail.
+        log.info("job %s belongs to another process by now", context.id)
 
 
-def _failed(error: JobFailedError) -> End:
-    return End("failed", error={"code": error.code, "detail": error.detail})
+def _failed(error: JobFailedError) -> JobEnd:
+    return JobEnd("failed", error={"code": error.code, "detail": error.detail})
 
 
 def _die_with_parent() -> None:
-    """However the supervisor goes, even while the job holds the interpreter lock."""
+    """Be killed with the supervisor, however it ends, even while the job holds the interpreter lock."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Out of memory, the kernel shall take this process first.
+        # If memory runs out, the kernel kills this process first.
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
 
 
-def _follow_parent() -> None:
-    """Also where the parent was gone before it could be said, or the system knows no such signal."""
+def _exit_with_parent() -> None:
+    """Exit when the supervisor does, even if it was gone before `_die_with_parent`, or the system is not Linux."""
     # Not through `sys.stdin`, whose lock would abort the exit of the interpreter.
     while os.read(0, 4096):
         pass
@@ -182,5 +181,5 @@ def _follow_parent() -> None:
 if __name__ == "__main__":
     status = main()
     logging.shutdown()
-    # Everything is closed; taking torch apart would take a second more.
+    # Everything is closed; tearing torch down would take another second.
     os._exit(status)

@@ -1,6 +1,6 @@
-"""Kinds of jobs. Each is a coroutine function that runs in a child process of its own.
+"""Kinds of jobs: each is a coroutine function that runs in a child process of its own.
 
-`HYPERSERVE_JOB_KINDS` names a module with a further `KINDS`, such as a plug-in's or the tests'.
+`HYPERSERVE_JOB_KINDS` names a module with further `KINDS`, such as a plug-in's or the tests'.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.settings import Settings
-from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.tenancy import Store
 from app.jobs.repository import Effect
 
 KINDS: dict[str, str] = {
@@ -21,7 +20,7 @@ KINDS: dict[str, str] = {
     "stream_register": "workers.jobs.register_task:run",
     "stream_forget": "workers.jobs.forget_task:run",
 }
-"""Kind to `module:function`, imported by the child alone: the supervisor needs no torch."""
+"""Kind to `module:function`, which the child alone imports: the supervisor does without torch."""
 
 
 class JobFailedError(Exception):
@@ -35,44 +34,43 @@ class JobFailedError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job publishes when it has succeeded."""
+    """The outcome of a job that has succeeded."""
 
     result: dict[str, Any]
-    """For clients; JSON, with null for numbers that are not finite."""
+    """JSON for clients, with null for numbers that are not finite."""
     effect: Effect | None = None
-    """Runs in the transaction that marks the job succeeded, under its fencing token: once, or not at all. It may
-    be begun several times while the database comes and goes, so it changes nothing but its session."""
+    """Runs in the transaction that marks the job as succeeded, under its fencing token: once, or not at all. While
+    the database comes and goes it may start several times, so it must change nothing but the rows of its session."""
     after: Callable[[], Awaitable[None]] | None = None
-    """Runs when the end is published, once or not at all: clears away what the effect has made useless, which else
-    the clearing away of every hour does."""
+    """Runs once after the outcome is published, or not at all: deletes blobs that the effect has made useless, which
+    otherwise the hourly maintenance does."""
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """All that a job is given. It may have run before, in part: the same payload, a lower attempt."""
+    """Everything that a job is given. An earlier attempt with the same payload may have run in part."""
 
     id: str
-    tenant: str
     kind: str
     attempt: int
     """1 for the first."""
     token: int
-    """Fencing token of the lease, for what is written beside the database."""
+    """Fencing token of the lease, for what is written outside the database."""
     payload: dict[str, Any]
     folder: Path
-    """This attempt's own, empty; for checkpoints. It is deleted when the job has finished."""
+    """An empty folder for this attempt's checkpoints. It is deleted when the job has finished."""
     previous: Path | None
-    """Folder of the newest attempt before that left one. Its process may still write there for a moment:
+    """Folder of the newest attempt before this one that left any. Its process may still write to it for a moment, so
     checkpoints are renamed into place."""
     settings: Settings
-    database: Database
-    blobs: Blobs
+    store: Store
+    """The rows and blobs of the tenant whose job it is."""
     progress: Callable[[Mapping[str, Any]], None]
-    """Tells clients how far it is, such as {"step": 300, "steps": 1000}. Callable from any thread and as often
-    as one likes: the newest is sent, once a second."""
+    """Reports progress to clients, such as {"step": 300, "steps": 1000}. Callable from any thread and as often as
+    necessary: the newest progress is sent once a second."""
 
-    def left(self, name: str) -> Path | None:
-        """The newest file of this name that an attempt before left; one that was killed early left none."""
+    def checkpoint(self, name: str) -> Path | None:
+        """Return the newest file of this name that an earlier attempt left, if any."""
         home = self.folder.parent
         numbers = [int(path.name) for path in home.iterdir() if path.name.isdecimal()]
         earlier = sorted((number for number in numbers if number < self.attempt), reverse=True)
@@ -81,12 +79,12 @@ class JobContext:
 
 
 JobFunction = Callable[[JobContext], Awaitable[Outcome]]
-"""Raises `JobFailedError`. Any other exception ends the job as failed with `internal_error`, except those that
-say that the database or the blob store is away: these give it another attempt, as a killed process does."""
+"""Raises `JobFailedError`. Any other exception ends the job as failed with `internal_error`, except `UnavailableError`
+(of the database or the blob store), after which it gets another attempt, as after a process that was killed."""
 
 
 def kinds(settings: Settings) -> dict[str, str]:
-    """All kinds that this worker runs."""
+    """Return all kinds of jobs that this worker runs."""
     if settings.job_kinds is None:
         return KINDS
     further: Mapping[str, str] = importlib.import_module(settings.job_kinds).KINDS
@@ -94,7 +92,7 @@ def kinds(settings: Settings) -> dict[str, str]:
 
 
 def load(path: str) -> JobFunction:
-    """The function at `module:function`."""
+    """Return the function at `module:function`."""
     module, _, name = path.partition(":")
     function: JobFunction = getattr(importlib.import_module(module), name)
     return function

@@ -1,89 +1,92 @@
-"""Forgets a stream task: taken out of the version that answers, and gone with every other version that holds it."""
+"""The job that forgets a stream task: it makes a version without it, and deletes every version that holds it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 
-from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import select
 
 from app.db.base import now
 from app.db.blobs import BlobMissingError
 from app.db.invalidation_log import record
 from app.db.locks import FILES, lock
-from app.db.tables import StreamPartRow, StreamTaskRow, StreamVersionRow
+from app.db.tables import StreamTaskRow
+from app.db.tenancy import TenantSession
 from app.streams import files, repository
 from app.streams.cache import changed
 from models.artifact import ArtifactError
 from models.protocol import LearnerError
 from workers.jobs import JobContext, JobFailedError, Outcome
-from workers.jobs.stream_base import Base, Made, base_of, locked, made, publish
+from workers.jobs.stream_job import (
+    NextStreamVersion,
+    StreamSnapshot,
+    load_snapshot,
+    lock_unchanged,
+    next_version,
+    publish,
+)
 
 
 async def run(context: JobContext) -> Outcome:
     """Payload: stream (id of its row), name, tasks (ids of all rows of the name). Raises `JobFailedError`."""
     context.progress({"phase": "loading"})
     try:
-        base = await base_of(context)
-        new = await asyncio.to_thread(_forget, context, base)
+        snapshot = await load_snapshot(context)
+        following = await asyncio.to_thread(_forget, context, snapshot)
     except BlobMissingError as error:
-        raise JobFailedError("blob_lost", "A part of the stream is not in the store.") from error
+        raise JobFailedError("blob_lost", "A part of the stream is missing from the blob store.") from error
     except (LearnerError, ArtifactError) as error:
         raise JobFailedError("forgetting_refused", f"{error}") from error
-    return await _publish(context, base, new)
+    return await _publish(context, snapshot, following)
 
 
-async def _publish(context: JobContext, base: Base, new: Made | None) -> Outcome:
+async def _publish(
+    context: JobContext, snapshot: StreamSnapshot, following: NextStreamVersion | None
+) -> Outcome:
     name, ids = str(context.payload["name"]), list(context.payload["tasks"])
-    purged: set[str] = set()
-    if new is not None:
-        await files.keep(context.blobs, context.tenant, new.fresh)
+    stored_files = context.store.files(repository.FOLDER)
+    unneeded: set[str] = set()
+    if following is not None:
+        await files.keep(stored_files, following.new_blobs)
 
-    async def effect(session: AsyncSession) -> None:
+    async def effect(session: TenantSession) -> None:
         await lock(session, FILES)
-        stream = await locked(session, context, base)
-        if new is not None:
-            await files.keep(context.blobs, context.tenant, new.fresh)
-            await publish(session, context, stream, new, base.tasks, "forgotten", name)
-        elif name in base.labels:
-            # It was the only one.
+        stream = await lock_unchanged(session, snapshot)
+        if following is not None:
+            await files.keep(stored_files, following.new_blobs)
+            await publish(session, context, stream, following, snapshot.tasks, "forgotten", name)
+        elif name in snapshot.labels:
+            # The version held no other stream task.
             stream.current, stream.revision = None, stream.revision + 1
         else:
             stream.revision += 1
-        versions = [version.id for version in await repository.holding(session, ids)]
-        purged.update(await _blobs(session, versions))
-        await session.execute(delete(StreamVersionRow).where(StreamVersionRow.id.in_(versions)))
+        versions = await repository.versions_holding(session, ids)
+        unneeded.update(await repository.remove_versions(session, versions))
         for row in await session.scalars(select(StreamTaskRow).where(StreamTaskRow.id.in_(ids))):
             if row.held_out_blob is not None:
-                purged.add(row.held_out_blob)
+                unneeded.add(row.held_out_blob)
             row.state, row.forgotten_at, row.dataset_id = "forgotten", now(), None
             row.held_out, row.held_out_blob = 0, None
         await session.flush()
         await record(session, changed(stream, versions))
 
     async def after() -> None:
-        await files.collect(context.database, context.blobs, context.tenant, purged)
+        await files.collect(context.store, unneeded)
 
-    return Outcome({"stream": base.stream.name, "task": name}, effect, after)
+    return Outcome({"stream": snapshot.stream.name, "task": name}, effect, after)
 
 
-def _forget(context: JobContext, base: Base) -> Made | None:
-    """None where the version that answers does not hold it, or holds nothing else."""
+def _forget(context: JobContext, snapshot: StreamSnapshot) -> NextStreamVersion | None:
+    """Return None if the current version does not hold the stream task, or holds no other."""
     name = str(context.payload["name"])
-    if base.version is None or name not in base.labels or len(base.labels) == 1:
+    if snapshot.version is None or name not in snapshot.labels or len(snapshot.labels) == 1:
         return None
 
     def report(values: Mapping[str, float]) -> None:
         context.progress({"phase": "forgetting", **values})
 
     context.progress({"phase": "forgetting"})
-    version = base.learner.forget(base.version, name, report)
+    version = snapshot.learner.forget(snapshot.version, name, report)
     context.progress({"phase": "measuring"})
-    return made(base, version, base.held_out)
-
-
-async def _blobs(session: AsyncSession, versions: list[str]) -> set[str]:
-    shared = select(StreamVersionRow.blob).where(StreamVersionRow.id.in_(versions))
-    own = select(StreamPartRow.blob).where(StreamPartRow.version_id.in_(versions)).distinct()
-    return {*await session.scalars(shared), *await session.scalars(own)}
+    return next_version(snapshot, version, snapshot.held_out)
