@@ -15,7 +15,7 @@ STEP_SECONDS = 0.1
 
 async def count(context: JobContext) -> Outcome:
     """Goes from checkpoint to checkpoint; its effect is one row, without any constraint that would hide a second."""
-    left = context.left("step")
+    left = context.checkpoint("step")
     begun = 0 if left is None else int(left.read_text())
     steps = context.payload["steps"]
     for step in range(begun, steps):
