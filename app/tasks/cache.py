@@ -1,19 +1,21 @@
-"""What a warm predict must know of a task, or of a stream, kept in the process so that it needs no database."""
+"""The cache of versions of tasks: what a warm predict must know of a version, so that it needs no database."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from app.core.version_cache import OWN_WEIGHT, Memory
+from app.core.version_cache import OWN_WEIGHT, VersionCache
 from app.db.invalidation_log import EVERYTHING, Change
-from app.db.tables import TaskRow
+from app.db.tables import TaskRow, VersionRow
+from app.db.tenancy import Store
 from app.serving.engine import Engine
+from app.tasks import repository
 from hyperserve.types import TaskKind
 
 
 @dataclass(frozen=True)
-class Head:
+class TaskVersionRef:
     """A version of a task, and where the task stood when it was read."""
 
     tenant: str
@@ -30,7 +32,23 @@ class Head:
     instead_of: int | None = None
     """Number of the version that it stands for, whose learner was replaced."""
     target: int | None = None
-    """Length of a target; None where examples have labels."""
+    """Length of a target; None if examples have labels."""
+
+    @classmethod
+    def of(cls, task: TaskRow, version: VersionRow) -> TaskVersionRef:
+        return cls(
+            tenant=version.tenant,
+            task=task.id,
+            version=version.id,
+            number=version.number,
+            learner=version.learner,
+            learner_digest=version.learner_digest,
+            seed=version.seed,
+            classes=tuple(version.classes),
+            shape=tuple(version.shape),
+            target=version.target,
+            revision=task.revision,
+        )
 
     @property
     def kind(self) -> TaskKind:
@@ -45,40 +63,54 @@ class Head:
         return OWN_WEIGHT + len(self.classes)
 
 
-class Heads(Memory[Head]):
-    """Of tasks, by their ids."""
+class TaskVersionCache(VersionCache[TaskVersionRef]):
+    """Versions of tasks, by the id of the task."""
+
+    async def find(self, store: Store, task: str, number: int | None = None) -> TaskVersionRef:
+        """Return a version, by default the current one: the cached one, or else what the database has.
+
+        Raises `ProblemError` 404.
+        """
+        if cached := self.get(store.tenant, task, number):
+            return cached
+        with self.reading(task) as read:
+            async with store.read() as session:
+                found = await repository.find_version(session, task, number)
+            ref = TaskVersionRef.of(*found)
+            self.put(ref, read, number)
+        return ref
 
 
-def changed(task: TaskRow) -> Change:
-    """Another version is current, or another name; after `revision` was raised, in the same transaction."""
+def task_changed(task: TaskRow) -> Change:
+    """Return the change to record after `revision` was raised, in the same transaction."""
     return Change(task.tenant, "task", task.id, (str(task.revision),))
 
 
-def purged(tenant: str, task: str, versions: Collection[str]) -> Change:
-    """The task is gone, with its versions of these ids."""
+def task_deleted(tenant: str, task: str, versions: Collection[str]) -> Change:
+    """Return the change to record if a task is deleted, with its versions of these ids."""
     return Change(tenant, "purge", task, tuple(versions))
 
 
-class Invalidation:
-    """A listener of `app.db.invalidation_log.Watcher`."""
+class TaskInvalidation:
+    """Drops from memory what another process has changed: a listener of `app.db.invalidation_log.Watcher`."""
 
-    def __init__(self, heads: Heads, engine: Engine) -> None:
-        self._heads = heads
+    def __init__(self, versions: TaskVersionCache, engine: Engine) -> None:
+        self._versions = versions
         self._engine = engine
 
-    async def __call__(self, news: Sequence[Change]) -> None:
-        for change in news:
+    async def __call__(self, changes: Sequence[Change]) -> None:
+        for change in changes:
             if change.kind == "task":
-                self._heads.drop(change.subject, _revision(change))
+                self._versions.drop(change.subject, _revision(change))
             elif change.kind == "purge":
-                self._heads.drop(change.subject)
+                self._versions.drop(change.subject)
                 for version in change.detail:
                     self._engine.evict(version)
             elif change.kind == EVERYTHING:
-                self._heads.clear()
+                self._versions.clear()
                 self._engine.clear()
 
 
 def _revision(change: Change) -> float:
-    """Without one, any head is out of date."""
+    """Return the revision of a changed task. If the change names none, any cached version is out of date."""
     return int(change.detail[0]) if change.detail else float("inf")

@@ -1,4 +1,4 @@
-"""Predictions that are kept, and what clients say was right: the query joins the support set."""
+"""Stored predictions, and feedback on them: the query joins the support set with its right answer."""
 
 from __future__ import annotations
 
@@ -9,75 +9,80 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.ids import is_id, made_ms, new_id
 from app.db.base import now
 from app.db.blobs import BlobMissingError, digest
 from app.db.tables import PredictionRow, TaskRow, VersionRow
+from app.db.tenancy import Store, TenantSession
 from app.http.idempotency import Claim
 from app.http.problems import ProblemError, fail
-from app.payloads.support import Aim
+from app.payloads.support import GroundTruth
 from app.tasks import repository, schemas
-from app.tasks.cache import Head
-from app.tasks.dependencies import Shared
-from app.tasks.prepare import aim_of
-from app.tasks.repository import Base, Held, StoredExample
-from app.tasks.responses import task_answer
-from app.tasks.revisions import ATTEMPTS, Draft, Revised, Reviser, Terms, redirected
-from app.tasks.weights import not_found
-from hyperserve.types import Estimate, Prediction, Timing
+from app.tasks.cache import TaskVersionRef
+from app.tasks.dependencies import TaskResources
+from app.tasks.prepare import truth_of
+from app.tasks.repository import StoredExample, task_not_found
+from app.tasks.revisions import (
+    ATTEMPTS,
+    RevisedTask,
+    RevisionBase,
+    RevisionService,
+    RevisionTerms,
+    SupportDraft,
+    relabelled,
+)
+from app.tasks.weights import WeightsLoader
+from hyperserve.types import Estimate, Prediction
 from models.inputs import RawInput
 
 _SECONDS_MAX = 100 * 365 * 86_400.0
 
 
-class AnsweredError(Exception):
-    """Somebody else has given feedback meanwhile."""
+class FeedbackChangedError(Exception):
+    """Another request has given feedback on the prediction since it was read."""
 
 
 @dataclass(frozen=True)
-class Correction:
-    """A kept query and its label or target. `x` is the decoded query, [1, *input]."""
+class CorrectedQuery:
+    """A stored query with its right answer. `x` is the decoded query, [1, *input]."""
 
     row: PredictionRow
-    aim: Aim
+    truth: GroundTruth
     x: npt.NDArray[np.float32]
 
-    def __call__(self, base: Base) -> Draft:
-        """Where the query is an example already, by earlier feedback, that changes its label or target."""
-        row, (label, target) = self.row, self.aim
-        for held in base.examples:
-            if held.prediction == row.id:
-                return redirected(base, held.id, self.aim, anew=True)
+    def __call__(self, base: RevisionBase) -> SupportDraft:
+        """Add the query to the examples. If earlier feedback did so, change its label or target instead."""
+        row, (label, target) = self.row, self.truth
+        for example in base.examples:
+            if example.prediction == row.id:
+                return relabelled(base, example.id, self.truth, always=True)
         start = base.examples[-1].position + 1
-        added = Held(start, new_id("ex"), label, row.kind, row.blob, row.id, target)
+        added = StoredExample(start, new_id("ex"), label, row.kind, row.blob, row.id, target)
         sources = tuple(range(len(base.examples)))
         where = "/label" if target is None else "/target"
-        return Draft((*base.examples, added), sources, (added,), x=self.x, where=where)
+        return SupportDraft((*base.examples, added), sources, (added,), x=self.x, where=where)
 
 
-class Feedback:
-    """Keeps predictions for `seconds` and takes feedback to them."""
+@dataclass(frozen=True)
+class FeedbackService:
+    """Stores predictions for some time and takes feedback on them. Raises `ProblemError`."""
 
-    def __init__(self, shared: Shared, reviser: Reviser, seconds: float) -> None:
-        self._shared = shared
-        self._reviser = reviser
-        self._seconds = min(seconds, _SECONDS_MAX)
+    resources: TaskResources
+    store: Store
 
-    async def keep(
-        self, head: Head, queries: Sequence[RawInput], answers: Sequence[Prediction | Estimate]
+    async def store_predictions(
+        self, ref: TaskVersionRef, queries: Sequence[RawInput], answers: Sequence[Prediction | Estimate]
     ) -> list[str]:
-        """Ids of the predictions. Raises `ProblemError` 404 where the task was deleted meanwhile."""
+        """Return ids of the predictions. Raises `ProblemError` 404 if the task was deleted meanwhile."""
         data = [raw.to_bytes() for raw in queries]
-        names = await self._shared.off_loop(lambda: [digest(one) for one in data])
+        names = await self.resources.off_loop(lambda: [digest(one) for one in data])
         expires = now() + timedelta(seconds=self._seconds)
         rows = [
             PredictionRow(
                 id=new_id("pred"),
-                tenant=head.tenant,
-                task_id=head.task,
-                version=head.number,
+                task_id=ref.task,
+                version=ref.number,
                 label=answer.label if isinstance(answer, Prediction) else "",
                 target=answer.mean if isinstance(answer, Estimate) else None,
                 kind=query.kind,
@@ -87,99 +92,97 @@ class Feedback:
             for query, answer, name in zip(queries, answers, names, strict=True)
         ]
 
-        async def add(session: AsyncSession) -> None:
-            if not await repository.share_task(session, head.tenant, head.task):
-                raise not_found()
+        async def add(session: TenantSession) -> None:
+            await repository.hold_task(session, ref.task)
             await repository.add_predictions(session, rows)
 
-        await self._shared.writer.inputs(head.tenant, dict(zip(names, data, strict=True)), add)
+        await self.resources.collector.write(self.store, dict(zip(names, data, strict=True)), add)
         return [row.id for row in rows]
 
-    async def give(
-        self, tenant: str, prediction: str, wanted: schemas.Wanted, claim: Claim, timing: Timing
-    ) -> Revised:
-        """The version that has the query as an example of that label or target; the same one when it is said
-        again."""
+    async def give(self, prediction: str, given: schemas.Relabelling, claim: Claim) -> RevisedTask:
+        """Return the version that has the query as an example of that label or target.
+
+        Feedback that repeats what was given before makes no new version.
+        """
+        revisions = RevisionService(self.resources, self.store)
         for _ in range(ATTEMPTS):
-            row = await self._found(tenant, prediction)
-            aim = aim_of(wanted, await self._shared.head(tenant, row.task_id))
-            if _said(row) == aim:
-                return await self._again(row, claim)
+            row = await self._found(prediction)
+            truth = truth_of(given, await self.resources.versions.find(self.store, row.task_id))
+            if _given_truth(row) == truth:
+                return await self._repeated(row, claim)
             try:
-                correction = Correction(row, aim, await self._decoded(row))
-                terms = Terms("feedback", claim=claim, then=partial(self._given, row, aim))
-                return await self._reviser.revise(tenant, row.task_id, correction, terms, timing)
-            except AnsweredError:
+                correction = CorrectedQuery(row, truth, await self._decoded(row))
+                terms = RevisionTerms("feedback", claim=claim, effect=partial(_store_feedback, row, truth))
+                return await revisions.revise(row.task_id, correction, terms)
+            except FeedbackChangedError:
                 continue
             except BlobMissingError:
                 # It may have lapsed at this moment; otherwise the input is lost.
-                if await self._found(tenant, prediction):
+                if await self._found(prediction):
                     raise
-        raise fail("task_contended", "Others gave feedback to it all the time; try again.")
+        raise fail("task_contended", "Other requests keep giving feedback on the prediction; try again.")
 
-    async def _found(self, tenant: str, prediction: str) -> PredictionRow:
-        """Raises `ProblemError` 404, or 410 once it has lapsed."""
+    @property
+    def _seconds(self) -> float:
+        return min(self.resources.runtime.settings.prediction_seconds, _SECONDS_MAX)
+
+    async def _found(self, prediction: str) -> PredictionRow:
+        """Return a stored prediction. Raises `ProblemError` 404, or 410 once it has lapsed."""
         if not is_id(prediction, "pred"):
-            raise _no_prediction()
-        async with self._shared.database.read() as session:
-            row = await repository.get_prediction(session, tenant, prediction)
+            raise _prediction_not_found()
+        async with self.store.read() as session:
+            row = await repository.get_prediction(session, prediction)
         if row is not None and row.expires_at >= now():
             return row
-        # Rows of lapsed predictions go; their ids still tell when they were made.
+        # Rows of lapsed predictions are deleted; their ids still tell when they were made.
         if row is not None or made_ms(prediction) + self._seconds * 1e3 < now().timestamp() * 1e3:
             raise _lapsed()
-        raise _no_prediction()
+        raise _prediction_not_found()
 
     async def _decoded(self, row: PredictionRow) -> npt.NDArray[np.float32]:
-        head = await self._shared.head(row.tenant, row.task_id)
-        artifact = await self._shared.artifact(head.learner)
-        stored = StoredExample(row.label, row.kind, row.blob)
-        return await self._shared.restorer.arrays(head, artifact, [stored])
+        ref = await self.resources.versions.find(self.store, row.task_id)
+        artifact = await self.resources.artifact(ref.learner)
+        weights = WeightsLoader(self.resources, self.store)
+        return await weights.inputs(ref, artifact, [(row.kind, row.blob)])
 
-    async def _given(
-        self,
-        seen: PredictionRow,
-        aim: Aim,
-        session: AsyncSession,
-        _task: TaskRow,
-        version: VersionRow,
-        _draft: Draft,
-    ) -> None:
-        row = await repository.get_prediction(session, seen.tenant, seen.id, lock=True)
-        if row is None:
-            raise _lapsed()
-        if row.feedback_version != seen.feedback_version:
-            raise AnsweredError
-        label, target = aim
-        row.feedback, row.feedback_version = label, version.number
-        row.feedback_target = None if target is None else list(target)
-
-    async def _again(self, row: PredictionRow, claim: Claim) -> Revised:
+    async def _repeated(self, row: PredictionRow, claim: Claim) -> RevisedTask:
+        """Return the version that the same feedback made before."""
         number = row.feedback_version
         assert number is not None
-        async with self._shared.database.read() as session:
-            found = await repository.get_version(session, row.tenant, row.task_id, number)
+        async with self.store.read() as session:
+            found = await repository.get_version(session, row.task_id, number)
         if found is None:
-            raise not_found()
-        revised = Revised(task_answer(*found), found[0].revision)
+            raise task_not_found()
+        revised = RevisedTask(schemas.task_answer(*found), found[0].revision)
         if claim.id is not None:
-            async with self._shared.database.write() as session:
-                if not await repository.share_task(session, row.tenant, row.task_id):
-                    raise not_found()
-                await claim.keep(session, 201, revised.task, revised.headers(), row.task_id)
+            async with self.store.write() as session:
+                await repository.hold_task(session, row.task_id)
+                await claim.keep(session, 201, revised.task, revised.headers, row.task_id)
         return revised
 
 
-def _said(row: PredictionRow) -> Aim | None:
-    """What was said that the query is."""
+async def _store_feedback(
+    seen: PredictionRow, truth: GroundTruth, session: TenantSession, _task: TaskRow, version: VersionRow
+) -> None:
+    row = await repository.get_prediction(session, seen.id, lock=True)
+    if row is None:
+        raise _lapsed()
+    if row.feedback_version != seen.feedback_version:
+        raise FeedbackChangedError
+    row.feedback, row.feedback_version = truth.label, version.number
+    row.feedback_target = None if truth.target is None else list(truth.target)
+
+
+def _given_truth(row: PredictionRow) -> GroundTruth | None:
+    """Return the right answer that was given before."""
     if row.feedback is None:
         return None
-    return row.feedback, None if row.feedback_target is None else tuple(row.feedback_target)
+    return GroundTruth(row.feedback, None if row.feedback_target is None else tuple(row.feedback_target))
 
 
-def _no_prediction() -> ProblemError:
+def _prediction_not_found() -> ProblemError:
     return fail("prediction_not_found", "There is no such prediction.")
 
 
 def _lapsed() -> ProblemError:
-    return fail("prediction_lapsed", "The prediction takes no feedback any more.")
+    return fail("prediction_lapsed", "The prediction no longer takes feedback.")

@@ -1,69 +1,96 @@
-"""Blobs that no task holds: left by deletions, by failed creations, and by processes that were killed."""
+"""Garbage collection of inputs that no task has: left by deletions, failed creations and killed processes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from itertools import islice
-
-from sqlalchemy.exc import SQLAlchemyError
+from typing import TypeVar
 
 from app.db.base import now
-from app.db.blobs import STORE_ERRORS, Blobs
-from app.db.engine import Database
-from app.db.failures import NO_ANSWER
+from app.db.blobs import Blobs, BlobStoreError
+from app.db.database import Database
+from app.db.errors import DatabaseError, DatabaseUnavailableError
 from app.db.locks import Holds
+from app.db.tenancy import Store, TenantSession
 from app.tasks import repository
 
 RETRY_SECONDS = 60.0
 AT_ONCE = 500
-"""Blobs that are deleted at a time; in between, others may begin to hold blobs."""
-BUSY = NO_ANSWER
-"""How a database says that it has no time, or nothing at all."""
-FAILURES = (SQLAlchemyError, *STORE_ERRORS)
-"""After which the next round comes all the same."""
+"""Blobs that are deleted at a time; in between, others may begin to name blobs."""
+BUSY = DatabaseUnavailableError
+"""Errors of a database that has no time, or that does not answer at all."""
+FAILURES = (DatabaseError, BlobStoreError)
+"""Errors after which the next round comes all the same."""
 
 log = logging.getLogger("hyperserve")
+T = TypeVar("T")
 
 
 class Collector:
-    """Deletes a blob only while nobody can begin to hold it: see `app.db.locks`."""
+    """Writes inputs together with the rows that name them, and deletes inputs that no row names any more.
+
+    The two exclude each other: see `app.db.locks`.
+    """
 
     def __init__(self, database: Database, blobs: Blobs) -> None:
         self._database = database
         self._blobs = blobs
         self.holds = Holds(database)
         self._left: dict[str, set[str]] = {}
-        """By tenant, what a busy database kept from being deleted."""
+        """Blobs by tenant that could not be deleted because the database was busy."""
+
+    async def write(
+        self, store: Store, blobs: Mapping[str, bytes], rows: Callable[[TenantSession], Awaitable[T]]
+    ) -> T:
+        """Write blobs by digest, then, in one transaction, the `rows` that name them; return what `rows` returns.
+
+        Raises what `rows` raises. Blobs that fail to be named are deleted again.
+        """
+        try:
+            async with self.holds.adding():
+                await store.blobs.put_missing(blobs)
+                async with store.write() as session:
+                    await self.holds.lock(session, adding=True)
+                    if not self.holds.by_file:
+                        # Until this lock someone may have deleted a blob together with its last example.
+                        await store.blobs.put_missing(blobs, again=True)
+                    return await rows(session)
+        except BaseException as error:
+            # A database too busy to commit is too busy to say which blobs are others' as well.
+            if isinstance(error, BUSY):
+                self.later(store.tenant, blobs)
+            else:
+                await self.collect(store.tenant, blobs)
+            raise
 
     async def collect(self, tenant: str, blobs: Collection[str]) -> None:
-        """Deletes those of the blobs that no task holds; later, where the database is busy."""
+        """Delete those of the blobs that no task has; later, if the database is busy."""
+        store = Store(tenant, self._database, self._blobs)
         wanted = self._left.pop(tenant, set()) | set(blobs)
         try:
             while some := set(islice(wanted, AT_ONCE)):
-                async with self.holds.alone(), self._database.read() as session:
+                async with self.holds.alone(), store.read() as session:
                     await self.holds.lock(session, adding=False)
-                    await self._blobs.delete(tenant, await repository.unreferenced(session, tenant, some))
+                    await store.blobs.delete(await repository.unreferenced(session, some))
                 wanted -= some
         except BaseException as error:
             self.later(tenant, wanted)
             if not isinstance(error, BUSY):
                 raise
-            log.warning(
-                "%d blobs of deleted examples stay for now: %s", len(wanted), getattr(error, "orig", error)
-            )
+            log.warning("%d blobs of deleted examples stay for now: %s", len(wanted), error)
 
     def later(self, tenant: str, blobs: Collection[str]) -> None:
-        """To be collected when the database has time again."""
+        """Collect the blobs when the database has time again."""
         self._left.setdefault(tenant, set()).update(blobs)
 
     async def sweep(self) -> None:
-        """Once over the whole store."""
+        """Go once over the whole store."""
         await self._blobs.sweep()
         async for tenant, names in self._blobs.listed():
-            async with self._database.read() as session:
-                orphans = await repository.unreferenced(session, tenant, names)
+            async with Store(tenant, self._database, self._blobs).read() as session:
+                orphans = await repository.unreferenced(session, names)
             await self.collect(tenant, orphans)
         async for versions in self._blobs.listed_features():
             async with self._database.read() as session:
@@ -71,7 +98,7 @@ class Collector:
             await self._blobs.delete_features([pair for pair in versions if pair[1] not in known])
 
     async def lapse(self) -> int:
-        """Drops predictions that take no feedback any more, and their inputs; how many."""
+        """Drop predictions that no longer take feedback, and their inputs. Returns how many."""
         count = 0
         while True:
             async with self._database.write() as session:
@@ -79,21 +106,21 @@ class Collector:
             for tenant in {tenant for tenant, _ in gone}:
                 await self.collect(tenant, {blob for owner, blob in gone if owner == tenant})
             count += len(gone)
-            if len(gone) < repository.AT_ONCE:
+            if len(gone) < repository.LAPSED_AT_ONCE:
                 return count
 
     async def run(self) -> None:
-        """Sweeps what a killed process may have left; then retries what is left and drops what lapses."""
+        """Sweep what a killed process may have left; then, until cancelled, retry what is left and drop what lapses."""
         try:
             await self.sweep()
         except FAILURES as error:
-            log.warning("left-over blobs were not looked for: %s", getattr(error, "orig", error))
+            log.warning("left-over blobs were not looked for: %s", error)
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             try:
                 await self.lapse()
             except FAILURES as error:
-                log.warning("lapsed predictions stay for now: %s", getattr(error, "orig", error))
+                log.warning("lapsed predictions stay for now: %s", error)
             for tenant in list(self._left):
                 try:
                     await self.collect(tenant, ())

@@ -1,105 +1,124 @@
-"""Which learner a task is for, and whether that learner takes it."""
+"""Choice of the learner of a task, and the checks that the learner takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from app.http.limits import LIMITS
 from app.http.problems import Fault, ProblemError, fail, pointer
 from app.learners.service import REGRESSION, Learners
-from app.payloads.inputs import kind_of
-from app.payloads.support import SentSupport
+from app.payloads.inputs import inferred_kind
+from app.payloads.options import TaskOptions
+from app.payloads.support import SubmittedSupport
 from app.serving.served_models import target_length
 from hyperserve.types import TaskKind
 from models.artifact import Artifact
-from models.protocol import Span
 
 
-def chosen(sent: SentSupport, name: str | None, kind: TaskKind, learners: Learners) -> Artifact:
-    """The learner of the name, or the default one. Raises `ProblemError` 422 where it does not take the task."""
-    first = sent.examples[0]
-    if name is not None:
-        artifact = learners.named(name)
-    elif kind == REGRESSION:
+class UnsuitableLearnerError(ProblemError):
+    """422: the learner does not take the task, but others may."""
+
+    def __init__(
+        self, fault: Fault, artifact: Artifact, label: str, takes: Callable[[Artifact], bool]
+    ) -> None:
+        """`label` introduces the names of the learners that take the task."""
+        super().__init__(fault)
+        self._fault = fault
+        self._artifact = artifact
+        self._label = label
+        self._takes = takes
+
+    def suggesting(self, learners: Iterable[Artifact]) -> ProblemError:
+        """Return the problem with the names of those learners for this kind of input that take the task."""
+        kind = self._artifact.config.input.kind
+        names = [one.name for one in learners if one.config.input.kind == kind and self._takes(one)]
+        if not names:
+            return self
+        detail = f"{self._fault.detail} {self._label}: {', '.join(names)}."
+        return ProblemError(replace(self._fault, detail=detail))
+
+
+def choose_learner(submitted: SubmittedSupport, options: TaskOptions, learners: Learners) -> Artifact:
+    """Return the learner that the options name, or the default one. Raises `ProblemError` 422 if it does not fit."""
+    first = submitted.inputs[0]
+    if options.learner is not None:
+        artifact = learners.named(options.learner)
+    elif options.kind == REGRESSION:
         artifact = learners.default(REGRESSION, "/support")
     else:
-        artifact = learners.default(kind_of(first), pointer(first.location))
-    _check_kind(artifact, kind, learners, "/learner")
-    length = len(sent.values[0]) if sent.values else None
-    check_traits(sent.shots, length, artifact, learners, "/support")
+        artifact = learners.default(inferred_kind(first), pointer(first.location))
+    _check_kind(artifact, options.kind)
+    length = len(submitted.targets[0]) if submitted.targets else None
+    check_traits(artifact, submitted.shots, length, "/support")
     return artifact
 
 
-def check_traits(
-    shots: Sequence[int], target: int | None, artifact: Artifact, learners: Learners, where: str | None
-) -> None:
-    """Examples of each class; or how many there are, and the length of their targets.
+def check_traits(artifact: Artifact, shots: Sequence[int], target: int | None, where: str | None) -> None:
+    """Raise `ProblemError` 422 if the learner does not take as many classes or examples, or targets of that length.
 
-    Raises `ProblemError` 422 where the learner does not take them.
+    `shots` are the examples of each class; in a regression task their number alone, and `target` is the length.
     """
     traits = artifact.learner.traits
     if target is None:
-        _check_way(len(shots), artifact, learners, where)
+        _check_ways(artifact, len(shots), where)
     else:
-        _check_target(target, artifact, learners, where)
+        _check_target(artifact, target, where)
     wrong = [shot for shot in shots if shot not in traits.shots]
     if wrong:
-        of_what = " of each class" if target is None else ""
-        detail = f"{artifact.name} takes {traits.shots} examples{of_what}."
+        per_class = " of each class" if target is None else ""
+        detail = f"{artifact.name} takes {traits.shots} examples{per_class}."
         raise ProblemError(Fault("unsupported_shot", detail, where, traits.shots.nearest(wrong[0])))
 
 
 def check_served(artifact: Artifact, target: int | None) -> None:
-    """Of a task that is there. Raises `ProblemError` 503 where the learner of its name is of another kind now."""
+    """Raise `ProblemError` 503 if the learner of an existing task was replaced by one of another kind."""
     regression = artifact.learner.traits.kind == REGRESSION
     fixed = target_length(artifact)
     if regression != (target is not None) or (regression and fixed not in (None, target)):
-        detail = "The learner that is served now does not take tasks of this kind."
+        detail = f"The learner that is now served as {artifact.name} does not take tasks of this kind."
         raise fail("learner_unavailable", detail)
 
 
-def _check_kind(artifact: Artifact, kind: TaskKind, learners: Learners, where: str) -> None:
-    if artifact.learner.traits.kind == kind:
+def _check_kind(artifact: Artifact, kind: TaskKind) -> None:
+    own = artifact.learner.traits.kind
+    if own == kind:
         return
-    detail = f"{artifact.name} does {artifact.learner.traits.kind}, not {kind}."
-    others = _others(artifact, learners, lambda other: other.learner.traits.kind == kind)
-    raise fail("wrong_task_kind", detail + _advice(f"{kind.capitalize()} is done by", others), where)
+    detail = f"{artifact.name} is a learner for {own}, not for {kind}."
+    raise UnsuitableLearnerError(
+        Fault("wrong_task_kind", detail, "/learner"),
+        artifact,
+        f"Learners for {kind}",
+        lambda other: other.learner.traits.kind == kind,
+    )
 
 
-def _check_way(way: int, artifact: Artifact, learners: Learners, where: str | None) -> None:
-    ways = artifact.learner.traits.ways
-    if way in ways:
+def _check_ways(artifact: Artifact, ways: int, where: str | None) -> None:
+    taken = artifact.learner.traits.ways
+    if ways in taken:
         return
-    others = _others(artifact, learners, lambda other: _takes_any(other.learner.traits.ways))
-    detail = f"{artifact.name} takes {ways} classes, not {way}."
-    detail += _advice("Any number of them is taken by", others)
-    raise ProblemError(Fault("unsupported_way", detail, where, ways.nearest(way)))
+    detail = f"{artifact.name} takes {taken} classes, not {ways}."
+    raise UnsuitableLearnerError(
+        Fault("unsupported_way", detail, where, taken.nearest(ways)),
+        artifact,
+        "Learners that take any number of classes",
+        _takes_any_ways,
+    )
 
 
-def _check_target(length: int, artifact: Artifact, learners: Learners, where: str | None) -> None:
+def _check_target(artifact: Artifact, length: int, where: str | None) -> None:
     fixed = target_length(artifact)
     if fixed in (None, length):
         return
-    others = _others(
+    detail = f"{artifact.name} takes targets of length {fixed}, not {length}."
+    raise UnsuitableLearnerError(
+        Fault("target_length", detail, where, fixed),
         artifact,
-        learners,
+        "Learners that take targets of this length",
         lambda other: other.learner.traits.kind == REGRESSION and target_length(other) in (None, length),
     )
-    detail = f"{artifact.name} takes targets of length {fixed}, not {length}."
-    detail += _advice("That length is taken by", others)
-    raise ProblemError(Fault("target_length", detail, where, fixed))
 
 
-def _others(artifact: Artifact, learners: Learners, fits: Callable[[Artifact], bool]) -> list[str]:
-    """Names of learners of the same kind of input."""
-    kind = artifact.config.input.kind
-    named = learners.artifacts.items()
-    return [name for name, other in named if other.config.input.kind == kind and fits(other)]
-
-
-def _advice(words: str, names: Sequence[str]) -> str:
-    return f" {words}: {', '.join(names)}." if names else ""
-
-
-def _takes_any(ways: Span) -> bool:
+def _takes_any_ways(artifact: Artifact) -> bool:
+    ways = artifact.learner.traits.ways
     return ways.high is None and LIMITS.ways_min in ways

@@ -1,130 +1,135 @@
-"""Queries to tasks and to support sets that are not kept."""
+"""Predictions for queries to tasks, and for queries to support sets that are not stored."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
+from app.db.tenancy import Store
 from app.http.body import Body
-from app.payloads.options import AskOptions
+from app.payloads.options import AnswerOptions
 from app.payloads.responses import estimates, predictions
-from app.serving.types import Answers
+from app.serving.engine_types import Answers
 from app.tasks import prepare, schemas
-from app.tasks.cache import Head
-from app.tasks.dependencies import Shared
-from app.tasks.feedback import Feedback
-from app.tasks.prepare import Queries, Values
-from hyperserve.types import Estimate, Notice, Prediction, Predictions, Timing
+from app.tasks.cache import TaskVersionRef
+from app.tasks.dependencies import TaskResources, add_timing
+from app.tasks.feedback import FeedbackService
+from app.tasks.learner_migration import LearnerMigration
+from app.tasks.prepare import PreparedQueries, QueryTargets
+from app.tasks.weights import WeightsLoader
+from hyperserve.types import Estimate, Notice, Prediction, Predictions
 from models.artifact import Artifact
 from models.predictive import Gaussian
 
 LONG_ANSWER = 20_000
-"""Probabilities, or numbers of targets, in an answer from which on making it would hold up other requests."""
+"""Probabilities, or numbers of targets, from which on making an answer would hold up other requests."""
 
 
-class Asking:
+@dataclass(frozen=True)
+class PredictService:
     """Raises `ProblemError`, and what the engine raises."""
 
-    def __init__(self, shared: Shared, feedback: Feedback) -> None:
-        self._shared = shared
-        self._feedback = feedback
+    resources: TaskResources
+    store: Store
 
-    async def check(self, tenant: str, task: str, number: int | None) -> None:
-        """Raises `ProblemError` 404 before a body is read."""
-        await self._shared.head(tenant, task, number)
+    async def check(self, task: str, number: int | None) -> None:
+        """Raise `ProblemError` 404, before a body is read, if there is no such task or version."""
+        await self.resources.versions.find(self.store, task, number)
 
-    async def predict(
-        self, tenant: str, task: str, body: Body, options: schemas.PredictOptions, timing: Timing
-    ) -> Predictions:
-        shared = self._shared
-        head = await shared.head(tenant, task, options.version)
-        artifact = await shared.artifact(head.learner)
-        asked, queries = await shared.decode(timing, prepare.predict, body, options, artifact, head)
-        if queries.decoded is None:
-            head = await shared.head(tenant, task, asked.version)
-            queries = await shared.decode(timing, queries.decoded_by, artifact, head.shape)
-        head, notices = await self._served(head, artifact, asked.version)
-        answers = await shared.engine.predict(
-            head.version,
-            head.learner,
-            queries.inputs.x,
-            samples=asked.samples,
-            regenerate=partial(shared.restorer.weights, head, artifact),
+    async def predict(self, task: str, body: Body, options: schemas.PredictOptions) -> Predictions:
+        """Answer queries by a version of a task. If the options say so, store the queries and predictions."""
+        ref = await self.resources.versions.find(self.store, task, options.version)
+        artifact = await self.resources.artifact(ref.learner)
+        (options, queries), decoding = await self.resources.decode(
+            prepare.predict, body, options, artifact, ref
         )
-        timing |= answers.timing
-        found = await self._predictions(answers, queries, head.classes, asked)
-        if asked.store:
-            ids = await self._feedback.keep(head, queries.inputs.raws, found)
+        if queries.decoded is None:
+            ref = await self.resources.versions.find(self.store, task, options.version)
+            queries, more = await self.resources.decode(queries.decode, artifact, ref.shape)
+            decoding = add_timing(decoding, more)
+        ref, warnings = await self._migrated(ref, artifact, options.version)
+        weights = WeightsLoader(self.resources, self.store)
+        answers = await self.resources.runtime.engine.predict(
+            ref.version,
+            ref.learner,
+            queries.inputs.x,
+            samples=options.samples,
+            regenerate=partial(weights.load, ref, artifact),
+        )
+        found = await self._predictions(answers, queries, ref.classes, options)
+        if options.store:
+            feedback = FeedbackService(self.resources, self.store)
+            ids = await feedback.store_predictions(ref, queries.inputs.raws, found)
             found = [one.model_copy(update={"id": id}) for one, id in zip(found, ids, strict=True)]
         return Predictions(
-            task=head.task,
-            kind=head.kind,
-            version=head.number,
-            learner=head.learner,
+            task=ref.task,
+            kind=ref.kind,
+            version=ref.number,
+            learner=ref.learner,
             predictions=found,
-            timing=timing,
-            warnings=notices,
+            timing=add_timing(decoding, answers.timing),
+            warnings=warnings,
         )
 
-    async def predict_once(
-        self, body: Body, options: schemas.PredictOnceOptions, timing: Timing
-    ) -> Predictions:
-        """Nothing is stored."""
-        shared = self._shared
-        asked, prepared, queries = await shared.decode(
-            timing, prepare.predict_once, body, options, shared.learners
+    async def predict_once(self, body: Body, options: schemas.PredictOnceOptions) -> Predictions:
+        """Answer queries by a support set. Nothing is stored."""
+        (options, prepared, queries), decoding = await self.resources.decode(
+            prepare.predict_once, body, options, self.resources.learners
         )
-        name = prepared.artifact.name
-        adapted = await shared.engine.adapt(name, prepared.support)
-        answers = await shared.engine.predict_once(
-            name, adapted.weights, queries.inputs.x, samples=asked.samples
-        )
-        for phase, spent in (*adapted.timing.items(), *answers.timing.items()):
-            timing[phase] = timing.get(phase, 0.0) + spent
-        found = await self._predictions(answers, queries, prepared.support.classes, asked)
+        engine, name = self.resources.runtime.engine, prepared.artifact.name
+        adapted = await engine.adapt(name, prepared.support)
+        answers = await engine.predict_once(name, adapted.weights, queries.inputs.x, samples=options.samples)
+        found = await self._predictions(answers, queries, prepared.support.classes, options)
         return Predictions(
             task=None,
-            kind=asked.kind,
+            kind=options.kind,
             version=None,
             learner=name,
             predictions=found,
-            timing=timing,
+            timing=add_timing(decoding, adapted.timing, answers.timing),
             warnings=list(prepared.warnings),
         )
 
-    async def _served(self, head: Head, artifact: Artifact, number: int | None) -> tuple[Head, list[Notice]]:
-        """The version to ask. Where a release replaced the learner, that is another one."""
-        if artifact.digest == head.learner_digest:
-            return head, [] if head.instead_of is None else [_replaced(head)]
-        heads = self._shared.heads
-        with heads.reading(head.task) as reading:
-            # Once more, so that no change is missed between that reading and this one.
-            head = await self._shared.head(head.tenant, head.task, number)
-            renewed = await self._shared.renewer.renew(head, artifact)
-            heads.put(renewed, reading, number)
-        return renewed, [_replaced(renewed)]
+    async def _migrated(
+        self, ref: TaskVersionRef, artifact: Artifact, number: int | None
+    ) -> tuple[TaskVersionRef, list[Notice]]:
+        """Return the version that answers: if a release replaced the learner, another one than `ref`."""
+        if artifact.digest == ref.learner_digest:
+            return ref, [] if ref.instead_of is None else [_learner_replaced(ref)]
+        versions = self.resources.versions
+        with versions.reading(ref.task) as read:
+            # Found again, so that no change is missed between that reading and this one.
+            ref = await versions.find(self.store, ref.task, number)
+            migrated = await LearnerMigration(self.resources, self.store).migrate(ref, artifact)
+            versions.put(migrated, read, number)
+        return migrated, [_learner_replaced(migrated)]
 
     async def _predictions(
-        self, answers: Answers, queries: Queries, classes: Sequence[str], asked: AskOptions
+        self, answers: Answers, queries: PreparedQueries, classes: Sequence[str], options: AnswerOptions
     ) -> list[Prediction | Estimate]:
-        predictive, work = answers.predictive, partial(_labelled, answers, classes, asked)
+        predictive, work = answers.predictive, partial(_labelled, answers, classes, options)
         width = len(classes)
         if isinstance(predictive, Gaussian):
-            work = partial(_valued, predictive, queries.targets, asked)
+            work = partial(_estimated, predictive, queries.targets, options)
             width = predictive.mean.shape[-1]
-        if len(queries.sents) * width < LONG_ANSWER:
+        if len(queries.submitted) * width < LONG_ANSWER:
             return work()
-        return await self._shared.off_loop(work)
+        return await self.resources.off_loop(work)
 
 
-def _labelled(answers: Answers, classes: Sequence[str], asked: AskOptions) -> list[Prediction | Estimate]:
-    return [*predictions(answers.predictive, classes, coverage=asked.coverage, top=asked.top)]
+def _labelled(
+    answers: Answers, classes: Sequence[str], options: AnswerOptions
+) -> list[Prediction | Estimate]:
+    return [*predictions(answers.predictive, classes, coverage=options.coverage, top=options.top)]
 
 
-def _valued(predictive: Gaussian, targets: Values | None, asked: AskOptions) -> list[Prediction | Estimate]:
-    return [*estimates(predictive, coverage=asked.coverage, targets=targets)]
+def _estimated(
+    predictive: Gaussian, targets: QueryTargets | None, options: AnswerOptions
+) -> list[Prediction | Estimate]:
+    return [*estimates(predictive, coverage=options.coverage, targets=targets)]
 
 
-def _replaced(head: Head) -> Notice:
-    detail = f"The learner was replaced: version {head.number} holds the same examples under the new one."
+def _learner_replaced(ref: TaskVersionRef) -> Notice:
+    detail = f"The learner was replaced: version {ref.number} has the same examples under the new learner."
     return Notice(code="learner_replaced", detail=detail)

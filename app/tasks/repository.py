@@ -1,7 +1,4 @@
-"""Tasks in the database. Every function takes the session, and the tenant whose rows alone it sees.
-
-Their versions are in `app.tasks.repository`, predictions that were kept in `app.tasks.repository`.
-"""
+"""Tasks, their versions and stored predictions in the database. A session sees the rows of its tenant alone."""
 
 from __future__ import annotations
 
@@ -12,63 +9,88 @@ from datetime import datetime
 from sqlalchemy import Row, Select, and_, delete, func, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.ids import new_id
+from app.core.ids import is_id
 from app.db.tables import ExampleRow, PredictionRow, TaskRow, VersionExampleRow, VersionRow
-from app.payloads.support import Aim
+from app.db.tenancy import TenantSession
+from app.http.problems import ProblemError, fail
+from app.payloads.support import GroundTruth
 from hyperserve.types import Example
 from models.artifact import Artifact
 
+LAPSED_AT_ONCE = 500
+"""Lapsed predictions that one transaction drops."""
 _CHUNK = 500
 
 
 @dataclass(frozen=True)
 class StoredExample:
+    """An example at its position in a support set. Positions grow; they may leave gaps."""
+
+    position: int
+    id: str
     label: str
     kind: str
     blob: str
+    prediction: str | None = None
+    """The stored prediction whose query it is, even if its label or target has changed since."""
     target: Sequence[float] | None = None
 
     @property
-    def aim(self) -> Aim:
-        return self.label, None if self.target is None else tuple(self.target)
+    def truth(self) -> GroundTruth:
+        return GroundTruth(self.label, None if self.target is None else tuple(self.target))
+
+
+@dataclass(frozen=True)
+class RemovedTask:
+    """What a deleted task leaves behind outside the database."""
+
+    versions: list[tuple[str, str]]
+    """Learner digest and version id."""
+    blobs: set[str]
+    revision: int
+    """The last revision of the task."""
+
+
+def task_not_found() -> ProblemError:
+    return fail("task_not_found", "There is no such task.")
 
 
 async def add_task(
-    session: AsyncSession, task: TaskRow, version: VersionRow, examples: Sequence[StoredExample]
+    session: TenantSession, task: TaskRow, version: VersionRow, examples: Sequence[StoredExample]
 ) -> None:
-    """`version.tenant` and `version.task_id` are taken for all rows."""
+    """Add a task with its first version and that version's examples."""
     session.add(task)
     await session.flush()
     session.add(version)
     await session.flush()
-    ids = [new_id("ex") for _ in examples]
-    await session.execute(
-        insert(ExampleRow),
-        [
-            {"id": id, "tenant": task.tenant, "task_id": task.id, **vars(example)}
-            for id, example in zip(ids, examples, strict=True)
-        ],
-    )
-    await session.execute(
-        insert(VersionExampleRow),
-        [
-            {"version_id": version.id, "position": position, "example_id": id, "tenant": task.tenant}
-            for position, id in enumerate(ids)
-        ],
-    )
+    await _add_examples(session, version, examples)
 
 
-async def get_current(session: AsyncSession, tenant: str, task: str) -> tuple[TaskRow, VersionRow] | None:
-    row = (await session.execute(_current(tenant).where(TaskRow.id == task))).one_or_none()
-    return None if row is None else _pair(row)
+async def get_current(session: TenantSession, task: str) -> tuple[TaskRow, VersionRow] | None:
+    """Return a task and its current version."""
+    return _pair((await session.execute(_current().where(TaskRow.id == task))).one_or_none())
 
 
-async def ways_of_tasks(
-    session: AsyncSession, tenant: str, before: str | None, limit: int
+async def find_version(
+    session: TenantSession, task: str, number: int | None = None
+) -> tuple[TaskRow, VersionRow]:
+    """Return a task and one of its versions, by default the current one. Raises `ProblemError` 404."""
+    found = await get_current(session, task) if is_id(task, "task") else None
+    if found is None:
+        raise task_not_found()
+    if number is not None:
+        found = await get_version(session, task, number)
+    if found is None:
+        raise fail("version_not_found", "The task has no such version.", "/version")
+    return found
+
+
+async def class_counts_of_tasks(
+    session: TenantSession, before: str | None, limit: int
 ) -> list[tuple[str, int]]:
-    """Ids of tasks and how many classes each has, newest first, starting after the task `before`."""
+    """Return ids of tasks and how many classes each has, newest first, starting after the task `before`."""
     query = (
-        _current(tenant)
+        _current()
         .with_only_columns(TaskRow.id, func.json_array_length(VersionRow.shots))
         .order_by(TaskRow.id.desc())
         .limit(limit)
@@ -78,244 +100,125 @@ async def ways_of_tasks(
     return [(row[0], row[1]) for row in await session.execute(query)]
 
 
-async def list_current(
-    session: AsyncSession, tenant: str, ids: Sequence[str]
-) -> list[tuple[TaskRow, VersionRow]]:
-    """Newest first."""
-    query = _current(tenant).where(TaskRow.id.in_(ids)).order_by(TaskRow.id.desc())
-    return [_pair(row) for row in await session.execute(query)]
+async def list_current(session: TenantSession, ids: Sequence[str]) -> list[tuple[TaskRow, VersionRow]]:
+    """Return tasks and their current versions, newest first."""
+    query = _current().where(TaskRow.id.in_(ids)).order_by(TaskRow.id.desc())
+    return [(row[0], row[1]) for row in await session.execute(query)]
 
 
-async def get_examples(session: AsyncSession, tenant: str, version: str) -> list[StoredExample]:
-    """Of a version, in order."""
-    query = (
-        select(ExampleRow.label, ExampleRow.kind, ExampleRow.blob, ExampleRow.target)
-        .join(VersionExampleRow, VersionExampleRow.example_id == ExampleRow.id)
-        .where(VersionExampleRow.version_id == version, ExampleRow.tenant == tenant)
-        .order_by(VersionExampleRow.position)
-    )
-    return [StoredExample(*row) for row in await session.execute(query)]
-
-
-@dataclass(frozen=True)
-class Removed:
-    """What a deleted task leaves behind outside the database."""
-
-    versions: list[tuple[str, str]]
-    """Learner digest and version id."""
-    blobs: set[str]
-    revision: int
-    """Where the task stood."""
-
-
-async def remove_task(session: AsyncSession, tenant: str, task: str) -> Removed | None:
-    """None when there is no such task."""
-    # Locked first: a version that is being written lands before it is looked for, or not at all.
-    known = select(TaskRow.revision).where(TaskRow.tenant == tenant, TaskRow.id == task).with_for_update()
-    revision = (await session.scalars(known)).one_or_none()
-    if revision is None:
-        return None
-    mine = (VersionRow.tenant == tenant, VersionRow.task_id == task)
-    versions = [
-        (row[0], row[1])
-        for row in await session.execute(select(VersionRow.learner_digest, VersionRow.id).where(*mine))
-    ]
-    blobs: set[str] = set()
-    for row in (ExampleRow, PredictionRow):
-        blobs |= set(await session.scalars(select(row.blob).where(row.tenant == tenant, row.task_id == task)))
-    await session.execute(delete(TaskRow).where(TaskRow.tenant == tenant, TaskRow.id == task))
-    return Removed(versions, blobs, revision)
-
-
-async def unreferenced(session: AsyncSession, tenant: str, blobs: Collection[str]) -> set[str]:
-    """Those that no example and no prediction names. Meant to be asked under `Holds.alone`."""
-    left = set(blobs)
-    names = sorted(left)
-    for start in range(0, len(names), _CHUNK):
-        chunk = names[start : start + _CHUNK]
-        for row in (ExampleRow, PredictionRow):
-            query = select(row.blob).where(row.tenant == tenant, row.blob.in_(chunk)).distinct()
-            left -= set(await session.scalars(query))
-    return left
-
-
-async def known_versions(session: AsyncSession, versions: Collection[str]) -> set[str]:
-    """Those that are in the database, of any tenant."""
-    return set(await session.scalars(select(VersionRow.id).where(VersionRow.id.in_(versions))))
-
-
-def _current(tenant: str) -> Select[TaskRow, VersionRow]:
-    return (
-        select(TaskRow, VersionRow)
-        .join(VersionRow, (VersionRow.task_id == TaskRow.id) & (VersionRow.number == TaskRow.current))
-        .where(TaskRow.tenant == tenant)
-    )
-
-
-def _pair(row: Row[TaskRow, VersionRow]) -> tuple[TaskRow, VersionRow]:
-    return row[0], row[1]
-
-
-@dataclass(frozen=True)
-class Held:
-    """An example in its place in a support set. Places grow; they need not follow each other."""
-
-    position: int
-    id: str
-    label: str
-    kind: str
-    blob: str
-    prediction: str | None = None
-    """The kept prediction whose query it is, whatever its label or target has become since."""
-    target: Sequence[float] | None = None
-
-    @property
-    def aim(self) -> Aim:
-        return self.label, None if self.target is None else tuple(self.target)
-
-    @property
-    def stored(self) -> StoredExample:
-        return StoredExample(self.label, self.kind, self.blob, self.target)
-
-
-@dataclass(frozen=True)
-class Base:
-    """What a new version is made from: a task and its current version."""
-
-    task: TaskRow
-    version: VersionRow
-    examples: tuple[Held, ...]
-
-
-async def get_version(
-    session: AsyncSession, tenant: str, task: str, number: int
-) -> tuple[TaskRow, VersionRow] | None:
-    query = (
-        select(TaskRow, VersionRow)
-        .join(VersionRow, VersionRow.task_id == TaskRow.id)
-        .where(TaskRow.tenant == tenant, TaskRow.id == task, VersionRow.number == number)
-    )
-    row = (await session.execute(query)).one_or_none()
-    return None if row is None else (row[0], row[1])
-
-
-async def lock_task(session: AsyncSession, tenant: str, task: str) -> TaskRow | None:
-    """The task; until the end of the transaction nobody else changes it."""
-    query = select(TaskRow).where(TaskRow.tenant == tenant, TaskRow.id == task).with_for_update()
+async def lock_task(session: TenantSession, task: str) -> TaskRow | None:
+    """Return a task, which nobody else can change until the end of the transaction."""
+    query = select(TaskRow).where(TaskRow.id == task).with_for_update()
     return (await session.scalars(query)).one_or_none()
 
 
-async def share_task(session: AsyncSession, tenant: str, task: str) -> bool:
-    """Whether the task is there; if so it is, until the end of the transaction."""
-    query = select(TaskRow.id).where(TaskRow.tenant == tenant, TaskRow.id == task)
-    return (await session.scalars(query.with_for_update(read=True, key_share=True))).one_or_none() is not None
+async def hold_task(session: TenantSession, task: str) -> None:
+    """Keep a task from being deleted until the end of the transaction. Raises `ProblemError` 404."""
+    query = select(TaskRow.id).where(TaskRow.id == task).with_for_update(read=True, key_share=True)
+    if (await session.scalars(query)).one_or_none() is None:
+        raise task_not_found()
 
 
-async def get_held(session: AsyncSession, tenant: str, version: str) -> tuple[Held, ...]:
-    """All examples of a version, in order."""
-    row = ExampleRow
-    query = (
-        select(VersionExampleRow.position, row.id, row.label, row.kind, row.blob, row.prediction, row.target)
-        .join(VersionExampleRow, VersionExampleRow.example_id == ExampleRow.id)
-        .where(VersionExampleRow.version_id == version, ExampleRow.tenant == tenant)
-        .order_by(VersionExampleRow.position)
+async def remove_task(session: TenantSession, task: str) -> RemovedTask | None:
+    """Delete a task with all its rows. Returns None if there is no such task."""
+    # Locked first: a version that is being written lands before it is looked for, or not at all.
+    known = select(TaskRow.revision).where(TaskRow.id == task).with_for_update()
+    revision = (await session.scalars(known)).one_or_none()
+    if revision is None:
+        return None
+    query = select(VersionRow.learner_digest, VersionRow.id).where(VersionRow.task_id == task)
+    versions = [(row[0], row[1]) for row in await session.execute(query)]
+    blobs: set[str] = set()
+    for row in (ExampleRow, PredictionRow):
+        blobs |= set(await session.scalars(select(row.blob).where(row.task_id == task)))
+    await session.execute(delete(TaskRow).where(TaskRow.id == task))
+    return RemovedTask(versions, blobs, revision)
+
+
+def _current() -> Select[TaskRow, VersionRow]:
+    return select(TaskRow, VersionRow).join(
+        VersionRow, (VersionRow.task_id == TaskRow.id) & (VersionRow.number == TaskRow.current)
     )
-    return tuple(Held(*row) for row in await session.execute(query))
 
 
-async def page_examples(
-    session: AsyncSession, tenant: str, version: str, after: int, limit: int
-) -> list[tuple[int, Example]]:
-    """Examples of a version behind a place, and their places."""
+def _pair(row: Row[TaskRow, VersionRow] | None) -> tuple[TaskRow, VersionRow] | None:
+    return None if row is None else (row[0], row[1])
+
+
+async def get_version(session: TenantSession, task: str, number: int) -> tuple[TaskRow, VersionRow] | None:
+    """Return a task and one of its versions."""
     query = (
-        select(VersionExampleRow.position, ExampleRow)
-        .join(ExampleRow, VersionExampleRow.example_id == ExampleRow.id)
-        .where(
-            VersionExampleRow.version_id == version,
-            VersionExampleRow.position > after,
-            ExampleRow.tenant == tenant,
-        )
-        .order_by(VersionExampleRow.position)
-        .limit(limit)
+        select(TaskRow, VersionRow)
+        .join(VersionRow, VersionRow.task_id == TaskRow.id)
+        .where(TaskRow.id == task, VersionRow.number == number)
     )
-    return [(position, _example(row)) for position, row in await session.execute(query)]
+    return _pair((await session.execute(query)).one_or_none())
 
 
-def _example(row: ExampleRow) -> Example:
-    example = Example.model_validate(row, from_attributes=True)
-    return example if row.target is None else example.model_copy(update={"label": None})
-
-
-async def ways_of_versions(
-    session: AsyncSession, tenant: str, task: str, before: str | None, limit: int
+async def class_counts_of_versions(
+    session: TenantSession, task: str, before: str | None, limit: int
 ) -> list[tuple[str, int]]:
-    """Ids of versions and how many classes each has, newest first, behind the version `before`."""
+    """Return ids of versions and how many classes each has, newest first, starting after the version `before`."""
     query = (
         select(VersionRow.id, func.json_array_length(VersionRow.shots))
-        .where(VersionRow.tenant == tenant, VersionRow.task_id == task)
+        .where(VersionRow.task_id == task)
         .order_by(VersionRow.number.desc())
         .limit(limit)
     )
     if before is not None:
-        mine = (VersionRow.id == before, VersionRow.task_id == task)
-        query = query.where(VersionRow.number < select(VersionRow.number).where(*mine).scalar_subquery())
+        last = select(VersionRow.number).where(VersionRow.id == before, VersionRow.task_id == task)
+        query = query.where(VersionRow.number < last.scalar_subquery())
     return [(row[0], row[1]) for row in await session.execute(query)]
 
 
-async def get_versions(session: AsyncSession, tenant: str, ids: Sequence[str]) -> list[VersionRow]:
-    """Newest first."""
-    query = select(VersionRow).where(VersionRow.tenant == tenant, VersionRow.id.in_(ids))
-    return list(await session.scalars(query.order_by(VersionRow.number.desc())))
+async def list_versions(session: TenantSession, ids: Sequence[str]) -> list[VersionRow]:
+    """Return versions of one task, newest first."""
+    query = select(VersionRow).where(VersionRow.id.in_(ids)).order_by(VersionRow.number.desc())
+    return list(await session.scalars(query))
 
 
-async def next_number(session: AsyncSession, task: TaskRow) -> int:
-    """Of a locked task."""
+async def has_version(session: TenantSession, task: str, version: str) -> bool:
+    """Return whether a version, by its id, is one of the task."""
+    query = select(VersionRow.id).where(VersionRow.task_id == task, VersionRow.id == version)
+    return (await session.scalars(query)).one_or_none() is not None
+
+
+async def known_versions(session: AsyncSession, versions: Collection[str]) -> set[str]:
+    """Return those of the ids that are in the database; in a session over all tenants, those of any tenant."""
+    return set(await session.scalars(select(VersionRow.id).where(VersionRow.id.in_(versions))))
+
+
+async def next_number(session: TenantSession, task: TaskRow) -> int:
+    """Return the number of the next version of a task that is locked."""
     query = select(func.max(VersionRow.number)).where(VersionRow.task_id == task.id)
     return (await session.scalars(query)).one() + 1
 
 
 async def add_version(
-    session: AsyncSession,
+    session: TenantSession,
     version: VersionRow,
     base: VersionRow,
     *,
     dropped: str | None = None,
-    added: Sequence[Held] = (),
+    added: Sequence[StoredExample] = (),
 ) -> None:
-    """A version of the examples of another, but for one dropped, and some added: their rows are new."""
+    """Add a version that has the examples of another one without the one dropped, and new examples."""
     session.add(version)
     await session.flush()
     row = VersionExampleRow
-    source = select(literal(version.id), row.position, row.example_id, row.tenant)
+    source = select(literal(version.id).label("version_id"), row.position, row.example_id)
     source = source.where(row.version_id == base.id)
     if dropped is not None:
         source = source.where(row.example_id != dropped)
-    columns = ["version_id", "position", "example_id", "tenant"]
-    await session.execute(insert(row).from_select(columns, source))
+    await session.execute(insert(row).from_select(["version_id", "position", "example_id"], source))
     if added:
-        common = {"tenant": version.tenant, "task_id": version.task_id}
-        names = ("id", "label", "kind", "blob", "prediction", "target")
-        await session.execute(
-            insert(ExampleRow),
-            [{name: getattr(held, name) for name in names} | common for held in added],
-        )
-        await session.execute(
-            insert(row),
-            [
-                {
-                    "version_id": version.id,
-                    "position": held.position,
-                    "example_id": held.id,
-                    "tenant": version.tenant,
-                }
-                for held in added
-            ],
-        )
+        await _add_examples(session, version, added)
 
 
-async def find_twin(session: AsyncSession, version: VersionRow, artifact: Artifact) -> VersionRow | None:
-    """Another version of the same examples, made by this learner; the newest of them."""
-    query = _of_task(version.tenant, version.task_id).where(
+async def find_twin(session: TenantSession, version: VersionRow, artifact: Artifact) -> VersionRow | None:
+    """Return the newest version with the same examples that was made by this learner."""
+    query = select(VersionRow).where(
+        VersionRow.task_id == version.task_id,
         VersionRow.learner == artifact.name,
         VersionRow.learner_digest == artifact.digest,
         VersionRow.seed == version.seed,
@@ -326,8 +229,8 @@ async def find_twin(session: AsyncSession, version: VersionRow, artifact: Artifa
     return None
 
 
-async def same_examples(session: AsyncSession, version: str, other: str) -> bool:
-    """Of two versions with the same number of examples."""
+async def same_examples(session: TenantSession, version: str, other: str) -> bool:
+    """Return whether two versions with the same number of examples have the same examples."""
     if version == other:
         return True
     twin = VersionExampleRow.__table__.alias()
@@ -345,43 +248,91 @@ async def same_examples(session: AsyncSession, version: str, other: str) -> bool
     return (await session.execute(missing)).one_or_none() is None
 
 
-def _of_task(tenant: str, task: str) -> Select[VersionRow]:
-    return select(VersionRow).where(VersionRow.tenant == tenant, VersionRow.task_id == task)
+async def get_examples(session: TenantSession, version: str) -> tuple[StoredExample, ...]:
+    """Return all examples of a version, in order."""
+    row = ExampleRow
+    query = (
+        select(VersionExampleRow.position, row.id, row.label, row.kind, row.blob, row.prediction, row.target)
+        .join(VersionExampleRow, VersionExampleRow.example_id == row.id)
+        .where(VersionExampleRow.version_id == version)
+        .order_by(VersionExampleRow.position)
+    )
+    return tuple(StoredExample(*found) for found in await session.execute(query))
 
 
-async def owns(session: AsyncSession, tenant: str, task: str, version: str) -> bool:
-    """Whether a version is one of the task."""
-    query = _of_task(tenant, task).with_only_columns(VersionRow.id).where(VersionRow.id == version)
-    return (await session.scalars(query)).one_or_none() is not None
+async def page_examples(
+    session: TenantSession, version: str, after: int, limit: int
+) -> list[tuple[int, Example]]:
+    """Return examples of a version behind a position, with their positions."""
+    query = (
+        select(VersionExampleRow.position, ExampleRow)
+        .join(ExampleRow, VersionExampleRow.example_id == ExampleRow.id)
+        .where(VersionExampleRow.version_id == version, VersionExampleRow.position > after)
+        .order_by(VersionExampleRow.position)
+        .limit(limit)
+    )
+    return [(position, _example(row)) for position, row in await session.execute(query)]
 
 
-AT_ONCE = 500
-"""Lapsed predictions that one transaction drops."""
+def _example(row: ExampleRow) -> Example:
+    example = Example.model_validate(row, from_attributes=True)
+    return example if row.target is None else example.model_copy(update={"label": None})
 
 
-async def add_predictions(session: AsyncSession, rows: Sequence[PredictionRow]) -> None:
+async def _add_examples(
+    session: TenantSession, version: VersionRow, examples: Sequence[StoredExample]
+) -> None:
+    names = ("id", "label", "kind", "blob", "prediction", "target")
+    rows = [
+        {"task_id": version.task_id} | {name: getattr(example, name) for name in names}
+        for example in examples
+    ]
+    await session.execute(insert(ExampleRow), rows)
+    places = [
+        {"version_id": version.id, "position": example.position, "example_id": example.id}
+        for example in examples
+    ]
+    await session.execute(insert(VersionExampleRow), places)
+
+
+async def add_predictions(session: TenantSession, rows: Sequence[PredictionRow]) -> None:
     session.add_all(rows)
     await session.flush()
 
 
 async def get_prediction(
-    session: AsyncSession, tenant: str, prediction: str, *, lock: bool = False
+    session: TenantSession, prediction: str, *, lock: bool = False
 ) -> PredictionRow | None:
-    """Locked until the end of the transaction, if wanted."""
-    query = select(PredictionRow).where(PredictionRow.tenant == tenant, PredictionRow.id == prediction)
+    """Return a stored prediction; with `lock`, locked until the end of the transaction."""
+    query = select(PredictionRow).where(PredictionRow.id == prediction)
     return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
 
 
 async def drop_lapsed(session: AsyncSession, now: datetime) -> list[tuple[str, str]]:
-    """Some of those that are over; pairs (tenant, blob) that they named. Empty when there are none."""
+    """Drop some of the lapsed predictions of all tenants.
+
+    Returns the pairs (tenant, blob) that they named; an empty list if none has lapsed.
+    """
     lapsed = (
         select(PredictionRow.id)
         .where(PredictionRow.expires_at < now)
         .order_by(PredictionRow.expires_at)
-        .limit(AT_ONCE)
+        .limit(LAPSED_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
     ids = list(await session.scalars(lapsed))
     gone = delete(PredictionRow).where(PredictionRow.id.in_(ids))
     rows = await session.execute(gone.returning(PredictionRow.tenant, PredictionRow.blob))
     return [(row[0], row[1]) for row in rows]
+
+
+async def unreferenced(session: TenantSession, blobs: Collection[str]) -> set[str]:
+    """Return the blobs that no example and no prediction names. Call it under `Holds.alone`."""
+    left = set(blobs)
+    names = sorted(left)
+    for start in range(0, len(names), _CHUNK):
+        chunk = names[start : start + _CHUNK]
+        for row in (ExampleRow, PredictionRow):
+            query = select(row.blob).where(row.blob.in_(chunk)).distinct()
+            left -= set(await session.scalars(query))
+    return left

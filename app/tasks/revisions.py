@@ -1,7 +1,7 @@
-"""From the current version to the next: adapted outside of any transaction, then written as number max + 1.
+"""Revisions of a task: the next version is adapted outside of any transaction, then written with the next number.
 
-Where another version became current meanwhile, the new one is made again from that, so that no change of
-another client is lost.
+If another version became current meanwhile, the revision is made again from that one, so that no change of another
+client is lost.
 """
 
 from __future__ import annotations
@@ -9,301 +9,352 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from weakref import WeakValueDictionary
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.ids import is_id, new_id
+from app.core.ids import new_id
 from app.db.invalidation_log import record
 from app.db.tables import TaskRow, VersionRow
+from app.db.tenancy import Store, TenantSession
+from app.http.body import Body
 from app.http.etags import UNCONDITIONAL, Condition, etag
 from app.http.idempotency import Claim
 from app.http.problems import fail
-from app.payloads.support import Aim, check_examples, check_size
-from app.payloads.targets import aim_key, goals
-from app.serving.types import Adapted, SupportSet
-from app.tasks import repository
-from app.tasks.cache import changed
-from app.tasks.dependencies import Shared
+from app.payloads.support import GroundTruth, check_examples, check_size
+from app.payloads.targets import learner_targets, truth_key
+from app.serving.engine_types import Adapted, SupportSet
+from app.tasks import prepare, repository, schemas
+from app.tasks.cache import TaskVersionRef, task_changed
+from app.tasks.dependencies import TaskResources, add_timing
 from app.tasks.learner_selection import check_served, check_traits
-from app.tasks.prepare import Addition, seed_of
-from app.tasks.repository import Base, Held
-from app.tasks.responses import task_answer
-from app.tasks.weights import head_of, not_found
+from app.tasks.prepare import PreparedAddition, seed_of, truth_of
+from app.tasks.repository import StoredExample, task_not_found
+from app.tasks.weights import WeightsLoader
 from hyperserve.types import Notice, Task, Timing
 from models.artifact import Artifact
 
+ATTEMPTS = 8
+"""Attempts against writers in other processes; those of this process wait for each other."""
+
 
 @dataclass(frozen=True)
-class Draft:
-    """A support set in the making: first examples of the base, then those that the base does not have."""
+class RevisionBase:
+    """The current version of a task, from which the next one is made."""
 
-    examples: tuple[Held, ...]
+    task: TaskRow
+    version: VersionRow
+    examples: tuple[StoredExample, ...]
+
+    def index_of(self, example: str) -> int:
+        """Return where an example is, by its id. Raises `ProblemError` 404."""
+        for index, one in enumerate(self.examples):
+            if one.id == example:
+                return index
+        raise fail("example_not_found", "The current version has no such example.")
+
+
+@dataclass(frozen=True)
+class SupportDraft:
+    """The support set of the next version: examples of the base, then those that the base does not have."""
+
+    examples: tuple[StoredExample, ...]
     sources: tuple[int, ...]
-    """Which example of the base each of the first ones is, whatever its label."""
-    added: tuple[Held, ...] = ()
+    """For each of the first examples, the index of the base's example with the same input."""
+    added: tuple[StoredExample, ...] = ()
     """Those of `examples` whose rows are new."""
     dropped: str | None = None
-    """Id of the one that the base has and the draft does not."""
+    """Id of the example that the base has and the draft does not."""
     x: npt.NDArray[np.float32] | None = None
-    """Decoded, those that the base does not have: [n, *input]."""
+    """Decoded inputs of the examples that the base does not have: [n, *input]."""
     blobs: Mapping[str, bytes] = field(default_factory=dict)
     """Bytes that may have to be written."""
     warnings: tuple[Notice, ...] = ()
     where: str | None = None
-    """Pointer to what the request says of it."""
+    """Pointer to the part of the request that changes the support set."""
 
-    def grows(self, base: Base) -> bool:
-        """Whether it is the base and more examples of the same classes behind it."""
+    def extends(self, base: RevisionBase) -> bool:
+        """Return whether it is the base followed by more examples of the same classes."""
         more = len(self.examples) - len(base.examples)
-        same = len(self.counted(base)) == max(1, len(base.version.classes))
+        same = len(self.shots(base)) == max(1, len(base.version.classes))
         return more > 0 and self.dropped is None and same and self.examples[:-more] == base.examples
 
-    def counted(self, base: Base) -> dict[str, int]:
-        """Examples of each class: those of the base in their order, then new ones. Of values those of ""."""
+    def shots(self, base: RevisionBase) -> dict[str, int]:
+        """Return the examples of each class: classes of the base in their order, then new ones.
+
+        All examples of a regression task count as those of the class "".
+        """
         shots = dict.fromkeys(base.version.classes, 0)
-        for held in self.examples:
-            shots[held.label] = shots.get(held.label, 0) + 1
+        for example in self.examples:
+            shots[example.label] = shots.get(example.label, 0) + 1
         return {label: count for label, count in shots.items() if count}
 
 
-Edit = Callable[[Base], Draft]
-"""Run again where another version became current meanwhile."""
-
-
-def extended(base: Base, addition: Addition) -> Draft:
-    start = base.examples[-1].position + 1
-    kind = base.examples[0].kind
-    pairs = enumerate(zip(addition.sent.aims, addition.blobs, strict=True))
-    added = tuple(
-        Held(start + i, new_id("ex"), label, kind, name, target=target)
-        for i, ((label, target), (name, _)) in pairs
-    )
-    known = {held.blob: held.aim for held in reversed(base.examples)}
-    return Draft(
-        examples=base.examples + added,
-        sources=tuple(range(len(base.examples))),
-        added=added,
-        x=addition.decoded.x,
-        blobs=dict(addition.blobs),
-        warnings=tuple(addition.warnings(known)),
-        where="/support",
-    )
-
-
-def redirected(base: Base, example: str, aim: Aim, *, anew: bool = False) -> Draft:
-    """The same input as another example; where it has the label or target already, only if wanted `anew`.
-
-    Raises `ProblemError` 404.
-    """
-    place = _place(base, example)
-    label, target = aim
-    if base.examples[place].aim == aim and not anew:
-        return Draft(base.examples, tuple(range(len(base.examples))))
-    held = replace(base.examples[place], id=new_id("ex"), label=label, target=target)
-    return Draft(
-        examples=(*base.examples[:place], held, *base.examples[place + 1 :]),
-        sources=tuple(range(len(base.examples))),
-        added=(held,),
-        dropped=example,
-        where="/label" if target is None else "/target",
-    )
-
-
-def without(base: Base, example: str) -> Draft:
-    """Raises `ProblemError` 404."""
-    place = _place(base, example)
-    kept = [index for index in range(len(base.examples)) if index != place]
-    return Draft(tuple(base.examples[index] for index in kept), tuple(kept), dropped=example)
-
-
-def _place(base: Base, example: str) -> int:
-    for place, held in enumerate(base.examples):
-        if held.id == example:
-            return place
-    raise fail("example_not_found", "The current version holds no such example.")
-
-
-ATTEMPTS = 8
-"""To be the next version, beside writers in other processes; those of this process wait for each other."""
-
-Then = Callable[[AsyncSession, TaskRow, VersionRow, Draft], Awaitable[None]]
+Edit = Callable[[RevisionBase], SupportDraft]
+"""Drafts the next support set; called again if another version became current meanwhile."""
+Effect = Callable[[TenantSession, TaskRow, VersionRow], Awaitable[None]]
 """More to be written in the transaction of the new version."""
 
 
-class MovedError(Exception):
-    """What a draft was made from is not so any more."""
+class BaseChangedError(Exception):
+    """Another version became current since the base was read."""
 
 
 @dataclass(frozen=True)
-class Revised:
-    """A task after a change, or as it is."""
+class RevisedTask:
+    """A task after a change, or as it is if nothing changed."""
 
     task: Task
     revision: int
+    promoted: bool = True
+    """Whether the version is the current one."""
 
-    def headers(self, *, promoted: bool = True) -> dict[str, str]:
-        query = "" if promoted else f"?version={self.task.version}"
+    @property
+    def headers(self) -> dict[str, str]:
+        query = "" if self.promoted else f"?version={self.task.version}"
         return {"Location": f"/v1/tasks/{self.task.id}{query}", "ETag": etag(self.revision)}
 
 
 @dataclass(frozen=True)
-class Terms:
-    """How a new version is to be made."""
+class RevisionTerms:
+    """Where a revision comes from, and the conditions and effects of writing it."""
 
     origin: str
     promote: bool = True
     condition: Condition = UNCONDITIONAL
     claim: Claim = field(default_factory=Claim)
-    then: Then | None = None
+    effect: Effect | None = None
+    timing: Timing = field(default_factory=dict)
+    """Time that the request has spent before."""
 
 
-class Reviser:
-    """Makes versions. Raises `ProblemError`, and what the engine raises."""
+@dataclass(frozen=True)
+class RevisionService:
+    """Makes new versions of a task. Raises `ProblemError`, and what the engine raises.
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+    When a method returns, the version is committed; when it raises, nothing is stored.
+    """
 
-    async def revise(self, tenant: str, task: str, edit: Edit, terms: Terms, timing: Timing) -> Revised:
-        """When it returns, the version is committed; when it raises, nothing is stored."""
-        async with self._turns.setdefault(task, asyncio.Lock()):
+    resources: TaskResources
+    store: Store
+
+    async def add(
+        self, task: str, body: Body, options: schemas.PromoteOption, condition: Condition, claim: Claim
+    ) -> RevisedTask:
+        """Add examples of existing classes or of new ones."""
+        ref = await self.resources.versions.find(self.store, task)
+        artifact = await self.resources.artifact(ref.learner)
+        (options, addition), timing = await self.resources.decode(
+            prepare.add_support, body, options, artifact, ref
+        )
+        terms = RevisionTerms("support", options.promote, condition, claim, timing=timing)
+        return await self.revise(task, partial(extended, addition=addition), terms)
+
+    async def relabel(
+        self,
+        task: str,
+        example: str,
+        given: schemas.Relabelling,
+        options: schemas.PromoteOption,
+        condition: Condition,
+    ) -> RevisedTask:
+        """Give one example of the current version another label or target."""
+        truth = truth_of(given, await self.resources.versions.find(self.store, task))
+        edit = partial(relabelled, example=example, truth=truth)
+        return await self.revise(task, edit, RevisionTerms("edited", options.promote, condition))
+
+    async def remove(
+        self, task: str, example: str, options: schemas.PromoteOption, condition: Condition
+    ) -> RevisedTask:
+        """Remove one example of the current version; a class goes with its last one."""
+        edit = partial(without, example=example)
+        return await self.revise(task, edit, RevisionTerms("edited", options.promote, condition))
+
+    async def revise(self, task: str, edit: Edit, terms: RevisionTerms) -> RevisedTask:
+        """Make the next version by an edit of the current one. No version is made if nothing changes."""
+        async with self.resources.revision_locks.setdefault(task, asyncio.Lock()):
             for _ in range(ATTEMPTS):
-                base = await self._base(tenant, task)
+                base = await self._base(task)
                 terms.condition.check(base.task.revision)
                 try:
-                    return await self._made(base, edit, terms, timing)
-                except MovedError:
+                    return await self._revised(base, edit, terms)
+                except BaseChangedError:
                     continue
-        raise fail("task_contended", "Others changed the task all the time; try again.")
+        raise fail("task_contended", "Other requests keep changing the task; try again.")
 
-    async def _base(self, tenant: str, task: str) -> Base:
-        found = None
-        if is_id(task, "task"):
-            async with self._shared.database.read() as session:
-                found = await repository.get_current(session, tenant, task)
-                examples = await repository.get_held(session, tenant, found[1].id) if found else ()
-        if not found or not examples:
-            raise not_found()
-        return Base(*found, examples)
+    async def _base(self, task: str) -> RevisionBase:
+        async with self.store.read() as session:
+            found = await repository.find_version(session, task)
+            examples = await repository.get_examples(session, found[1].id)
+        if not examples:
+            raise task_not_found()
+        return RevisionBase(*found, examples)
 
-    async def _made(self, base: Base, edit: Edit, terms: Terms, timing: Timing) -> Revised:
-        shared = self._shared
-        artifact = await shared.artifact(base.version.learner)
-        draft, support = await shared.decode(timing, self._drafted, base, edit, artifact)
+    async def _revised(self, base: RevisionBase, edit: Edit, terms: RevisionTerms) -> RevisedTask:
+        artifact = await self.resources.artifact(base.version.learner)
+        (draft, support), decoding = await self.resources.decode(_drafted, base, edit, artifact)
         if draft.examples == base.examples:
-            return Revised(task_answer(base.task, base.version), base.task.revision)
+            unchanged = schemas.task_answer(base.task, base.version)
+            return RevisedTask(unchanged, base.task.revision, terms.promote)
         adapted, shape = await self._adapted(base, draft, support, artifact)
-        timing |= adapted.timing
+        timing = add_timing(terms.timing, decoding, adapted.timing)
         version = VersionRow(
             id=new_id("ver"),
-            tenant=base.task.tenant,
             task_id=base.task.id,
             learner=artifact.name,
             learner_digest=artifact.digest,
             seed=support.seed,
             classes=list(support.classes),
-            shots=list(draft.counted(base).values()),
+            shots=list(draft.shots(base).values()),
             shape=list(shape),
             target=base.version.target,
             parent=base.version.number,
             origin=terms.origin,
         )
 
-        async def rows(session: AsyncSession) -> Revised:
-            return await _written(session, base, version, draft, terms, timing)
+        async def rows(session: TenantSession) -> RevisedTask:
+            return await _write(session, base, version, draft, terms, timing)
 
-        with shared.heads.reading(base.task.id) as reading:
-            # Features of a part are no use: they are made again where somebody needs them all.
+        weights, versions = WeightsLoader(self.resources, self.store), self.resources.versions
+        with versions.reading(base.task.id) as read:
+            # Features of some of the examples are of no use: all are made again when they are needed.
             features = adapted.features if len(adapted.features) == len(draft.examples) else None
-            revised = await shared.writer.version(version, draft.blobs, features, rows)
-            shared.heads.drop(base.task.id, revised.revision)
-            if not reading.gone:
-                head = replace(head_of(base.task, version), revision=revised.revision)
-                shared.engine.admit(version.id, version.learner, adapted.weights)
-                shared.heads.put(head, reading, None if terms.promote else version.number)
-                shared.restorer.share(head, adapted.weights)
+            revised = await weights.write_version(version, draft.blobs, features, rows)
+            versions.drop(base.task.id, revised.revision)
+            ref = replace(TaskVersionRef.of(base.task, version), revision=revised.revision)
+            weights.admit(ref, adapted.weights, read, None if terms.promote else version.number)
         return revised
 
-    def _drafted(self, base: Base, edit: Edit, artifact: Artifact) -> tuple[Draft, SupportSet]:
-        """Off the event loop. `x` of the support set is of no use yet."""
-        draft = edit(base)
-        counted, target = draft.counted(base), base.version.target
-        shots = list(counted.values())
-        classes = tuple(counted) if target is None else ()
-        check_served(artifact, target)
-        if target is None:
-            check_size(shots, draft.where)
-        else:
-            check_examples(sum(shots), draft.where, least=1)
-        check_traits(shots, target, artifact, self._shared.learners, draft.where)
-        aims = [held.aim for held in draft.examples]
-        seed = seed_of([aim_key(aim) for aim in aims], [held.blob for held in draft.examples])
-        return draft, SupportSet(np.empty((0,), np.float32), goals(aims, classes), classes, seed)
-
     async def _adapted(
-        self, base: Base, draft: Draft, support: SupportSet, artifact: Artifact
+        self, base: RevisionBase, draft: SupportDraft, support: SupportSet, artifact: Artifact
     ) -> tuple[Adapted, tuple[int, ...]]:
-        """Weights of the draft and the shape of an input. Only what the learner has not seen is embedded."""
-        shared, head, sources = self._shared, head_of(base.task, base.version), list(draft.sources)
+        """Return weights of the draft and the shape of an input. Only what the learner has not seen is embedded."""
         if (adapted := await self._extended(base, draft, support, artifact)) is not None:
             return adapted, tuple(base.version.shape)
-        features = None
+        weights, ref = WeightsLoader(self.resources, self.store), TaskVersionRef.of(base.task, base.version)
+        sources, features = list(draft.sources), None
         if artifact.digest == base.version.learner_digest:
-            features = await shared.restorer.features(head, len(base.examples))
+            features = await weights.features(ref, len(base.examples))
         if features is not None:
             shape = tuple(base.version.shape)
             # Memory that nobody reads is never touched.
             x = np.empty((len(draft.examples), *shape), np.float32)
             features = features[sources]
         else:
-            stored = [held.stored for held in base.examples]
-            old = await shared.restorer.arrays(head, artifact, stored)
+            inputs = [(example.kind, example.blob) for example in base.examples]
+            old = await weights.inputs(ref, artifact, inputs)
             shape = old.shape[1:]
             x = np.empty((len(draft.examples), *shape), np.float32)
             x[: len(sources)] = old[sources]
         if draft.x is not None:
             x[len(sources) :] = draft.x
-        support = SupportSet(x, support.y, support.classes, support.seed)
-        return await shared.engine.adapt(artifact.name, support, features), shape
+        support = replace(support, x=x)
+        return await self.resources.runtime.engine.adapt(artifact.name, support, features), shape
 
     async def _extended(
-        self, base: Base, draft: Draft, support: SupportSet, artifact: Artifact
+        self, base: RevisionBase, draft: SupportDraft, support: SupportSet, artifact: Artifact
     ) -> Adapted | None:
-        """By the weights of the base, of a learner that adds to them; None where that cannot be done here.
+        """Return the weights of the base, extended by an incremental learner, with features of new examples alone.
 
-        The features are those of what was added alone.
+        Returns None if that is not possible here.
         """
         same = artifact.digest == base.version.learner_digest
-        if not same or draft.x is None or support.y is None or not draft.grows(base):
+        if not same or draft.x is None or support.y is None or not draft.extends(base):
             return None
         added = SupportSet(draft.x, support.y[len(base.examples) :], support.classes, support.seed)
-        return await self._shared.engine.extend(base.version.id, artifact.name, added)
+        return await self.resources.runtime.engine.extend(base.version.id, artifact.name, added)
 
 
-async def _written(
-    session: AsyncSession, base: Base, version: VersionRow, draft: Draft, terms: Terms, timing: Timing
-) -> Revised:
-    task = await repository.lock_task(session, base.task.tenant, base.task.id)
+def extended(base: RevisionBase, addition: PreparedAddition) -> SupportDraft:
+    """Return the base with more examples."""
+    start, kind = base.examples[-1].position + 1, base.examples[0].kind
+    pairs = enumerate(zip(addition.submitted.truths, addition.inputs, strict=True))
+    added = tuple(
+        StoredExample(start + index, new_id("ex"), truth.label, kind, blob, target=truth.target)
+        for index, (truth, (blob, _)) in pairs
+    )
+    known = {example.blob: example.truth for example in reversed(base.examples)}
+    return SupportDraft(
+        examples=base.examples + added,
+        sources=tuple(range(len(base.examples))),
+        added=added,
+        x=addition.decoded.x,
+        blobs=dict(addition.inputs),
+        warnings=tuple(addition.warnings(known)),
+        where="/support",
+    )
+
+
+def relabelled(base: RevisionBase, example: str, truth: GroundTruth, *, always: bool = False) -> SupportDraft:
+    """Return the base with another label or target for one example. Raises `ProblemError` 404.
+
+    If the example has that label or target already, nothing changes, unless it `always` becomes another example.
+    """
+    index = base.index_of(example)
+    old = base.examples[index]
+    sources = tuple(range(len(base.examples)))
+    if old.truth == truth and not always:
+        return SupportDraft(base.examples, sources)
+    new = replace(old, id=new_id("ex"), label=truth.label, target=truth.target)
+    return SupportDraft(
+        examples=(*base.examples[:index], new, *base.examples[index + 1 :]),
+        sources=sources,
+        added=(new,),
+        dropped=example,
+        where="/label" if truth.target is None else "/target",
+    )
+
+
+def without(base: RevisionBase, example: str) -> SupportDraft:
+    """Return the base without one example. Raises `ProblemError` 404."""
+    removed = base.index_of(example)
+    left = [index for index in range(len(base.examples)) if index != removed]
+    return SupportDraft(tuple(base.examples[index] for index in left), tuple(left), dropped=example)
+
+
+def _drafted(base: RevisionBase, edit: Edit, artifact: Artifact) -> tuple[SupportDraft, SupportSet]:
+    """Return a draft that the learner takes, and its support set with an empty x. Runs off the event loop."""
+    draft = edit(base)
+    shots, target = draft.shots(base), base.version.target
+    classes = tuple(shots) if target is None else ()
+    check_served(artifact, target)
+    if target is None:
+        check_size(list(shots.values()), draft.where)
+    else:
+        check_examples(len(draft.examples), draft.where, least=1)
+    check_traits(artifact, list(shots.values()), target, draft.where)
+    truths = [example.truth for example in draft.examples]
+    seed = seed_of([truth_key(truth) for truth in truths], [example.blob for example in draft.examples])
+    return draft, SupportSet(np.empty((0,), np.float32), learner_targets(truths, classes), classes, seed)
+
+
+async def _write(
+    session: TenantSession,
+    base: RevisionBase,
+    version: VersionRow,
+    draft: SupportDraft,
+    terms: RevisionTerms,
+    timing: Timing,
+) -> RevisedTask:
+    task = await repository.lock_task(session, base.task.id)
     if task is None:
-        raise not_found()
+        raise task_not_found()
     if task.current != base.version.number:
-        raise MovedError
+        raise BaseChangedError
     terms.condition.check(task.revision)
     version.number = await repository.next_number(session, task)
     await repository.add_version(session, version, base.version, dropped=draft.dropped, added=draft.added)
     if terms.promote:
         task.current, task.revision = version.number, task.revision + 1
-    if terms.then is not None:
-        await terms.then(session, task, version, draft)
+    if terms.effect is not None:
+        await terms.effect(session, task, version)
     await session.flush()
-    answer = task_answer(task, version).model_copy(
+    answer = schemas.task_answer(task, version).model_copy(
         update={"timing": timing, "warnings": list(draft.warnings)}
     )
-    revised = Revised(answer, task.revision)
-    await terms.claim.keep(session, 201, answer, revised.headers(promoted=terms.promote), task.id)
+    revised = RevisedTask(answer, task.revision, terms.promote)
+    await terms.claim.keep(session, 201, answer, revised.headers, task.id)
     if terms.promote:
-        await record(session, changed(task))
+        await record(session, task_changed(task))
     return revised

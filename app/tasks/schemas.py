@@ -1,40 +1,43 @@
-"""Requests as data: options are the same whether they come in a JSON body or in the query string."""
+"""Requests and answers as data. Options are the same in a JSON body and in the query string."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 from pydantic import Field, StrictBool, WithJsonSchema
 
+from app.db.tables import TaskRow, VersionRow
 from app.http.fields import Name, Options, PageOptions
 from app.payloads.options import (
     SUPPORT_DESCRIPTION,
-    AskOptions,
+    AnswerOptions,
     Flag,
-    Number,
     QueriesField,
     SupportField,
     TargetsField,
     TaskOptions,
+    VersionNumber,
     VersionOption,
 )
+from hyperserve.types import Task, TaskKind, Version
 
 
 class CreateOptions(TaskOptions):
-    name: Name | None = Field(default=None, description="A name for people; need not be unique.")
+    name: Name | None = Field(default=None, description="A name for people to read; need not be unique.")
 
 
-class PredictOptions(VersionOption, AskOptions):
+class PredictOptions(VersionOption, AnswerOptions):
     store: Flag = Field(
-        default=False, description="Keep the queries for a while, so that their predictions take feedback."
+        default=False,
+        description="Store the queries for a while, so that clients can give feedback on the predictions.",
     )
 
 
-class PredictOnceOptions(TaskOptions, AskOptions): ...
+class PredictOnceOptions(TaskOptions, AnswerOptions): ...
 
 
 class PromoteOption(Options):
-    promote: Flag = Field(default=True, description="Whether the new version becomes the current one.")
+    promote: Flag = Field(default=True, description="Make the new version the current one.")
 
 
 class ExamplesOptions(VersionOption, PageOptions): ...
@@ -55,7 +58,7 @@ class Predict(PredictOptions):
 
 
 class PredictOnce(PredictOnceOptions):
-    """A support set and queries to it, answered once; nothing is stored."""
+    """A support set and queries, answered once; nothing is stored."""
 
     support: SupportField = Field(description=SUPPORT_DESCRIPTION)
     queries: QueriesField
@@ -67,7 +70,7 @@ LabelField = Annotated[str, WithJsonSchema({"allOf": [{"$ref": "#/components/sch
 
 
 class AddSupport(PromoteOption):
-    """Examples to add, of classes that are there or of new ones."""
+    """Examples to add, of existing classes or of new ones."""
 
     promote: StrictBool = True
     support: Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Addition"}]})] = Field(
@@ -88,19 +91,19 @@ class Retarget(Options):
 
 
 class Promote(Options):
-    """The version that is to answer when none is named."""
+    """The version to answer queries that name none."""
 
-    version: Number
+    version: VersionNumber
 
 
 class Rename(Options):
-    """Another name for a task, or none: null."""
+    """Another name for a task; null removes it."""
 
     name: Name | None
 
 
 class Feedback(Options):
-    """The label that a prediction should have had: of a class that is there, or of a new one."""
+    """The label that a prediction should have had: an existing class, or a new one."""
 
     label: LabelField
 
@@ -111,4 +114,47 @@ class TargetFeedback(Options):
     target: TargetField
 
 
-Wanted = Relabel | Retarget | Feedback | TargetFeedback
+Relabelling = Relabel | Retarget | Feedback | TargetFeedback
+
+
+class _SupportSummary(TypedDict):
+    kind: TaskKind
+    classes: list[str]
+    shots: dict[str, int]
+    examples: int
+
+
+def task_answer(task: TaskRow, version: VersionRow) -> Task:
+    """Return a task as one of its versions describes it."""
+    return Task(
+        id=task.id,
+        name=task.name,
+        version=version.number,
+        learner=version.learner,
+        learner_digest=version.learner_digest[:16],
+        created_at=task.created_at,
+        **_support_summary(version),
+    )
+
+
+def version_answer(task: TaskRow, version: VersionRow) -> Version:
+    return Version(
+        number=version.number,
+        parent=version.parent,
+        origin=version.origin,
+        current=version.number == task.current,
+        learner=version.learner,
+        learner_digest=version.learner_digest[:16],
+        created_at=version.created_at,
+        **_support_summary(version),
+    )
+
+
+def _support_summary(version: VersionRow) -> _SupportSummary:
+    return {
+        "kind": "classification" if version.target is None else "regression",
+        "classes": version.classes,
+        # The one number of a regression task, which has no classes, counts its examples.
+        "shots": dict(zip(version.classes, version.shots, strict=version.target is None)),
+        "examples": sum(version.shots),
+    }
