@@ -1,4 +1,4 @@
-"""`hyperserve db`, `gc`, `backup` and `restore`: for the operator of a service; a server may run meanwhile."""
+"""`hyperserve gc`, `backup` and `restore`: for the operator of a service; a server may run meanwhile."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from rich.table import Table
 from sqlalchemy import make_url
 
 from app.cli.console import print_table
-from app.cli.errors import CommandError, checked_settings, leave
-from app.cli.lazy import SETTINGS
+from app.cli.errors import CommandError, MisuseError, checked_settings, leave
 from app.core.settings import Settings
 from app.db.blobs import Blobs
 from app.db.database import Database
 from app.db.migrate import prepare_database, revision
-from app.db.migrate import upgrade as upgrade_database
 from app.db.tables import REVISION
 from app.maintenance.archive import Manifest
 from app.maintenance.backup import backup as write_backup
@@ -30,21 +28,6 @@ from app.maintenance.restore import restore as read_backup
 from app.tasks.garbage import Collector
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-database = typer.Typer(no_args_is_help=True, help="Look after the database.", **SETTINGS)
-
-
-@database.callback()
-def _database() -> None:
-    """Keep `upgrade` a subcommand: typer makes a command of a group of one."""
-
-
-@database.command()
-def upgrade() -> None:
-    """Bring the database to the revision of this code."""
-    settings = checked_settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    upgrade_database(settings.database)
 
 
 def gc(
@@ -93,6 +76,8 @@ def restore(
         async with _opened(settings) as (database, blobs):
             return await read_backup(database, blobs, file)
 
+    if not file.is_file():
+        raise MisuseError(f"{file} does not exist or is not a file")
     settings = checked_settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     prepare_database(settings)

@@ -3,8 +3,8 @@
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | failed: the server, the database, the storage, a file or a training failed; the same command may succeed later |
-| 2 | misuse: an option, a setting, the data or the learner is not usable; the same command will fail again |
+| 1 | failed: the server, the database, the storage or a training failed; the same command may succeed later |
+| 2 | misuse: an option, a setting, a path, the data or the learner cannot be used; the command must be changed |
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ from typing import NoReturn
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.errors import AppError
 from app.core.secret import SecretError
 from app.core.settings import Settings
-from app.db.blobs import STORE_ERRORS
-from app.db.migrate import DatabaseAwayError, DatabaseRevisionError, reason
-from app.maintenance.archive import BackupError
+from app.db.errors import DatabaseError
 from hyperserve import HyperserveError
 from hyperserve.errors import InvalidArgumentError
 from models.errors import ModelError
@@ -54,12 +51,11 @@ _EXIT_CODES: dict[type[Exception], ExitCode] = {
     SecretError: ExitCode.MISUSE,
     ModelError: ExitCode.MISUSE,
     InvalidArgumentError: ExitCode.MISUSE,
+    FileNotFoundError: ExitCode.MISUSE,
+    NotADirectoryError: ExitCode.MISUSE,
+    IsADirectoryError: ExitCode.MISUSE,
+    OSError: ExitCode.FAILED,
     HyperserveError: ExitCode.FAILED,
-    DatabaseAwayError: ExitCode.FAILED,
-    DatabaseRevisionError: ExitCode.FAILED,
-    SQLAlchemyError: ExitCode.FAILED,
-    BackupError: ExitCode.FAILED,
-    **dict.fromkeys(STORE_ERRORS, ExitCode.FAILED),
     AppError: ExitCode.FAILED,
 }
 """Exit codes by error; the first entry that fits counts."""
@@ -87,8 +83,11 @@ def exit_code(error: Exception) -> ExitCode | None:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, SQLAlchemyError):
-        return f"the database failed: {reason(error)}"
+    if isinstance(error, DatabaseError) and not f"{error}".startswith("the database"):
+        # The driver's own words.
+        return f"the database failed: {error}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, ValidationError):
         return "\n".join(
             f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ")

@@ -28,7 +28,6 @@ PROTOCOLS = {
 app = typer.Typer(
     cls=lazy_group(PROTOCOLS),
     no_args_is_help=True,
-    help="Measure learners by a published protocol. Intervals are 95 %.",
     **SETTINGS,
 )
 

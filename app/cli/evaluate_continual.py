@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import torch
 import typer
@@ -19,15 +19,17 @@ from app.core import devices
 from app.core.allocator import keep_freed_memory
 from experiments.continual import accuracy_plots, harness, results_page
 from experiments.continual import method_settings as continual_methods
-from experiments.continual.harness import BUDGETS, HELD_OUT, Plan
+from experiments.continual.harness import BUDGETS, HELD_OUT, ComparisonPlan
 from experiments.continual.method_settings import METHODS
 from experiments.continual.records import Record
 from experiments.continual.records_file import RecordFile
 from experiments.continual.task_streams import LOADERS, Source
+from experiments.figures import check_matplotlib
 from models.continual.stream_config import Scenario, TargetName
 from models.continual.two_step_training import Schedule
 
 _SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ def continual(options: ContinualOptions) -> None:
 
     Each training is written down when it ends; run again, the command does what is left.
     """
+    check_matplotlib()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     scenarios = _names(options.scenario, _SCENARIOS)
-    _check_known(options.benchmark, BUDGETS)
+    _checked(options.benchmark, BUDGETS)
     methods = _methods(options.benchmark) if options.method is None else _names(options.method, METHODS)
     budget = _budget(options)
     hparams = _hparams(options.hparam or [])
@@ -93,7 +96,9 @@ def continual(options: ContinualOptions) -> None:
     source = source.held_out(HELD_OUT[options.benchmark]) if options.held_out else source
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for seed, scenario, name in product(seeds, scenarios, methods):
-        plan = Plan(options.benchmark, scenario, options.tasks, options.held_out, budget, options.every)  # type: ignore[arg-type]
+        plan = ComparisonPlan(
+            options.benchmark, scenario, options.tasks, options.held_out, budget, options.every
+        )
         _measure(plan, source, name, seed, hparams.get(name, {}), options.out)
     # Written after every run, and once more in case all had been measured before.
     write(RecordFile(options.out.with_suffix(".json")).read(), options.out)
@@ -102,13 +107,13 @@ def continual(options: ContinualOptions) -> None:
 
 def _budget(options: ContinualOptions) -> dict[str, Any]:
     """Return the settings of training that were given; the rest is as published. Raises `MisuseError`."""
-    _check_known(options.precision, ("bf16", "fp32"))
+    _checked(options.precision, ("bf16", "fp32"))
     for name, known in ((options.schedule, get_args(Schedule)), (options.target, get_args(TargetName))):
         if name is not None:
-            _check_known(name, known)
+            _checked(name, known)
     names = ("iterations", "lr", "schedule", "target", "batch", "precision")
     budget = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    budget["device"] = devices.chosen(options.device)
+    budget["device"] = devices.resolve_device(options.device)
     if options.hidden is not None:
         budget["hidden"] = _layers(options.hidden)
     return budget
@@ -117,10 +122,12 @@ def _budget(options: ContinualOptions) -> dict[str, Any]:
 def _methods(benchmark: str) -> list[str]:
     """Return the methods that can take a benchmark: those that draw pictures draw grey ones."""
     grey = "target" not in BUDGETS[benchmark]
-    return [name for name, found in METHODS.items() if grey or not found.draws]
+    return [name for name, method in METHODS.items() if grey or not method.generates_inputs]
 
 
-def _measure(plan: Plan, source: Source, method: str, seed: int, given: Mapping[str, Any], out: Path) -> None:
+def _measure(
+    plan: ComparisonPlan, source: Source, method: str, seed: int, given: Mapping[str, Any], out: Path
+) -> None:
     """Measure one training and write its record, unless the record exists."""
     file = RecordFile(out.with_suffix(".json"))
     stream = plan.stream(source, seed)
@@ -135,16 +142,16 @@ def _measure(plan: Plan, source: Source, method: str, seed: int, given: Mapping[
     file.add(record, lambda records: write(records, out))
 
 
-def _names(given: str, known: Collection[str]) -> list[str]:
-    found = given.split(",")
-    for name in found:
-        _check_known(name, known)
-    return found
+def _names(given: str, known: Collection[Name]) -> list[Name]:
+    return [_checked(name, known) for name in given.split(",")]
 
 
-def _check_known(given: str, known: Collection[str]) -> None:
-    if given not in known:
-        raise MisuseError(f"{given!r} is not one of {', '.join(known)}")
+def _checked(given: str, known: Collection[Name]) -> Name:
+    """Return the one of the known names that was given. Raises `MisuseError`."""
+    for name in known:
+        if name == given:
+            return name
+    raise MisuseError(f"{given!r} is not one of {', '.join(known)}")
 
 
 def _layers(given: str) -> tuple[int, ...]:

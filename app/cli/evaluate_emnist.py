@@ -20,8 +20,9 @@ from experiments.fewshot import (
     transductive_protocol,
 )
 from experiments.fewshot.fine_tuning_protocol import PUBLISHED_LR, FineTuned
-from experiments.fewshot.table_rows import Plan
+from experiments.fewshot.table_rows import EvaluationPlan
 from experiments.fewshot.transductive_protocol import Transductive
+from experiments.figures import check_matplotlib
 from models.data import emnist
 from models.data.dataset import ClassDataset
 from models.protocol import MetaLearner
@@ -74,6 +75,8 @@ def omniglot_emnist(options: EmnistOptions) -> dict[str, Any]:
 
     One learner gets all tables; several, or --all, get one table. There are 600 tasks for each of 5 seeds.
     """
+    if options.plots:
+        check_matplotlib()
     test = emnist.load(options.required_data("EMNIST as an npz"), "test")
     plan = options.plan(omniglot_emnist_protocol.TASKS)
     if options.mode is Mode.transductive:
@@ -96,7 +99,7 @@ def omniglot_emnist(options: EmnistOptions) -> dict[str, Any]:
 def _in_mode(
     options: EmnistOptions,
     test: ClassDataset,
-    plan: Plan,
+    plan: EvaluationPlan,
     mode: str,
     protocol: str,
     wrap: Callable[[MetaLearner], MetaLearner],

@@ -16,7 +16,7 @@ from app.cli.command_options import takes_options
 from app.cli.errors import MisuseError
 from app.cli.zoo import learner_at
 from app.core.allocator import keep_freed_memory
-from experiments.fewshot.table_rows import Plan
+from experiments.fewshot.table_rows import EvaluationPlan
 from models import artifact
 from models.artifact import Artifact
 from models.training.card import table, write_card
@@ -58,7 +58,7 @@ class LearnerOptions(EvaluationOptions):
     update_card: Annotated[bool, typer.Option(help="Write the tables into the learner's card.")] = False
 
     @cached_property
-    def learners(self) -> list[Artifact]:  # type: ignore[override]
+    def learners(self) -> list[Artifact]:
         """Load the learners. Raises `ArtifactError`."""
         return [learner_at(name) for name in self.learner_names or []]
 
@@ -69,8 +69,8 @@ class LearnerOptions(EvaluationOptions):
             raise MisuseError("this evaluation needs --learner: a name in the zoo or a path")
         return self.learners[0]
 
-    def plan(self, default: int = Plan.tasks) -> Plan:
-        return Plan(tasks=default if self.tasks is None else self.tasks, seed=self.seed)
+    def plan(self, default: int = EvaluationPlan.tasks) -> EvaluationPlan:
+        return EvaluationPlan(tasks=default if self.tasks is None else self.tasks, seed=self.seed)
 
 
 Options = TypeVar("Options", bound=EvaluationOptions)

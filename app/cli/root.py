@@ -12,7 +12,7 @@ from hyperserve.version import __version__
 COMMANDS = {
     "serve": ("app.cli.serve:serve", "Start the service."),
     "worker": ("app.cli.serve:worker", "Run jobs of the queue."),
-    "db": ("app.cli.admin:database", "Look after the database."),
+    "db": ("app.cli.serve:database", "Look after the database."),
     "gc": ("app.cli.admin:gc", "Delete what has expired or finished, and blobs that nothing needs."),
     "backup": ("app.cli.admin:backup", "Write everything that the service holds to a file."),
     "restore": ("app.cli.admin:restore", "Read a backup into an empty service."),

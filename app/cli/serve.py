@@ -1,4 +1,4 @@
-"""`hyperserve serve` and `worker`: the processes of the service."""
+"""`hyperserve serve`, `worker` and `db`: the processes of the service, and the database that they need."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from app.cli.errors import checked_settings, leave
+from app.cli.lazy import SETTINGS
 from app.core.secret import check_secret
 from app.db.migrate import WAIT_SECONDS, prepare_database
+from app.db.migrate import upgrade as upgrade_database
 from app.telemetry import logs
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the database and blobs.")]
@@ -61,6 +63,22 @@ def worker(
     from workers.__main__ import main
 
     main([])
+
+
+database = typer.Typer(no_args_is_help=True, help="Look after the database.", **SETTINGS)
+
+
+@database.callback()
+def _database() -> None:
+    """Keep `upgrade` a subcommand: typer makes a command of a group of one."""
+
+
+@database.command()
+def upgrade() -> None:
+    """Bring the database to the revision of this code."""
+    settings = checked_settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    upgrade_database(settings.database)
 
 
 def _set_environment(**options: object) -> None:

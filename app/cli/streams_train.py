@@ -32,7 +32,7 @@ from models.inputs import ImageInput
 from models.inputs.ink import ink
 from models.predictive import Categorical
 from models.registry import STREAMS
-from models.stream_protocol import Report, StreamLearner, StreamVersion
+from models.stream_protocol import ProgressCallback, StreamLearner, StreamVersion
 
 SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 _BATCH = 500
@@ -141,7 +141,7 @@ def _registered(
     return version, figures, seconds
 
 
-def _progress(task: str) -> Report:
+def _progress(task: str) -> ProgressCallback:
     def report(progress: Any) -> None:
         if progress.get("step", 0) % 500 == 0:
             messages.print(f"{task}: {dict(progress)}", style="dim")

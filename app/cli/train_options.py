@@ -23,8 +23,6 @@ class TrainOptions:
     recipe: Annotated[
         Path | None,
         typer.Option(
-            exists=True,
-            dir_okay=False,
             help="JSON or TOML of settings, such as the recipe.json of a training; options override it.",
         ),
     ] = None

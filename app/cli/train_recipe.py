@@ -63,8 +63,10 @@ _FUNCTIONS = _BOTH | {
     "chosen_by": "chosen_by",
 }
 """Options that are a setting of a recipe for functions."""
-_COMPUTED = ("emnist", "encoder_hparam", "mirrored", "rotated", "augmentation", "thicker", "init")
-_COMPUTED += ("calibration_tasks",)
+_COMPUTED = (
+    *("emnist", "encoder_hparam", "mirrored", "rotated"),
+    *("augmentation", "thicker", "init", "calibration_tasks"),
+)
 """Options for classes that are more than one setting, or none."""
 _SHOTS = {SINUSOIDS: (10, 10), GP: (3, 10), COMPLETION: (10, 200)}
 _QUERIES = {SINUSOIDS: 10, GP: 10, COMPLETION: 200}
@@ -218,7 +220,7 @@ def _augmentation(encoder: str, strength: float, thicker: float | None) -> Setti
 
 def _completed(train: TrainConfig) -> TrainConfig:
     """Return the schedule with a device that can be used; a short training does not spend itself on warming up."""
-    update: Settings = {"device": devices.chosen(train.device)}
+    update: Settings = {"device": devices.resolve_device(train.device)}
     if "warm_up" not in train.model_fields_set:
         update["warm_up"] = min(TrainConfig().warm_up, max(1, train.steps // 10))
     return train.model_copy(update=update)

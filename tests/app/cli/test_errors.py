@@ -7,12 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import OperationalError
 
 from app.cli.errors import CommandError, ExitCode, MisuseError, exit_code, printed_errors
 from app.cli.private_server import PrivateServerError
 from app.core.secret import SecretError
-from app.db.migrate import DatabaseAwayError
+from app.db.errors import DatabaseAwayError, DatabaseRevisionError, DatabaseStatementError
 from app.maintenance.archive import BackupError
 from hyperserve.errors import ConnectionFailedError, InvalidArgumentError
 from models.artifact import ArtifactError
@@ -20,7 +19,7 @@ from models.data.dataset import DatasetError
 from models.protocol import LearnerError
 from models.registry import RegistryError
 from models.training.run_folder import RecipeError
-from tests.app.cli.commands import run
+from tests.app.cli.commands import forked, run
 
 
 class Model(BaseModel):
@@ -49,9 +48,11 @@ def invalid() -> ValidationError:
         (PrivateServerError("x"), ExitCode.FAILED),
         (ConnectionFailedError("x"), ExitCode.FAILED),
         (DatabaseAwayError("x"), ExitCode.FAILED),
-        (OperationalError("x", None, Exception("gone")), ExitCode.FAILED),
+        (DatabaseRevisionError("x"), ExitCode.FAILED),
+        (DatabaseStatementError("x"), ExitCode.FAILED),
         (BackupError("x"), ExitCode.FAILED),
-        (FileNotFoundError("x"), ExitCode.FAILED),
+        (FileNotFoundError("x"), ExitCode.MISUSE),
+        (PermissionError("x"), ExitCode.FAILED),
         (KeyError("x"), None),
         (httpx.InvalidURL("x"), None),
     ],
@@ -66,12 +67,15 @@ def test_faults_of_the_code_keep_their_traceback() -> None:
         raise KeyError("x")
 
 
-REFUSALS = {
-    "serve": 1,
-    "db upgrade": 1,
+SERVICE_REFUSALS = {
+    "serve": 2,
+    "db upgrade": 2,
     "gc": 1,
     "backup x.tar": 1,
-    "restore no[bold].tar": 1,
+    "restore broken[bold].json": 1,
+    "restore no[bold].tar": 2,
+}
+REFUSALS = {
     "train --name x --dataset no[bold]": 2,
     "train --name x --init no[bold]": 2,
     "train --name x --recipe broken[bold].json": 2,
@@ -98,13 +102,25 @@ def test_a_refusal_shows_its_path_with_brackets(
     command: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken[bold].json").write_text("{")
-    (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
-    place = "file/no[bold]" if command in ("serve", "db upgrade") else "no[bold]"
-    monkeypatch.setenv("HYPERSERVE_DATA_DIR", place)
     code, said = run(*command.split())
     assert said.startswith("hyperserve: "), said
     assert "[bold]" in said
+    assert code == status, said
+
+
+@pytest.mark.parametrize(("command", "status"), SERVICE_REFUSALS.items(), ids=SERVICE_REFUSALS)
+def test_a_refusal_of_the_service_shows_its_path_with_brackets(
+    command: str, status: int, tmp_path: Path
+) -> None:
+    """In a process of its own: the service sets up logging."""
+    (tmp_path / "broken[bold].json").write_text("{")
+    (tmp_path / "file").touch()
+    place = "file/no[bold]" if status == 2 else "no[bold]"
+    code, said = forked(tmp_path, command, HYPERSERVE_DATA_DIR=place)
+    last = said.splitlines()[-1]
+    assert last.startswith("hyperserve: "), said
+    assert "[bold]" in last
     assert code == status, said
 
 

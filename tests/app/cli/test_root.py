@@ -135,6 +135,8 @@ def test_a_setting_at_fault_is_named_and_not_repeated(command: str, tmp_path: Pa
 )
 def test_a_database_that_cannot_be_used_is_one_line(command: str, url: str, tmp_path: Path) -> None:
     data = str(tmp_path / "data")
+    if command.startswith("restore"):
+        (tmp_path / "x.tar").touch()
     status, said = forked(tmp_path, command, HYPERSERVE_DATA_DIR=data, HYPERSERVE_DATABASE_URL=url)
     assert status == 1
     assert said.startswith("hyperserve: ")

@@ -88,7 +88,7 @@ def test_a_recipe_of_functions_makes_itself_again(tmp_path: Path) -> None:
 
 
 def test_a_warm_start_needs_its_learner() -> None:
-    settings = {"warm_start": "a" * 64}
+    settings = {"dataset": "omniglot", "warm_start": "a" * 64}
     with pytest.raises(MisuseError, match="give it by --init"):
         class_recipe(settings)
     assert class_recipe(settings, warm_start="a" * 64).warm_start == "a" * 64
@@ -120,7 +120,7 @@ def test_tables_are_merged_and_values_replaced() -> None:
         ("--tasks 4", "--tasks: of no use with --dataset omniglot"),
         ("--dataset gp --crop --min-way 3", "--crop, --min-way: of no use with --dataset gp"),
         ("--encoder identity --thicker 2", "--thicker: of no use with --encoder identity"),
-        ("--recipe none.json", "does not exist"),
+        ("--recipe none.json", "none.json: No such file"),
     ],
 )
 def test_what_is_no_recipe_is_refused(words: str, message: str, tmp_path: Path) -> None:
