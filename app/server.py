@@ -17,7 +17,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.core.settings import Settings
-from app.http.shutdown import AGAIN_SECONDS
+from app.http.shutdown import REPEAT_SECONDS
 from app.telemetry import logs
 
 GRACE_SECONDS = 2.5
@@ -73,7 +73,7 @@ class _Parent(Multiprocess):
         def handle(number: int, _frame: FrameType | None) -> None:
             nonlocal told
             self.signal_queue.append(number)
-            if told is not None and time.monotonic() - told > AGAIN_SECONDS:
+            if told is not None and time.monotonic() - told > REPEAT_SECONDS:
                 for process in self.processes:
                     process.kill()
                 os._exit(128 + number)

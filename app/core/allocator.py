@@ -1,4 +1,4 @@
-"""The allocator of a process that computes: glibc gives large blocks back at each free and faults them in again."""
+"""The memory allocator: glibc returns large blocks to the system at each free and faults them in again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _TOP_PAD = 64 << 20
 
 
 def keep_freed_memory() -> None:
-    """For a process that does the same step over and over; not for a server, whose requests differ in size."""
+    """Keep freed memory in the process. It suits one that repeats the same step, not a server of varying requests."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)

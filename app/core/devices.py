@@ -6,15 +6,15 @@ import torch
 
 from models.protocol import LearnerError
 
-HELP = "torch device: cpu, cuda, cuda:1, or auto, a GPU where there is one."
+HELP = "torch device: cpu, cuda, cuda:1, or auto, a GPU if there is one."
 
 
-def chosen(name: str) -> str:
-    """`auto` is told. Raises `LearnerError` where the device cannot be used."""
+def resolve_device(name: str) -> str:
+    """Return the device of a name, `auto` resolved. Raises `LearnerError` if the device cannot be used."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # Read back: meta is a device, but of no numbers.
+        # Read back: meta is a device, but holds no numbers.
         torch.empty(1, device=name).cpu()
     # Without CUDA torch asserts.
     except (RuntimeError, AssertionError) as error:

@@ -1,4 +1,4 @@
-"""The secret that signs what processes share: given, or made up once and kept in the data folder."""
+"""The secret that signs what processes share: from the settings, or generated once and stored in the data folder."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from app.core.settings import Settings
 
 FILE = "secret"
 LEAST = 16
-"""Characters; below, it could be guessed."""
+"""Least number of characters; a shorter secret could be guessed."""
 
 
 class SecretError(AppError):
-    """There is no secret, or none that can be used."""
+    """The secret is missing or cannot be used."""
 
 
 def check_secret(settings: Settings) -> None:
-    """Raises `SecretError` where one must be given: a secret of this machine's is none to others."""
+    """Raise `SecretError` if a secret must be set and is not: one generated here is unknown to other machines."""
     if settings.redis_url is not None and settings.secret is None:
         raise SecretError(
-            "HYPERSERVE_REDIS_URL is set but HYPERSERVE_SECRET is not: what goes through Redis is signed, "
-            "by the same secret in all processes. Set it to 16 or more random characters, as "
-            "`openssl rand -hex 32` prints."
+            "HYPERSERVE_REDIS_URL is set but HYPERSERVE_SECRET is not: values in Redis are signed with the same "
+            "secret by all processes. Set it to 16 or more random characters, as `openssl rand -hex 32` prints."
         )
 
 
 def secret_of(settings: Settings) -> bytes:
-    """The one that is given, else that of the data folder, which is made where there is none.
+    """Return the secret of the settings, else that of the data folder, generating it if there is none.
 
-    Raises `SecretError`, and `OSError` where the folder cannot be written.
+    Raises `SecretError`, and `OSError` if the folder cannot be written.
     """
     check_secret(settings)
     if settings.secret is not None:
@@ -42,12 +41,12 @@ def secret_of(settings: Settings) -> bytes:
         _make(path)
     secret = path.read_bytes().strip()
     if len(secret) < LEAST:
-        raise SecretError(f"{path} holds fewer than {LEAST} characters: delete it, and a new one is made up")
+        raise SecretError(f"{path} holds fewer than {LEAST} characters: delete it to generate a new secret")
     return secret
 
 
 def _make(path: Path) -> None:
-    """Whole or not at all, for the owner's eyes only. Of processes that race the first one's stays."""
+    """Write a secret atomically, readable by the owner only. If processes race, the first one's stays."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{FILE}-")
     draft = Path(name)
     try:

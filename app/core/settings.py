@@ -1,4 +1,4 @@
-"""The one settings class. Flags of `hyperserve serve` stand over the environment, that over `.env`."""
+"""The one settings class. Flags of `hyperserve serve` override the environment, which overrides `.env`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
-        # Of a secret or a URL with a password as well.
+        # An input may be a secret, or a URL with a password.
         hide_input_in_errors=True,
     )
 
@@ -38,63 +38,61 @@ class Settings(BaseSettings):
     )
     learners_dir: Path = Field(
         default=REPOSITORY / "models" / "zoo",
-        description="One folder per learner to serve; the name is the folder's.",
+        description="Folder of the learners to serve, each in a folder of its name.",
     )
     streams_dir: Path = Field(
         default=REPOSITORY / "models" / "streams",
-        description="One folder per stream that everybody may ask; the name is the folder's.",
+        description="Folder of the bundled streams that everybody may query, each in a folder of its name.",
     )
-    default_image_learner: str = Field(
-        default="glyphs", description="Answers images when no learner is named."
-    )
+    default_image_learner: str = Field(default="glyphs", description="Learner of image tasks that name none.")
     default_vector_learner: str = Field(
-        default="vectors", description="Answers vectors when no learner is named."
+        default="vectors", description="Learner of vector tasks that name none."
     )
     default_regression_learner: str = Field(
-        default="sinusoid", description="Answers regression tasks when no learner is named."
+        default="sinusoid", description="Learner of regression tasks that name none."
     )
     device: str = Field(default="cpu", description="torch device of the serving engine.")
     arena_bytes: int = Field(default=256 << 20, gt=0, description="Memory for the weights of resident tasks.")
     queue_limit: int = Field(
-        default=2048, gt=0, description="Waiting requests beyond which the answer is 503."
+        default=2048, gt=0, description="Number of waiting requests above which new ones get 503."
     )
-    body_bytes: int = Field(default=512 << 20, gt=0, description="Memory for request bodies, all together.")
-    body_seconds: float = Field(default=60, gt=0, description="Time a client has to send its body.")
+    body_bytes: int = Field(default=512 << 20, gt=0, description="Memory for all request bodies together.")
+    body_seconds: float = Field(default=60, gt=0, description="Time that a client has to send its body.")
 
     redis_url: str | None = Field(
-        default=None, description="Shares weights between processes and wakes them; needs SECRET."
+        default=None, description="Redis that shares weights between processes and wakes them; needs SECRET."
     )
     secret: SecretStr | None = Field(
         default=None,
         min_length=16,
-        description="Signs what goes through Redis; made up and kept in DATA_DIR when unset, without Redis.",
+        description="Signs values in Redis; without Redis, generated and stored in DATA_DIR if unset.",
     )
-    worker: bool = Field(default=True, description="Whether `serve` runs a worker beside it.")
+    worker: bool = Field(default=True, description="Let `serve` run a worker as well.")
     worker_jobs: int = Field(default=1, ge=1, le=64, description="Jobs that a worker runs at a time.")
     worker_device: str = Field(default="cpu", description="torch device of the worker's jobs.")
     lease_seconds: float = Field(
-        default=15, ge=0.5, le=3600, description="Silence after which a worker's job goes to another."
+        default=15, ge=0.5, le=3600, description="Silence of a worker after which its job goes to another."
     )
     job_kinds: str | None = Field(
-        default=None, description="Module whose KINDS are further kinds of jobs that the worker runs."
+        default=None, description="Module whose KINDS are further kinds of jobs for the worker."
     )
     prediction_seconds: float = Field(
-        default=7 * 86_400, gt=0, description="How long predictions asked with store=true take feedback."
+        default=7 * 86_400, gt=0, description="Time for which predictions made with store=true take feedback."
     )
     job_seconds: float = Field(
-        default=30 * 86_400, gt=0, description="How long finished jobs are kept before `gc` drops them."
+        default=30 * 86_400, gt=0, description="Time after which `gc` drops finished jobs."
     )
     drain_seconds: float = Field(
         default=1,
         ge=0,
         le=60,
-        description="After SIGTERM, how long requests are still taken while /readyz already says no.",
+        description="Time after SIGTERM for which requests are still accepted while /readyz already fails.",
     )
     log_format: Literal["json", "console"] = Field(
         default="json", description="One JSON object per line, or lines for people."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="What is worth a line."
+        default="info", description="Lowest level of the lines logged."
     )
 
     @property
@@ -109,7 +107,7 @@ class Settings(BaseSettings):
 
     @property
     def defaults(self) -> dict[str, str]:
-        """Default learners by what they are the default of: a kind of input, or regression."""
+        """Default learners by kind of input, and that of regression."""
         return {
             "image": self.default_image_learner,
             "vector": self.default_vector_learner,
@@ -118,7 +116,7 @@ class Settings(BaseSettings):
 
     @property
     def chosen_defaults(self) -> dict[str, str]:
-        """Default learners that somebody chose: those must be there, while a folder may lack the usual ones."""
+        """Default learners that were set explicitly: they must exist, while a folder may lack the usual ones."""
         return {
             kind: name
             for kind, name in self.defaults.items()

@@ -1,4 +1,4 @@
-"""What all tables have in common: their metadata, and the types of columns."""
+"""The base of all tables: their metadata, and the types of columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware time in UTC; SQLite would drop the zone."""
+    """A timezone-aware time in UTC; SQLite would drop the timezone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

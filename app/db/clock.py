@@ -1,4 +1,4 @@
-"""The database's clock. Leases of several machines are compared by one clock, and none of theirs."""
+"""The database's clock: leases of several machines are compared by it, not by clocks of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making files outlive a power cut: written, and then flushed to the disk with the folders that name them."""
+"""Files that survive a power cut: flushed to the disk, with the folders that name them, after they are written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 THREADS = 8
-"""The disk commits what comes at once together: 25 files took 195 ms one after another and 25 ms so."""
+"""The disk commits concurrent flushes together: 25 files took 195 ms one after another and 25 ms this way."""
 MANY = 64
-"""Files beyond which flushing the whole file system costs less: 2,000 took 305 ms one by one and 76 ms so."""
+"""Files beyond which flushing the whole file system is faster: 2,000 took 305 ms one by one and 76 ms this way."""
 STAGED = re.compile(r".+#\d+")
-"""Names under which the store writes what it will rename."""
+"""Names of files that the store is writing and will rename."""
 STAGED_SECONDS = 3_600
-"""Silence after which nobody is writing any more."""
+"""Age at which a file without changes is not being written any more."""
 
 
 class Disk:
@@ -32,9 +32,9 @@ class Disk:
         self._turn = asyncio.Lock()
 
     async def flush(self, names: Collection[str]) -> None:
-        """Files relative to the folder, and all folders down to them. Raises `OSError`; a file may be gone."""
+        """Flush files, relative to the folder, and all folders down to them. A file may be gone. Raises `OSError`."""
         if len(names) > MANY and _SYNCFS is not None:
-            # Joins a flush that has not begun: one that runs may have begun before the files were written.
+            # Join a flush that has not begun: one that runs may have begun before the files were written.
             if self._next is None:
                 self._next = asyncio.create_task(self._flush_all())
             await asyncio.shield(self._next)
@@ -50,10 +50,10 @@ class Disk:
             await asyncio.get_running_loop().run_in_executor(self._pool, _flush_file_system, self._folder)
 
     def sweep(self) -> int:
-        """Deletes what killed processes have left half-written. Answers how many files it were."""
+        """Delete the files that killed processes have left half-written; return their number."""
         before, swept = time.time() - STAGED_SECONDS, 0
         for path in self._folder.rglob("*#*"):
-            # Somebody else may sweep as well.
+            # Another process may sweep as well.
             with contextlib.suppress(FileNotFoundError):
                 if STAGED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:
                     path.unlink()

@@ -33,20 +33,20 @@ class StreamRow(Base):
     config: Mapped[dict[str, Any]] = mapped_column(JSON)
     """A `models.continual.stream_config.StreamConfig`, with every default written out."""
     current: Mapped[int | None] = mapped_column(Integer)
-    """Number of the version that answers; None where no stream task is registered."""
+    """Number of the version that answers; None if no stream task is registered."""
     latest: Mapped[int] = mapped_column(Integer, default=0)
-    """The highest number that a version was given. None is given twice."""
+    """The highest number given to a version. No number is given twice."""
     alarm_drift: Mapped[float] = mapped_column(Float)
     """Drift of a stream task beyond which its alarm is raised."""
     alarm_fall: Mapped[float] = mapped_column(Float)
-    """Fall of its accuracy on held-out examples since its registration, likewise."""
+    """Fall of its accuracy on held-out examples since its registration beyond which its alarm is raised."""
     revision: Mapped[int] = mapped_column(Integer, default=1)
     """Counts every change of what is current or registered: its ETag."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
 class StreamTaskRow(Base):
-    """A labelled set that is being registered into a stream, or was. Its examples are not kept, but for a few."""
+    """A labelled set that is being registered into a stream, or was. Only a few of its examples are stored."""
 
     __tablename__ = "stream_tasks"
     __table_args__ = (
@@ -58,19 +58,19 @@ class StreamTaskRow(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     stream_id: Mapped[str] = mapped_column(ID, ForeignKey("streams.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(SLUG)
-    """One of a name is in a version at most; one that failed or was rolled back may have a successor."""
+    """At most one of each name is in a version; one that failed or was rolled back may have a successor."""
     labels: Mapped[list[str]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(16), default="registering")
     """registering, ready or forgotten; with its job, see `app.streams.repository.StreamTaskState`."""
     examples: Mapped[int] = mapped_column(Integer)
-    """That it was, or is to be, learned from."""
+    """Number of examples that it learns or has learned from."""
     held_out: Mapped[int] = mapped_column(Integer, default=0)
-    """Examples that were kept, to tell how well it is answered."""
+    """Number of examples set aside to measure its accuracy."""
     held_out_blob: Mapped[str | None] = mapped_column(DIGEST)
     accuracy_registered: Mapped[float | None] = mapped_column(Float)
-    """On them, with the stream task told, by the version that its registration made."""
+    """Accuracy on them, given the stream task, of the version that its registration created."""
     job_id: Mapped[str | None] = mapped_column(ID)
-    """The newest job that works on it: registers it, or forgets it."""
+    """The newest job that registers or forgets it."""
     dataset_id: Mapped[str | None] = mapped_column(ID, ForeignKey("datasets.id"))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     registered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -87,11 +87,11 @@ class StreamVersionRow(Base):
     stream_id: Mapped[str] = mapped_column(ID, ForeignKey("streams.id", ondelete="CASCADE"))
     number: Mapped[int] = mapped_column(Integer)
     parent: Mapped[int | None] = mapped_column(Integer)
-    """Number of the version that it was made from."""
+    """Number of the version that this one was made from."""
     blob: Mapped[str] = mapped_column(DIGEST)
-    """What its stream tasks share."""
+    """Digest of the parts that its stream tasks share."""
     origin: Mapped[str] = mapped_column(String(16))
-    """What made it: registered, forgotten or copied."""
+    """The operation that made it: registered, forgotten or copied."""
     subject: Mapped[str | None] = mapped_column(SLUG)
     """The stream task that was registered or forgotten."""
     job_id: Mapped[str | None] = mapped_column(ID)
@@ -99,7 +99,7 @@ class StreamVersionRow(Base):
 
 
 class StreamPartRow(Base):
-    """Which stream tasks a version holds, in the order of registration, what each owns in it, and how it does."""
+    """The stream tasks of a version in the order of registration, with what each owns in it and its figures."""
 
     __tablename__ = "stream_parts"
     __table_args__ = (Index(None, "tenant", "blob"), Index(None, "task_id"))
@@ -111,17 +111,17 @@ class StreamPartRow(Base):
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("stream_tasks.id", ondelete="CASCADE"))
     blob: Mapped[str] = mapped_column(DIGEST)
     accuracy: Mapped[float | None] = mapped_column(Float)
-    """On its held-out examples, with the stream task told."""
+    """Accuracy on its held-out examples, given the stream task."""
     inferred: Mapped[float | None] = mapped_column(Float)
-    """Share of them whose stream task is inferred rightly."""
+    """Share of them whose stream task is inferred correctly."""
     drift: Mapped[float | None] = mapped_column(Float)
-    """How far its network has moved since its registration, relative to its size."""
+    """Distance of its network from that at its registration, relative to its size."""
     alarm: Mapped[bool] = mapped_column(Boolean, default=False)
-    """Whether drift, or the fall of its accuracy, is beyond the stream's bounds."""
+    """True if drift, or the fall of its accuracy, is beyond the stream's bounds."""
 
 
 REVISION = "0004"
-"""Of `migrations`: where these tables stand."""
+"""The revision of `migrations` that makes these tables."""
 
 
 class TaskRow(Base):
@@ -133,14 +133,14 @@ class TaskRow(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     name: Mapped[str | None] = mapped_column(LABEL)
     current: Mapped[int] = mapped_column(Integer)
-    """Number of the version that answers when none is named."""
+    """Number of the version that answers if none is named."""
     revision: Mapped[int] = mapped_column(Integer, default=1)
     """Counts every change of the task or of what is current: its ETag."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
 class VersionRow(Base):
-    """One immutable support set with the learner that it is adapted by. Answers depend on nothing else."""
+    """One immutable support set with the learner that adapts to it. Answers depend on nothing else."""
 
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("task_id", "number"),)
@@ -153,15 +153,15 @@ class VersionRow(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     classes: Mapped[list[str]] = mapped_column(JSON)
     shots: Mapped[list[int]] = mapped_column(JSON)
-    """Examples of each class, in the order of `classes`; of a task of values their number alone."""
+    """Examples of each class, in the order of `classes`; for a task of values their number alone."""
     shape: Mapped[list[int]] = mapped_column(JSON)
-    """Of one decoded input: queries must have the same."""
+    """Shape of one decoded input: queries must have the same."""
     target: Mapped[int | None] = mapped_column(Integer)
-    """Length of a target vector; None where examples have labels."""
+    """Length of a target vector; None if examples have labels."""
     parent: Mapped[int | None] = mapped_column(Integer)
     """Number of the version that this one was made from; None for the first."""
     origin: Mapped[str] = mapped_column(String(16), default="created")
-    """What made it: created, support, edited, feedback or renewed."""
+    """The operation that made it: created, support, edited, feedback or renewed."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
@@ -174,17 +174,17 @@ class ExampleRow(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     task_id: Mapped[str] = mapped_column(ID, ForeignKey("tasks.id", ondelete="CASCADE"))
     label: Mapped[str] = mapped_column(LABEL)
-    """Empty where it has a target."""
+    """Empty if it has a target."""
     target: Mapped[list[float] | None] = mapped_column(VALUES)
     kind: Mapped[str] = mapped_column(String(16))
     blob: Mapped[str] = mapped_column(DIGEST)
     prediction: Mapped[str | None] = mapped_column(ID)
-    """Id of the prediction whose query it is, where feedback made it; kept when its label changes."""
+    """Id of the prediction whose query it is, if feedback made it; kept if its label changes."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
 class VersionExampleRow(Base):
-    """Which examples a version holds, in their order."""
+    """The examples of a version, in their order."""
 
     __tablename__ = "version_examples"
     __table_args__ = (Index(None, "example_id"),)
@@ -197,7 +197,7 @@ class VersionExampleRow(Base):
 
 
 class PredictionRow(Base):
-    """A query that was kept with its answer (`store=true`), so that feedback can name it. It lapses."""
+    """A stored query with its answer (`store=true`), so that feedback can name it. It expires."""
 
     __tablename__ = "predictions"
     __table_args__ = (Index(None, "tenant", "blob"), Index(None, "task_id"), Index(None, "expires_at"))
@@ -207,15 +207,15 @@ class PredictionRow(Base):
     version: Mapped[int] = mapped_column(Integer)
     """Number of the version that answered."""
     label: Mapped[str] = mapped_column(LABEL)
-    """Empty where the answer is a value."""
+    """Empty if the answer is a value."""
     target: Mapped[list[float] | None] = mapped_column(VALUES)
     """The mean that was answered."""
     kind: Mapped[str] = mapped_column(String(16))
     blob: Mapped[str] = mapped_column(DIGEST)
     feedback: Mapped[str | None] = mapped_column(LABEL)
-    """The label that the client says is right."""
+    """The correct label according to the client."""
     feedback_target: Mapped[list[float] | None] = mapped_column(VALUES)
-    """The target that the client says is right."""
+    """The correct target according to the client."""
     feedback_version: Mapped[int | None] = mapped_column(Integer)
     """Number of the version that the feedback made."""
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -223,7 +223,7 @@ class PredictionRow(Base):
 
 
 class DatasetRow(Base):
-    """An uploaded labelled set to meta-train on. The file as it came is a blob."""
+    """An uploaded labelled set to meta-train on. The file as it was uploaded is a blob."""
 
     __tablename__ = "datasets"
     __table_args__ = (Index(None, "tenant", "id"), Index(None, "tenant", "blob"))
@@ -231,13 +231,13 @@ class DatasetRow(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     name: Mapped[str | None] = mapped_column(LABEL)
     format: Mapped[str] = mapped_column(String(16))
-    """Of the file: zip, npz or csv."""
+    """Format of the file: zip, npz or csv."""
     kind: Mapped[str] = mapped_column(String(16))
-    """Of an input: image or vector."""
+    """Kind of an input: image or vector."""
     shape: Mapped[list[int] | None] = mapped_column(JSON)
-    """Of one input where all have one: [d] of vectors, [height, width] of arrays of pictures."""
+    """Shape of one input if all have the same: [d] for vectors, [height, width] for arrays of pictures."""
     classes: Mapped[dict[str, int]] = mapped_column(JSON)
-    """Examples of each class."""
+    """Number of examples of each class."""
     bytes: Mapped[int] = mapped_column(BigInteger)
     blob: Mapped[str] = mapped_column(DIGEST)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
@@ -255,14 +255,14 @@ class LearnerRow(Base):
     status: Mapped[str] = mapped_column(String(16))
     """training, ready or failed."""
     digest: Mapped[str | None] = mapped_column(DIGEST)
-    """Of the artifact in the blob store; set when it is ready."""
+    """Digest of the artifact in the blob store; set when it is ready."""
     dataset_id: Mapped[str | None] = mapped_column(ID, ForeignKey("datasets.id"))
     job_id: Mapped[str | None] = mapped_column(ID)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
 class JobRow(Base):
-    """Work for a worker. Who holds the lease publishes, and nobody else: see `app.jobs.repository`."""
+    """Work for a worker. Only the holder of the lease publishes: see `app.jobs.repository`."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -275,15 +275,15 @@ class JobRow(Base):
     kind: Mapped[str] = mapped_column(String(32))
     payload: Mapped[dict[str, Any]] = mapped_column(JSON)
     subject: Mapped[str | None] = mapped_column(String(128))
-    """What the job works on, such as learners/<name>."""
+    """The resource that the job works on, such as learners/<name>."""
     lane: Mapped[str | None] = mapped_column(ID)
-    """Jobs of one lane run one at a time and in their order: the id of what they change."""
+    """Jobs of one lane run one at a time and in order: the id of what they change."""
     state: Mapped[str] = mapped_column(String(16), default="queued")
     """queued, running, succeeded, failed, cancelled or dead."""
     priority: Mapped[int] = mapped_column(Integer, default=0)
-    """Higher runs first."""
+    """Higher values run first."""
     run_at: Mapped[int] = mapped_column(BigInteger)
-    """Not before; milliseconds of the database's clock, as `lease_until`."""
+    """Earliest start; milliseconds of the database's clock, as `lease_until`."""
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     max_attempts: Mapped[int] = mapped_column(Integer, default=3)
     lease_owner: Mapped[str | None] = mapped_column(String(128))
@@ -314,9 +314,9 @@ class IdempotencyRow(Base):
     body: Mapped[str] = mapped_column(DIGEST)
     """Digest of the query string and the body."""
     token: Mapped[str] = mapped_column(ID)
-    """Whose turn it is: the request that holds the lease."""
+    """Holder of the lease: the request whose turn it is."""
     lease_until: Mapped[int] = mapped_column(BigInteger)
-    """Milliseconds of the database's clock; past it, without a response, the key is free again."""
+    """Milliseconds of the database's clock; after it, without a response, the key is free again."""
     subject: Mapped[str | None] = mapped_column(ID)
     """Id of the task or dataset that the response shows: when it is deleted, the response is."""
     status: Mapped[int | None] = mapped_column(Integer)
@@ -328,7 +328,7 @@ class IdempotencyRow(Base):
 
 
 class ChangeRow(Base):
-    """What other processes must hear of; each reads what is new about once a second (`app.db.invalidation_log`)."""
+    """A change that other processes must learn of; each reads new ones about once a second (`app.db.invalidation_log`)."""
 
     __tablename__ = "changes"
     __table_args__ = (Index(None, "at"),)
@@ -340,4 +340,4 @@ class ChangeRow(Base):
     """task, purge, learner, stream or job."""
     subject: Mapped[str] = mapped_column(String(128))
     detail: Mapped[list[str]] = mapped_column(JSON)
-    """Of a purge, the ids of the versions that are gone."""
+    """For a purge, the ids of the versions that are gone."""

@@ -1,4 +1,4 @@
-"""Reading a request body: media type, encoding, size and time are checked before anything looks inside."""
+"""Request bodies: media type, encoding, size and time are checked before anything looks inside."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class Body:
 
 
 class BodyReader:
-    """Reads bodies, as long as all that are held at once stay within the memory meant for them."""
+    """Reads bodies, as long as those in memory at once stay within their budget."""
 
     def __init__(self, *, held_bytes: int, held_bodies: int, seconds: float) -> None:
-        """`seconds` is the time a client has to send a body."""
+        """Give a client `seconds` to send its body."""
         self._bytes_left = held_bytes
         self._bodies_left = held_bodies
         self._seconds = seconds
 
     @asynccontextmanager
     async def body(self, request: Request, takes: Collection[BodyKind]) -> AsyncIterator[Body]:
-        """A body counts as held until the block ends.
+        """Read a body, which counts as in memory until the block ends.
 
-        Raises `ProblemError`: 400 when empty, 408 when slow, 413 when large, 415 when of another type,
-        503 when too much is held.
+        Raises `ProblemError`: 400 if it is empty, 408 if slow, 413 if large, 415 if of another type, 503 if too much
+        is in memory.
         """
         kind, boundary = _media_type(request, takes)
         if self._bodies_left <= 0:

@@ -1,4 +1,4 @@
-"""Entity tags (RFC 9110, 8.8.3 and 13.1): a task's or a stream's is its revision."""
+"""Entity tags (RFC 9110, 8.8.3 and 13.1): the ETag of a task or a stream is its revision."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def etag(revision: int) -> str:
 
 @dataclass(frozen=True)
 class Condition:
-    """Under which a change may be made: the tags of If-Match, or none where it was not sent."""
+    """The condition of a change: the tags of If-Match, or none if it was not sent."""
 
     header: str | None = None
 
     def check(self, revision: int) -> None:
         """Raises `ProblemError` 412."""
         # Compared strongly: a weak tag is never equal to ours.
-        if self.header is not None and not _names(self.header, revision, weak=False):
-            raise fail("precondition_failed", "It is not as If-Match says.", "/If-Match")
+        if self.header is not None and not _matches(self.header, revision, weak=False):
+            raise fail("precondition_failed", "The ETag no longer matches If-Match.", "/If-Match")
 
 
 UNCONDITIONAL = Condition()
@@ -37,7 +37,7 @@ async def _condition(
     request: Request,
     _header: Annotated[
         str | None,
-        Header(alias="If-Match", description="ETag of the task or stream; where it has changed since, 412."),
+        Header(alias="If-Match", description="ETag of the task or stream; 412 if it has changed since."),
     ] = None,
 ) -> Condition:
     headers = request.headers.getlist("if-match")
@@ -52,7 +52,8 @@ async def _known(
     _header: Annotated[
         str | None,
         Header(
-            alias="If-None-Match", description="ETag of the task or stream as it is known; unchanged, 304."
+            alias="If-None-Match",
+            description="ETag of the task or stream that the client has; 304 if it is unchanged.",
         ),
     ] = None,
 ) -> str | None:
@@ -64,11 +65,11 @@ IfNoneMatch = Annotated[str | None, Depends(_known)]
 
 
 def unchanged(known: str | None, revision: int) -> bool:
-    """Whether a client that sent If-None-Match has this revision."""
-    return known is not None and _names(known, revision, weak=True)
+    """Return true if a client that sent If-None-Match has this revision."""
+    return known is not None and _matches(known, revision, weak=True)
 
 
-def _names(header: str, revision: int, *, weak: bool) -> bool:
+def _matches(header: str, revision: int, *, weak: bool) -> bool:
     if header.strip() == "*":
         return True
     return any(match[2] == etag(revision) and (weak or not match[1]) for match in _TAG.finditer(header))

@@ -1,4 +1,4 @@
-"""Fields that requests of several resources have in common."""
+"""Fields and query options that requests of several resources have in common."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Options(BaseModel):
 
 
 class NoOptions(Options):
-    """Of a route that takes none: an unknown one is refused, not ignored."""
+    """Query options of a route that takes none: an unknown option is refused, not ignored."""
 
 
 class PageOptions(Options):
-    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Items of a page.")
-    cursor: str | None = Field(default=None, max_length=100, description="`next_cursor` of the page before.")
+    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Items on a page.")
+    cursor: str | None = Field(default=None, max_length=100, description="`next_cursor` of the previous page.")

@@ -1,4 +1,4 @@
-"""The one place where exceptions become problem documents."""
+"""The handlers that turn exceptions into problem documents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Translation = Callable[[Any], ProblemError]
 
 
 def install(app: FastAPI, translations: Mapping[type[Exception], Translation]) -> None:
-    """`translations` are the exceptions of lower layers, and the problem each one is."""
+    """Handle the exceptions of this layer, and those of lower layers, by what `translations` makes of each."""
 
     async def problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, ProblemError)
@@ -42,7 +42,7 @@ def install(app: FastAPI, translations: Mapping[type[Exception], Translation]) -
         # Starlette re-raises after answering, so the server logs the traceback; this names the request.
         log.error("request %s failed", request.scope.get("state", {}).get("request_id"))
         answer = response(fail("internal_error", "The server failed to answer."), request.scope)
-        # It also makes the server close the connection, which a client must hear of.
+        # It also makes the server close the connection, of which the client must be told.
         answer.headers["Connection"] = "close"
         answer.headers["X-Request-Id"] = request.scope.get("state", {}).get("request_id", "")
         return answer
@@ -71,15 +71,15 @@ def _http_problem(app: FastAPI, scope: Scope, status: int) -> ProblemError:
         return fail("not_found", "There is nothing at this address.")
     if status == 405:
         allow = ", ".join(allowed(app, scope))
-        problem = fail("method_not_allowed", f"This address takes {allow}.")
+        problem = fail("method_not_allowed", f"This address supports {allow}.")
         problem.headers["Allow"] = allow
         return problem
-    # Nothing of ours raises the others.
+    # Nothing in this project raises the others.
     return fail("internal_error", f"The server failed with status {status}.")
 
 
 def allowed(app: FastAPI, scope: Scope) -> list[str]:
-    """All methods of an address: each of its routes alone knows but its own."""
+    """Return all methods of an address: each of its routes knows only its own."""
     return [
         method
         for method in METHODS

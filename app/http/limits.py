@@ -1,4 +1,4 @@
-"""What the server accepts at most; served at `/v1/limits` and named in the problems it causes."""
+"""Limits of what the server accepts; served at `/v1/limits` and named in the problems that they cause."""
 
 from __future__ import annotations
 

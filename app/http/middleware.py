@@ -1,4 +1,4 @@
-"""Pure-ASGI middleware: every request has an id, every answer says where its time went."""
+"""Pure-ASGI middleware: every request gets an id, and every response says where its time went."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BODY_TIMEOUT = 408
 
 
 class DrainBody:
-    """Reads and forgets the rest of a body that is refused, within bounds.
+    """Reads and discards the rest of a refused body, within bounds.
 
-    The server closes a connection that has unread input, which resets it, and the answer would be lost.
+    The server closes a connection that has unread input, which resets it, and the response would be lost.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,7 +56,7 @@ class DrainBody:
 
 
 def _worth_draining(headers: Headers) -> bool:
-    """Whether there is a body, and its client has not asked first."""
+    """Return true if there is a body, and its client does not wait for permission to send it."""
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     return has_body and "expect" not in headers
 
@@ -68,7 +68,7 @@ PHASES = ("decode", "queue", "embed", "adapt", "predict")
 class RequestContext:
     """Gives each request `state.request_id` and `state.timing`; sends them as X-Request-Id and Server-Timing.
 
-    An incoming X-Request-Id is kept when it is short and plain, so that a caller can follow its requests.
+    An incoming X-Request-Id is kept if it is short and plain, so that a caller can follow its requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""Multipart bodies (RFC 7578) in memory: named parts, in order, as views of the bytes that came."""
+"""Multipart bodies (RFC 7578) in memory: named parts, in order."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ class Part:
 
 
 def parse(body: Body) -> list[Part]:
-    """Raises `ProblemError`: 400 for broken bodies and names, 413 for too many parts."""
-    reader = _Reader()
+    """Return the parts of a body.
+
+    Raises `ProblemError`: 400 for broken bodies and names, 413 for too many parts.
+    """
+    reader = _PartsReader()
     parser = MultipartParser(
         body.boundary,
         {
@@ -49,7 +52,7 @@ def parse(body: Body) -> list[Part]:
     return reader.parts
 
 
-class _Reader:
+class _PartsReader:
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.ended = False
@@ -98,9 +101,9 @@ class _Reader:
 
 
 def part_name(disposition: str) -> str | None:
-    r"""The `name` of a form-data part; None where the header breaks its grammar.
+    r"""Return the `name` of a form-data part, or None if the header breaks its grammar.
 
-    Read here, not by `parse_options_header`, which takes the end of `name="a\\"` for an escaped quote.
+    `parse_options_header` does not do: it takes the end of `name="a\\"` for an escaped quote.
     """
     if not _DISPOSITION.fullmatch(disposition):
         return None
@@ -109,5 +112,5 @@ def part_name(disposition: str) -> str | None:
         return None
     if not names[0].startswith('"'):
         return names[0]
-    # Browsers and httpx send a quote as %22 (WHATWG HTML), others as RFC 9110 has it.
+    # Browsers and httpx send a quote as %22 (WHATWG HTML), others as in RFC 9110.
     return _ESCAPED.sub(r"\1", names[0][1:-1]).replace("%22", '"')

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the routes' signatures: bodies, problems, examples."""
+"""The parts of the OpenAPI document that no route's signature states: bodies, problems, examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.http.problem_codes import CATALOGUE
+from app.http.problem_codes import PROBLEM_CODES
 from app.http.problems import MEDIA_TYPE
 from hyperserve.types import Problem
 
@@ -21,7 +21,7 @@ REF = "#/components/schemas/{model}"
 _HEADERS = {
     "X-Request-Id": {
         "schema": {"type": "string"},
-        "description": "Id of the request; sent back when it came with one.",
+        "description": "Id of the request: the client's own, if it sent one.",
     },
     "Server-Timing": {"schema": {"type": "string"}, "description": "Milliseconds per phase."},
 }
@@ -29,35 +29,35 @@ _EXTRA_HEADERS = {
     405: {"Allow": {"schema": {"type": "string"}, "description": "Methods of this address."}},
     503: {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}},
 }
-_WORDS = {
+_DESCRIPTIONS = {
     400: "The body cannot be read.",
-    404: "There is no such thing.",
-    405: "The address does not take this method.",
+    404: "The resource does not exist.",
+    405: "The address does not support this method.",
     408: "The body arrived too slowly.",
-    409: "It cannot be done now.",
-    410: "It is over.",
-    412: "The task has changed meanwhile.",
-    413: "Too many bytes, parts or pixels.",
-    415: "The body is of another media type.",
-    422: "The request has no meaning.",
+    409: "The request conflicts with the current state of the resource.",
+    410: "The resource existed, but is gone.",
+    412: "The resource changed in the meantime.",
+    413: "The body has too many bytes, parts or pixels.",
+    415: "The media type of the body is not supported.",
+    422: "The request is well-formed, but invalid.",
     500: "The server failed.",
     503: "The server is busy or starting.",
-    507: "The server has no room.",
+    507: "The server has no storage left.",
 }
 BODY = (400, 408, 413, 415, 422, 503)
 """Statuses of every route that reads a body."""
 
 
 def problems(*statuses: int) -> Responses:
-    """Documented problem answers of a route; 405 and 500 are any route's."""
+    """Return the documented problem responses of a route; 405 and 500 are common to all routes."""
     return {
-        status: {"$ref": f"#/components/responses/{status}", "description": _WORDS[status]}
+        status: {"$ref": f"#/components/responses/{status}", "description": _DESCRIPTIONS[status]}
         for status in sorted({*statuses, 405, 500})
     }
 
 
 def _problem(status: int) -> Schema:
-    code, entry = next((code, entry) for code, entry in CATALOGUE.items() if entry.status == status)
+    code, entry = next((code, entry) for code, entry in PROBLEM_CODES.items() if entry.status == status)
     example = {
         "type": f"/problems/{code}",
         "title": entry.title,
@@ -68,14 +68,14 @@ def _problem(status: int) -> Schema:
         "errors": [],
     }
     return {
-        "description": _WORDS[status],
+        "description": _DESCRIPTIONS[status],
         "headers": {**_HEADERS, **_EXTRA_HEADERS.get(status, {})},
         "content": {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}, "example": example}},
     }
 
 
 def _forget_default_errors(document: Schema) -> None:
-    """FastAPI documents its own 422 on routes with parameters, which no route of ours sends."""
+    """Remove FastAPI's own 422 from routes with parameters: no route of ours sends it."""
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     for operations in document["paths"].values():
@@ -85,7 +85,7 @@ def _forget_default_errors(document: Schema) -> None:
 
 
 def install(app: FastAPI, models: Sequence[type[BaseModel]], schemas: dict[str, Schema]) -> None:
-    """`models` and `schemas` are components that bodies refer to, since no signature names them."""
+    """Add components to the document: `models` and `schemas` that bodies refer to, since no signature names them."""
 
     def document() -> Schema:
         if app.openapi_schema is None:
@@ -98,7 +98,7 @@ def install(app: FastAPI, models: Sequence[type[BaseModel]], schemas: dict[str, 
             ]
             _, definitions = models_json_schema(listed, ref_template=REF)
             components = found.setdefault("components", {})
-            components["responses"] = {str(status): _problem(status) for status in _WORDS}
+            components["responses"] = {str(status): _problem(status) for status in _DESCRIPTIONS}
             components["schemas"] |= definitions["$defs"] | schemas
             _forget_default_errors(found)
             app.openapi_schema = found

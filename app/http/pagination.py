@@ -1,4 +1,4 @@
-"""Opaque cursors: a page begins after the last item of the one before, whatever was added meanwhile."""
+"""Opaque cursors: a page begins after the last item of the previous one, whatever was added in the meantime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.http.problems import fail
 
 @dataclass(frozen=True)
 class Cursor:
-    """After which id the page begins."""
+    """The id or name after which the page begins."""
 
     after: str
 
@@ -23,16 +23,16 @@ class Cursor:
 
     @classmethod
     def decode(cls, text: str, prefix: str) -> Cursor:
-        """Raises `ProblemError` 422."""
-        return cls._where(text, lambda after: is_id(after, prefix))
+        """Read a cursor of a list in the order of ids. Raises `ProblemError` 422."""
+        return cls._checked(text, lambda after: is_id(after, prefix))
 
     @classmethod
     def decode_name(cls, text: str, form: str) -> Cursor:
-        """Of a list in the order of names, which have a form (a regular expression)."""
-        return cls._where(text, lambda after: re.fullmatch(form, after) is not None)
+        """Read a cursor of a list in the order of names, which match the regular expression `form`."""
+        return cls._checked(text, lambda after: re.fullmatch(form, after) is not None)
 
     @classmethod
-    def _where(cls, text: str, valid: Callable[[str], bool]) -> Cursor:
+    def _checked(cls, text: str, valid: Callable[[str], bool]) -> Cursor:
         try:
             after = base64.b64decode(
                 text.encode("ascii") + b"=" * (-len(text) % 4), b"-_", validate=True
@@ -40,5 +40,5 @@ class Cursor:
         except (binascii.Error, ValueError):
             after = ""
         if not valid(after):
-            raise fail("bad_cursor", "This is no next_cursor of this list.", "/cursor")
+            raise fail("bad_cursor", "This is not a next_cursor of this list.", "/cursor")
         return cls(after)

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457): the one place where failures become answers. Input is never echoed."""
+"""Problem documents (RFC 9457): the form of every error response. Input is never echoed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from app.core.errors import AppError
 from app.http.limits import ERRORS_MAX
-from app.http.problem_codes import CATALOGUE
+from app.http.problem_codes import PROBLEM_CODES
 from hyperserve.types import Problem, ProblemItem
 
 MEDIA_TYPE = "application/problem+json"
@@ -20,7 +20,7 @@ TOKEN_MAX = 200
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing wrong with a request, at a JSON Pointer."""
+    """One fault of a request, at a JSON Pointer."""
 
     code: str
     detail: str
@@ -29,7 +29,7 @@ class Fault:
 
 
 class ProblemError(AppError):
-    """Ends a request with a problem document. Its code and status are those of its faults, if they agree."""
+    """Ends a request with a problem document. Its code and status are those of its faults if they agree."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class ProblemError(AppError):
     ) -> None:
         self.faults = [faults] if isinstance(faults, Fault) else list(faults)
         codes = {fault.code for fault in self.faults}
-        statuses = {CATALOGUE[code].status for code in codes}
+        statuses = {PROBLEM_CODES[code].status for code in codes}
         self.code = codes.pop() if len(codes) == 1 else "invalid_request"
-        self.status = statuses.pop() if len(statuses) == 1 else CATALOGUE["invalid_request"].status
+        self.status = statuses.pop() if len(statuses) == 1 else PROBLEM_CODES["invalid_request"].status
         self.headers = dict(headers or {})
         super().__init__(self.code)
 
     def document(self, request_id: str) -> Problem:
-        entry = CATALOGUE[self.code]
+        entry = PROBLEM_CODES[self.code]
         pointed = [fault for fault in self.faults if fault.pointer is not None]
         detail = self.faults[0].detail
         if len(self.faults) > 1:
@@ -73,12 +73,12 @@ def fail(
     limit: float | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ProblemError:
-    """A problem of one fault, to be raised."""
+    """Return a problem of one fault, to be raised."""
     return ProblemError(Fault(code, detail, pointer, limit), headers=headers)
 
 
 def pointer(path: Iterable[str | int]) -> str:
-    """JSON Pointer (RFC 6901). It ends above a name too long or too odd to be repeated in an answer."""
+    """Return a JSON Pointer (RFC 6901). It ends above a name too long or too odd to be repeated in a response."""
     tokens = []
     for token in path:
         if isinstance(token, str) and not repeatable(token):
@@ -88,14 +88,14 @@ def pointer(path: Iterable[str | int]) -> str:
 
 
 def repeatable(text: str) -> bool:
-    """Whether a name from a request may stand in its answer: short, and free of control characters."""
+    """Return true if a name from a request may be repeated in the response: short, without control characters."""
     return len(text) <= TOKEN_MAX and (
         (text.isascii() and text.isprintable()) or all(unicodedata.category(c)[0] != "C" for c in text)
     )
 
 
 def response(problem: ProblemError, scope: Scope) -> Response:
-    """The answer to send. The request id is the one that the middleware gave the request."""
+    """Return the response to send. The request id is the one that the middleware gave the request."""
     request_id: str = scope.get("state", {}).get("request_id", "")
     body = problem.document(request_id).model_dump_json()
     return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=problem.headers)

@@ -1,4 +1,4 @@
-"""Stopping in order: first nobody is sent here any more, then what is in flight ends, then the process does."""
+"""Graceful shutdown: first no new requests are sent here, then requests in flight end, then the process does."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-AGAIN_SECONDS = 0.2
-"""Signals closer than this are one: a process group hears Ctrl-C as its parent does."""
+REPEAT_SECONDS = 0.2
+"""Signals closer together than this count as one: a process group receives Ctrl-C as its parent does."""
 
 Handler = Callable[[int, FrameType | None], object]
 
 
-class Draining:
-    """Whether this process has been told to stop. Streams that would go on end when it has."""
+class GracefulShutdown:
+    """True once this process has been told to stop. Event streams, which would go on, end then."""
 
     def __init__(self, seconds: float) -> None:
-        """For `seconds` after SIGTERM requests are still taken, so that a load balancer can look elsewhere."""
+        """Accept requests for `seconds` after SIGTERM, so that a load balancer can look elsewhere."""
         self._seconds = seconds
         self._begun = asyncio.Event()
-        self._told: float | None = None
+        self._signalled: float | None = None
 
     def __bool__(self) -> bool:
         return self._begun.is_set()
@@ -38,7 +38,7 @@ class Draining:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Stands before the handlers of the server that runs this application, if it has any."""
+        """Handle signals before the server that runs this application does, if it has handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -55,10 +55,10 @@ class Draining:
 
     def _handler(self, loop: asyncio.AbstractEventLoop, server: Handler) -> Handler:
         def handle(number: int, frame: FrameType | None) -> None:
-            if self._told is not None:
-                self._again(number)
+            if self._signalled is not None:
+                self._repeated(number)
                 return
-            self._told = time.monotonic()
+            self._signalled = time.monotonic()
             loop.call_soon_threadsafe(self.begin)
             if number == signal.SIGTERM and self._seconds > 0:
                 # From the loop: `call_later` is not safe to call in the middle of anything.
@@ -68,8 +68,8 @@ class Draining:
 
         return handle
 
-    def _again(self, number: int) -> None:
-        """At once. One of several serving processes leaves that to their parent, which tells each anyway."""
-        assert self._told is not None
-        if multiprocessing.parent_process() is None and time.monotonic() - self._told > AGAIN_SECONDS:
+    def _repeated(self, number: int) -> None:
+        """Exit at once. One of several serving processes leaves that to their parent."""
+        assert self._signalled is not None
+        if multiprocessing.parent_process() is None and time.monotonic() - self._signalled > REPEAT_SECONDS:
             os._exit(128 + number)

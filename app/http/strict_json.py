@@ -1,8 +1,8 @@
-"""A strict JSON reader: what other readers let pass is refused, at a pointer.
+"""A strict JSON reader: it refuses, at a pointer, what other readers let pass.
 
-Refused are duplicate keys, NaN and Infinity, numbers that no 64-bit float or integer holds, lone surrogates,
-NUL and control characters, byte order marks, deep nesting, and more values than any valid request has.
-Strings and arrays of numbers, nearly all of a request, are read by the C functions of the standard library.
+It refuses duplicate keys, NaN and Infinity, numbers that no 64-bit float or integer holds, lone surrogates, NUL and
+control characters, byte order marks, deep nesting, and more values than any valid request has. Strings and arrays
+of numbers, nearly all of a request, are read by the C functions of the standard library.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from app.http.problems import fail, pointer
 
 MAX_DEPTH = 32
 MAX_VALUES = 250_000
-"""Beside numbers in arrays of numbers: 20,000 examples in the longest form are 80,000 values."""
+"""Not counting numbers in arrays of numbers: 20,000 examples in the longest form are 80,000 values."""
 MAX_NUMBERS = 20_000
-"""Of one array: it is read in one piece, during which nothing else runs in the process."""
+"""Numbers of one array: it is read in one piece, during which nothing else runs in the process."""
 MAX_DIGITS = 18
-"""An integer of this many digits fits into 64 bits."""
+"""Digits of an integer that fits into 64 bits."""
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
@@ -36,7 +36,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def parse(data: bytes, location: Sequence[str | int] = ()) -> JsonValue:
-    """The value of a JSON document in UTF-8, itself at `location`. Raises `ProblemError` of status 400."""
+    """Return the value of a JSON document in UTF-8, which is at `location`. Raises `ProblemError` 400."""
     root = pointer(location)
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise fail("byte_order_mark", "The document starts with a byte order mark.", root)
@@ -44,7 +44,7 @@ def parse(data: bytes, location: Sequence[str | int] = ()) -> JsonValue:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise fail("invalid_utf8", f"The document is not UTF-8 at byte {error.start}.", root) from None
-    reader = _Reader(text, location)
+    reader = _JsonReader(text, location)
     position = reader.space(0)
     if position == len(text):
         raise fail("empty_body", "The document is empty.", root)
@@ -54,8 +54,8 @@ def parse(data: bytes, location: Sequence[str | int] = ()) -> JsonValue:
     return value
 
 
-class _Reader:
-    """Recursive descent over one text; `path` is where it stands."""
+class _JsonReader:
+    """Recursive descent over one text; `path` is the current location."""
 
     def __init__(self, text: str, location: Sequence[str | int]) -> None:
         self.text = text
@@ -141,7 +141,7 @@ class _Reader:
             position = self.space(position + 1)
 
     def numbers(self, text: str) -> list[JsonValue] | None:
-        """An array of numbers, all as floats; None when it is broken, so that the slow way says where."""
+        """Return an array of numbers, all as floats; or None if it is broken, so that the slow way says where."""
         if text.count(",") >= MAX_NUMBERS:
             self.refuse("too_many_values", f"An array holds more than {MAX_NUMBERS} numbers.", MAX_NUMBERS)
         try:
@@ -164,7 +164,7 @@ class _Reader:
             key, position = self.string(position)
             self.path.append(key)
             if key in members:
-                self.refuse("duplicate_key", "A key stands twice in one object.")
+                self.refuse("duplicate_key", "An object has this key twice.")
             position = self.space(position)
             if not self.text.startswith(":", position):
                 self.broken(position, "a colon")

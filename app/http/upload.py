@@ -1,4 +1,4 @@
-"""Large bodies, streamed to a file on disk while they are hashed; the file has no name and goes with its process."""
+"""Large bodies, streamed to a file on disk while they are hashed; the file is unnamed and goes with its process."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from app.http.problems import ProblemError, fail
 PART = "file"
 MULTIPART = "multipart/form-data"
 _BUFFER = 1 << 20
-"""Bytes that are written and hashed at a time, in a thread."""
+"""Bytes written and hashed at a time, in a thread."""
 _ENVELOPE = 64 << 10
 """Bytes that boundaries and headers of a multipart body may take."""
 _SLOWEST = 16 << 10
-"""Bytes a second: there are few turns, and a client that drips could keep one for ever."""
+"""Bytes per second: there are few slots, and a client that trickles could keep one for ever."""
 
 
 @dataclass(frozen=True)
-class Upload:
+class ReceivedFile:
     """A whole file. `media_type` is that of the body, or of its one part."""
 
     file: BufferedRandom
@@ -41,21 +41,21 @@ class Upload:
 
 
 class Spool:
-    """Receives some files at a time into a folder."""
+    """Receives a few files at a time into a folder."""
 
     def __init__(self, folder: Path, *, most: int, at_once: int, seconds: float) -> None:
-        """At most `most` bytes a file; `seconds` is how long a client may send nothing, or be behind."""
+        """Receive up to `most` bytes per file; `seconds` is the time for which a client may send nothing or lag."""
         self._folder = folder
         self._most = most
         self._left = at_once
         self._seconds = seconds
 
     @asynccontextmanager
-    async def receive(self, request: Request, takes: Mapping[str, object]) -> AsyncIterator[Upload]:
-        """The body, or the one part `file` of a multipart body; the file is gone after the block.
+    async def receive(self, request: Request, takes: Mapping[str, object]) -> AsyncIterator[ReceivedFile]:
+        """Receive the body, or the one part `file` of a multipart body; the file is gone after the block.
 
-        Raises `ProblemError`: 400 when empty or broken, 408 when slow, 413 when large, 415 when of another
-        type, 503 when too many are received at once, 507 when the disk is full.
+        Raises `ProblemError`: 400 if it is empty or broken, 408 if slow, 413 if large, 415 if of another type, 503
+        if too many files are being received, 507 if the disk is full.
         """
         media_type, boundary = _media_type(request, takes)
         declared = int(request.headers.get("content-length", 0))
@@ -68,12 +68,12 @@ class Spool:
         try:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 sink = _Sink(file, self._most, self._too_large)
-                reader = _Reader(sink, boundary) if boundary else sink
+                reader = _FilePartReader(sink, boundary) if boundary else sink
                 await self._read(request, reader, sink)
-                media_type = reader.media_type if isinstance(reader, _Reader) else media_type
+                media_type = reader.media_type if isinstance(reader, _FilePartReader) else media_type
                 if media_type not in takes:
                     raise fail("unsupported_media_type", f"The part must be one of {', '.join(takes)}.")
-                yield Upload(file, sink.size, sink.sha.hexdigest(), media_type)
+                yield ReceivedFile(file, sink.size, sink.sha.hexdigest(), media_type)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -81,7 +81,7 @@ class Spool:
         finally:
             self._left += 1
 
-    async def _read(self, request: Request, reader: _Sink | _Reader, sink: _Sink) -> None:
+    async def _read(self, request: Request, reader: _Sink | _FilePartReader, sink: _Sink) -> None:
         stream, received = request.stream(), 0
         started = asyncio.get_running_loop().time()
         try:
@@ -93,13 +93,13 @@ class Spool:
                     break
                 received += len(chunk)
                 if received > self._most + _ENVELOPE:
-                    # Also of what comes after the last boundary, which is in no part.
+                    # Bytes after the last boundary, which are in no part, count as well.
                     raise self._too_large()
                 reader.feed(chunk)
                 if sink.waiting >= _BUFFER:
                     await asyncio.to_thread(sink.flush)
         except TimeoutError:
-            detail = f"The body stood still for {self._seconds:g} s, or comes at less than {_SLOWEST} bytes a second."
+            detail = f"The body stalled for {self._seconds:g} s, or arrives at less than {_SLOWEST} bytes per second."
             raise fail("body_timeout", detail, "", self._seconds, {"Connection": "close"}) from None
         except ClientDisconnect:
             raise fail("incomplete_body", "The client left before its body had arrived.") from None
@@ -132,7 +132,7 @@ class _Sink:
         self._chunks.append(data)
 
     def close(self) -> None:
-        """A plain body ends where it ends."""
+        """Accept the end of the body: a plain body may end anywhere."""
 
     def flush(self) -> None:
         data = b"".join(self._chunks)
@@ -142,7 +142,7 @@ class _Sink:
         self.file.flush()
 
 
-class _Reader:
+class _FilePartReader:
     """The one part of a multipart body."""
 
     def __init__(self, sink: _Sink, boundary: bytes) -> None:
@@ -203,7 +203,7 @@ class _Reader:
 
 
 def _media_type(request: Request, takes: Mapping[str, object]) -> tuple[str, bytes]:
-    """The type of the body, and the boundary where that is multipart."""
+    """Return the media type of the body, and the boundary if that is multipart."""
     name, options = parse_options_header(request.headers.get("content-type"))
     media_type = name.decode("latin-1")
     if media_type not in takes and media_type != MULTIPART:

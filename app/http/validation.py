@@ -1,4 +1,4 @@
-"""What pydantic finds, as faults: pointer, code and limit, never the input."""
+"""Pydantic's errors as faults: pointer, code and limit, never the input."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _CODES = {
     "string_pattern_mismatch": "bad_format",
 }
 _LIMITS = ("gt", "ge", "lt", "le", "max_length", "min_length")
-_WORDS = {
+_DETAILS = {
     "unknown_field": "There is no such field.",
     "missing": "The field is required.",
 }
 
 
 def validated(model: type[Model], tree: object, query: BaseModel | None = None) -> Model:
-    """`tree` as a model; options may come in the query string instead. Raises `ProblemError` 422."""
+    """Return `tree` as a model; options may be in the query string instead. Raises `ProblemError` 422."""
     if not isinstance(tree, dict):
         raise fail("wrong_type", "The document is not a JSON object.", "")
     given = {} if query is None else query.model_dump(exclude_unset=True)
     if twice := [name for name in given if name in tree]:
         raise ProblemError(
-            [Fault("given_twice", "The query string and the body give it.", f"/{n}") for n in twice]
+            [Fault("given_twice", "The query string and the body both give this field.", f"/{n}") for n in twice]
         )
     try:
         return model.model_validate({**tree, **given}, strict=True)
@@ -46,7 +46,7 @@ def validated(model: type[Model], tree: object, query: BaseModel | None = None) 
 
 
 def faults(errors: Sequence[Mapping[str, Any]], skip: int = 0) -> list[Fault]:
-    """`skip` drops that many leading elements of a location, such as FastAPI's "query"."""
+    """Return pydantic's errors as faults. `skip` drops leading elements of a location, such as FastAPI's "query"."""
     return [_fault(error, tuple(error["loc"])[skip:]) for error in errors]
 
 
@@ -57,5 +57,5 @@ def _fault(error: Mapping[str, Any], location: tuple[str | int, ...]) -> Fault:
     )
     context = error.get("ctx", {})
     limit = next((context[name] for name in _LIMITS if name in context), None)
-    detail = _WORDS.get(code) or error["msg"] + "."
+    detail = _DETAILS.get(code) or error["msg"] + "."
     return Fault(code, detail, pointer(location), None if limit is None else float(limit))

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from app.http.limits import LIMITS
 from app.http.openapi import problems
-from app.http.problem_codes import CATALOGUE, Entry
+from app.http.problem_codes import PROBLEM_CODES, ProblemCode
 from app.http.problems import fail
 from hyperserve.types import Health, Limits, Page
 
@@ -54,15 +54,15 @@ async def readyz(request: Request) -> Health:
 
 @router.get("/problems", summary="All problem codes", responses=problems())
 async def list_problems() -> Page[ProblemKind]:
-    return Page[ProblemKind](items=[_kind(code, entry) for code, entry in CATALOGUE.items()])
+    return Page[ProblemKind](items=[_kind(code, entry) for code, entry in PROBLEM_CODES.items()])
 
 
 @router.get("/problems/{code}", summary="What a problem code means", responses=problems(404))
 async def get_problem(code: Annotated[str, Path(examples=["busy"])]) -> ProblemKind:
-    if code not in CATALOGUE:
+    if code not in PROBLEM_CODES:
         raise fail("not_found", "There is no such problem code.")
-    return _kind(code, CATALOGUE[code])
+    return _kind(code, PROBLEM_CODES[code])
 
 
-def _kind(code: str, entry: Entry) -> ProblemKind:
+def _kind(code: str, entry: ProblemCode) -> ProblemKind:
     return ProblemKind(code=code, status=entry.status, title=entry.title, detail=entry.text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.http.problem_codes import CATALOGUE
+from app.http.problem_codes import PROBLEM_CODES
 from app.http.problems import Fault, ProblemError, fail, pointer
 
 
@@ -53,7 +53,7 @@ def test_a_fault_without_a_place_is_the_detail() -> None:
 
 
 def test_every_kind_says_what_to_do() -> None:
-    for code, entry in CATALOGUE.items():
+    for code, entry in PROBLEM_CODES.items():
         assert code.replace("_", "").isalnum()
         assert 400 <= entry.status < 600
         assert entry.title
