@@ -1,4 +1,4 @@
-"""The wire, as data: what the server answers and the client returns. Times are milliseconds."""
+"""Response models of the API, shared by server and client. Times are in milliseconds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
 TaskKind = Literal["classification", "regression"]
-"""What an example is answered by: a label, or a target, which is a vector of numbers."""
+"""Kind of a task: examples have labels, or targets, which are vectors of numbers."""
 Timing = dict[str, float]
-"""Milliseconds spent in each of: decode, queue, embed, adapt, gate (of a stream), predict, total."""
+"""Milliseconds spent per phase: decode, queue, embed, adapt, gate (streams only), predict, total."""
 
 
 class Answer(BaseModel):
-    """Base of every answer. Unknown fields are kept out of the way: a newer server may send more."""
+    """Base of every response. Unknown fields are ignored, as a newer server may send more."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Notice(Answer):
-    """Something allowed but worth knowing, such as a blank image in a support set."""
+    """A warning about something accepted, such as a blank image in a support set."""
 
     code: str
     detail: str
@@ -29,7 +29,7 @@ class Notice(Answer):
 
 
 class Task(Answer):
-    """A support set that became weights."""
+    """A stored support set with its weights."""
 
     id: str
     name: str | None = None
@@ -37,9 +37,9 @@ class Task(Answer):
     version: int
     learner: str
     learner_digest: str
-    classes: list[str] = Field(description="None of a regression task.")
-    shots: dict[str, int] = Field(description="Examples of each class.")
-    examples: int | None = Field(default=None, description="Of all classes, or of the regression task.")
+    classes: list[str] = Field(description="Empty for a regression task.")
+    shots: dict[str, int] = Field(description="Number of examples per class.")
+    examples: int | None = Field(default=None, description="Number of examples in all.")
     created_at: datetime
     timing: Timing | None = None
     warnings: list[Notice] = Field(default_factory=list)
@@ -49,11 +49,11 @@ class Version(Answer):
     """One immutable support set of a task."""
 
     number: int
-    parent: int | None = Field(description="Number of the version that this one was made from.")
+    parent: int | None = Field(description="Number of the version that this one is based on.")
     origin: Literal["created", "support", "edited", "feedback", "renewed"] = Field(
-        description="What made it; renewed: the learner was replaced."
+        description="How it was created; renewed: the learner was replaced."
     )
-    current: bool = Field(description="Whether it answers when no version is named.")
+    current: bool = Field(description="True for the version that answers if none is named.")
     learner: str
     learner_digest: str
     kind: TaskKind = "classification"
@@ -64,11 +64,11 @@ class Version(Answer):
 
 
 class Example(Answer):
-    """One input of a support set with its label, or with its target."""
+    """One input of a support set with its label or target."""
 
     id: str
     label: str | None = Field(default=None, description="Null in a regression task.")
-    target: list[float] | None = Field(default=None, description="Null but in a regression task.")
+    target: list[float] | None = Field(default=None, description="Null unless in a regression task.")
     kind: Literal["image", "vector", "text"]
     created_at: datetime
 
@@ -76,15 +76,15 @@ class Example(Answer):
 class Prediction(Answer):
     """The answer to one query. `label` is the most probable class whatever `unknown` says."""
 
-    id: str | None = Field(default=None, description="Where the query was stored: what feedback names.")
+    id: str | None = Field(default=None, description="Id for feedback, if the query was stored.")
     label: str
     confidence: float = Field(description="Probability of `label`.")
     probabilities: dict[str, float] = Field(
         description="Sums to 1 over the task's classes unless cut by `top`."
     )
     unknown: float | None = Field(
-        description="Probability that the query belongs to none of the classes; null where the learner has "
-        "none."
+        description="Probability that the query belongs to none of the classes; null if the learner does not "
+        "compute it."
     )
     entropy: float = Field(description="Predictive entropy in nats.")
     epistemic: float | None = Field(
@@ -92,18 +92,17 @@ class Prediction(Answer):
         "deterministic learner."
     )
     prediction_set: list[str] = Field(
-        description="Classes that together hold the right one with the asked coverage, on average over tasks."
+        description="Classes that together contain the right one with the requested coverage, on average over tasks."
     )
 
 
 class Estimate(Answer):
-    """The answer to one query of a regression task: a Gaussian for each number of the target.
+    """The answer to one query of a regression task: a Gaussian per number of the target.
 
-    The variance of the answer is `aleatoric`, and `epistemic` where there is one; both are in squared units of
-    the target.
+    Its variance is `aleatoric` plus `epistemic`, if any; both are in squared units of the target.
     """
 
-    id: str | None = Field(default=None, description="Where the query was stored: what feedback names.")
+    id: str | None = Field(default=None, description="Id for feedback, if the query was stored.")
     mean: list[float]
     aleatoric: list[float] = Field(description="Variance of the noise.")
     epistemic: list[float] | None = Field(
@@ -111,30 +110,34 @@ class Estimate(Answer):
         "learner."
     )
     interval: list[tuple[float, float]] = Field(
-        description="Around each mean, what holds that number of the target with the asked coverage."
+        description="Interval around each mean that contains this number of the target with the requested coverage."
     )
     nll: float | None = Field(
-        default=None, description="-log density of the target that was given, the whole vector, in nats."
+        default=None, description="-log density of the given target, as a whole vector, in nats."
     )
 
 
 LABEL_FIRST: Any = Field(union_mode="left_to_right")
-"""How a prediction is told from an estimate: it has a label."""
+"""Distinguishes a prediction from an estimate by its label."""
 
 
 class Predictions(Answer):
+    """One prediction per query, in order."""
+
     task: str | None
-    kind: TaskKind = Field(default="classification", description="Which kind all of `predictions` are of.")
+    kind: TaskKind = Field(default="classification", description="Kind of all `predictions`.")
     version: int | None
     learner: str
     predictions: list[Annotated[Prediction | Estimate, LABEL_FIRST]] = Field(
-        description="Estimates where `kind` is regression."
+        description="Estimates if `kind` is regression."
     )
     timing: Timing
     warnings: list[Notice] = Field(default_factory=list)
 
 
 class SpanOut(Answer):
+    """A range of ways or shots; `max` null means no upper bound."""
+
     min: int
     max: int | None
 
@@ -143,23 +146,25 @@ class Learner(Answer):
     """A meta-trained model that turns support sets into weights."""
 
     name: str
-    digest: str | None = Field(description="Of what it answers; null until it is trained.")
+    digest: str | None = Field(
+        description="Digest of everything that determines its answers; null until trained."
+    )
     input: dict[str, Any] | None = Field(
         description='Kind and shape of the input, such as {"kind": "image", "size": 28}; null until trained.'
     )
-    default: bool = Field(
-        description="Whether it serves requests of its input kind, or regression tasks, that name no learner."
-    )
-    kind: TaskKind | None = Field(default=None, description="Of its tasks; null until it is trained.")
+    default: bool = Field(description="True if it serves requests of its kind that name no learner.")
+    kind: TaskKind | None = Field(default=None, description="Kind of its tasks; null until it is trained.")
     method: str
     status: Literal["ready", "loading", "training", "failed"]
     traits: dict[str, Any]
     ways: SpanOut | None
     shots: SpanOut | None
     metrics: dict[str, Any]
-    dataset: str | None = Field(default=None, description="What it is trained on, if it was trained here.")
-    job: str | None = Field(default=None, description="The job that trains it.")
-    error: dict[str, Any] | None = Field(default=None, description="`code` and `detail` of why it failed.")
+    dataset: str | None = Field(
+        default=None, description="Id of the dataset it is trained on, if trained on this server."
+    )
+    job: str | None = Field(default=None, description="Id of the job that trains it.")
+    error: dict[str, Any] | None = Field(default=None, description="`code` and `detail` of the failure.")
 
 
 class LearnerCard(Learner):
@@ -169,28 +174,30 @@ class LearnerCard(Learner):
 
 
 class Method(Answer):
-    """A way in which support sets become weights; learners are made by one."""
+    """A way to turn support sets into weights, by which learners are trained."""
 
     name: str
     summary: str
-    paper: str | None = Field(description="arXiv id; null where there is none.")
-    kind: TaskKind = Field(description="Of its tasks.")
+    paper: str | None = Field(description="arXiv id, or null.")
+    kind: TaskKind = Field(description="Kind of its tasks.")
     representation: Literal[
         "initialisation", "optimiser", "embedding", "feed-forward", "black-box memory"
-    ] = Field(description="What is meta-learned (the axes are those of 2004.05439).")
+    ] = Field(description="What is meta-learned, in the terms of 2004.05439.")
     optimiser: Literal["gradient", "evolution", "reinforcement"] = Field(
-        description="How, unless a learner's traits say otherwise."
+        description="How it is meta-learned, unless a learner's traits say otherwise."
     )
     objective: Literal["few-shot", "many-shot", "single-task", "continual"] = Field(
-        description="What it is meta-learned for."
+        description="For what it is meta-learned."
     )
     optimisers: list[Literal["gradient", "evolution", "cma-es", "reinforce"]] = Field(
-        description="What can train it as it is by default: a search needs parameters outside the encoder."
+        description="Optimisers that can train it with default settings; a search needs parameters outside the encoder."
     )
-    ways: SpanOut = Field(description="Classes of a task that it takes, by default; 0 of regression.")
-    shots: SpanOut = Field(description="Examples of a class that it takes.")
-    fixed_way: bool = Field(description="Whether a learner takes one number of classes.")
-    flags: dict[str, bool] = Field(description='Such as {"stochastic": true, "incremental": false}.')
+    ways: SpanOut = Field(description="Supported numbers of classes by default; 0 for regression.")
+    shots: SpanOut = Field(description="Supported numbers of examples per class.")
+    fixed_way: bool = Field(description="True if a learner supports a single number of classes.")
+    flags: dict[str, bool] = Field(
+        description='Properties such as {"stochastic": true, "incremental": false}.'
+    )
     hparams: dict[str, Any] = Field(description="JSON Schema of its hyperparameters, with defaults.")
 
 
@@ -201,26 +208,28 @@ class Dataset(Answer):
     name: str | None
     format: Literal["zip", "npz", "csv"]
     kind: Literal["image", "vector"]
-    shape: list[int] | None = Field(description="Of one input, where all have one.")
-    classes: dict[str, int] = Field(description="Examples of each class.")
+    shape: list[int] | None = Field(description="Shape of an input, if all inputs share one.")
+    classes: dict[str, int] = Field(description="Number of examples per class.")
     examples: int
     bytes: int
     created_at: datetime
 
 
 class Job(Answer):
-    """Work that a worker does. Run at least once, published once."""
+    """Background work for a worker. Run at least once, published once."""
 
     id: str
     kind: str
-    subject: str | None = Field(description="What it works on, such as learners/mine.")
+    subject: str | None = Field(description="The resource it works on, such as learners/mine.")
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"] = Field(
         description="dead: its worker was lost at every attempt."
     )
     attempt: int
     max_attempts: int
     cancel_requested: bool
-    progress: dict[str, Any] | None = Field(description='Such as {"step": 300, "steps": 1000, "loss": 0.2}.')
+    progress: dict[str, Any] | None = Field(
+        description='Progress such as {"step": 300, "steps": 1000, "loss": 0.2}.'
+    )
     result: dict[str, Any] | None
     error: dict[str, Any] | None = Field(description="`code` and `detail` of a failure.")
     created_at: datetime
@@ -229,18 +238,19 @@ class Job(Answer):
 
     @property
     def finished(self) -> bool:
+        """Return True unless the job is queued or running."""
         return self.state not in ("queued", "running")
 
 
 class Training(Answer):
-    """A learner in the making and the job that makes it."""
+    """A learner in training and the job that trains it."""
 
     learner: Learner
     job: Job
 
 
 class Limits(Answer):
-    """What the server accepts at most."""
+    """Upper limits of what the server accepts."""
 
     json_bytes: int
     multipart_bytes: int
@@ -252,7 +262,7 @@ class Limits(Answer):
     samples: int
     label_characters: int
     vector_length: int
-    target_length: int = Field(description="Numbers of a target of a regression task.")
+    target_length: int = Field(description="Length of a target in a regression task.")
     text_characters: int
     image_bytes: int
     image_pixels: int
@@ -263,17 +273,19 @@ class Limits(Answer):
     dataset_unpacked_bytes: int
     training_steps: int
     stream_tasks: int
-    held_out: int = Field(
-        description="Examples of a stream task that are kept to tell how well it is answered."
-    )
+    held_out: int = Field(description="Examples of a stream task held out to measure its accuracy.")
 
 
 class Page(Answer, Generic[Item]):
+    """One page of a list; `next_cursor` is null on the last page."""
+
     items: list[Item]
     next_cursor: str | None = None
 
 
 class ProblemItem(Answer):
+    """One fault of a refused request."""
+
     pointer: str | None = Field(default=None, description="JSON Pointer (RFC 6901) of the field at fault.")
     code: str
     detail: str
@@ -281,7 +293,7 @@ class ProblemItem(Answer):
 
 
 class Problem(Answer):
-    """RFC 9457 problem document."""
+    """A problem document (RFC 9457)."""
 
     type: str
     title: str
@@ -293,5 +305,7 @@ class Problem(Answer):
 
 
 class Health(Answer):
+    """State of the server for health checks."""
+
     status: Literal["ok", "starting", "unavailable"]
     detail: str | None = None
