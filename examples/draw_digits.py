@@ -1,4 +1,4 @@
-"""Draws the digits that docs/streams.md asks the stream `digits` about: strokes with a pen, no font, no data set.
+"""Draw the digits with which docs/streams.md queries the stream `digits`: pen strokes, no font, no dataset.
 
 python examples/draw_digits.py
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 SIDE, PEN, FINE = 96, 9, 4
-"""Drawn `FINE` times larger, then averaged down: smooth edges."""
+"""Digits are drawn `FINE` times larger and averaged down, for smooth edges."""
 FOLDER = Path(__file__).parent / "digits"
 Stroke = list[tuple[float, float]]
 
@@ -22,7 +22,7 @@ DIGITS: dict[str, list[Stroke]] = {
 
 
 def drawn(strokes: list[Stroke]) -> Image.Image:
-    """Dark on paper, with round ends."""
+    """Return the strokes as dark ink on paper, with round ends."""
     image = Image.new("L", (FINE * SIDE, FINE * SIDE), 247)
     pen, radius = ImageDraw.Draw(image), FINE * PEN / 2
     for stroke in strokes:
@@ -34,6 +34,7 @@ def drawn(strokes: list[Stroke]) -> Image.Image:
 
 
 def main() -> None:
+    """Write every digit into FOLDER."""
     FOLDER.mkdir(exist_ok=True)
     for name, strokes in DIGITS.items():
         drawn(strokes).save(FOLDER / f"{name}.png", optimize=True)

@@ -1,10 +1,9 @@
-"""Draws examples/glyphs: strokes of five invented signs and a foreign one, each drawing with its own wobble.
+"""Draw examples/glyphs: five invented signs and a foreign one, each drawing with random variations.
 
     python examples/draw_glyphs.py [FOLDER]
 
-A sign is a list of strokes, a stroke a list of points in the unit square with y down. A drawing moves the
-points a little, tilts and stretches the whole, joins the points by a smooth curve and inks that with a round
-pen.
+A sign is a list of strokes, and a stroke a list of points in the unit square with y down. A drawing moves the
+points slightly, tilts and stretches the sign, joins the points by a smooth curve and inks it with a round pen.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ Point = tuple[float, float]
 Stroke = list[Point]
 
 SIDE = 105
-"""Pixels; what drawings of characters usually have."""
+"""Side in pixels, as usual for drawings of characters."""
 FINE = 8
-"""Drawn this much larger, then averaged down: smooth edges."""
+"""Drawings are made this much larger and averaged down, for smooth edges."""
 SUPPORT, QUERIES = 3, 2
 
 
 def arc(x: float, y: float, radius: float, start: float, stop: float, points: int = 9) -> Stroke:
-    """Part of a circle, angles in turns, clockwise from the right."""
+    """Return part of a circle; angles are in turns, clockwise from the right."""
     turns = [start + (stop - start) * number / (points - 1) for number in range(points)]
     return [
         (x + radius * math.cos(2 * math.pi * turn), y + radius * math.sin(2 * math.pi * turn))
@@ -37,7 +36,7 @@ def arc(x: float, y: float, radius: float, start: float, stop: float, points: in
 
 
 def spiral(x: float, y: float, radius: float, turns: float, points: int = 19) -> Stroke:
-    """From the centre outwards."""
+    """Return a spiral from the centre outwards."""
     shares = [number / (points - 1) for number in range(points)]
     return [
         (
@@ -82,7 +81,7 @@ FOREIGN: dict[str, list[Stroke]] = {
 
 
 def draw(sign: list[Stroke], hand: random.Random) -> Image.Image:
-    """One drawing of a sign: dark ink on white, 8-bit grey, SIDE × SIDE."""
+    """Return one drawing of a sign: dark ink on white, 8-bit grey, SIDE × SIDE."""
     image = Image.new("L", (SIDE * FINE, SIDE * FINE), 255)
     pen = ImageDraw.Draw(image)
     tilt = hand.gauss(0, 0.05)
@@ -101,7 +100,7 @@ def draw(sign: list[Stroke], hand: random.Random) -> Image.Image:
 
 
 def _smooth(points: Stroke, steps: int = 24) -> Stroke:
-    """A Catmull-Rom curve through the points."""
+    """Return a Catmull-Rom curve through the points."""
     path = [points[0], *points, points[-1]]
     curve = []
     for before, start, stop, after in zip(path, path[1:], path[2:], path[3:], strict=False):
@@ -117,7 +116,7 @@ def _smooth(points: Stroke, steps: int = 24) -> Stroke:
 
 
 def _ink(pen: ImageDraw.ImageDraw, curve: Stroke, width: float, hand: random.Random) -> None:
-    """Discs along the curve; the pressure of the hand drifts slowly."""
+    """Draw discs along the curve; the pressure of the hand drifts slowly."""
     pressure = 1.0
     for start, stop in pairwise(curve):
         pressure = min(1.25, max(0.8, pressure + hand.gauss(0, 0.015)))
@@ -130,7 +129,7 @@ def _ink(pen: ImageDraw.ImageDraw, curve: Stroke, width: float, hand: random.Ran
 
 
 def drawings() -> dict[str, Image.Image]:
-    """Every drawing by its path under the folder of examples. The same at every call."""
+    """Return every drawing by its path under the folder, identical at every call."""
     found = {}
     for name, sign in (SIGNS | FOREIGN).items():
         hand = random.Random(f"hyperserve {name}")

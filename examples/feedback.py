@@ -1,4 +1,4 @@
-"""Teaches a task by feedback, looks at its versions and rolls back. Needs a server: `make serve`, then
+"""Teach a task by feedback, list its versions and roll back. Start a server with `make serve`, then run
 
 python examples/feedback.py
 """
@@ -21,14 +21,14 @@ with Client() as client:
     task = client.tasks.create(support, learner="glyphs", name="feedback")
     show("no umbrellas yet", task)
 
-    asked = task.predict([umbrella], store=True).predictions[0]
-    task = asked.feedback("umbrella")
-    show("told what it was", task)
+    prediction = task.predict([umbrella], store=True).predictions[0]
+    task = prediction.feedback("umbrella")
+    show("after feedback", task)
 
     task = task.promote(1)
     show("rolled back", task)
     task = task.promote(2, if_unchanged=True)
-    show("and forth", task)
+    show("promoted again", task)
 
     for version in task.versions():
         mark = "*" if version.current else " "

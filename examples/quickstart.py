@@ -1,4 +1,4 @@
-"""Makes a task of the shipped drawings and asks it. Needs a server: `make serve`, then
+"""Create a task from the shipped drawings and query it. Start a server with `make serve`, then run
 
 python examples/quickstart.py
 """

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes a task of the shipped drawings and asks it with curl. Needs a server: `make serve`.
+# Create a task from the shipped drawings and query it with curl. Start a server first: `make serve`.
 set -eu
 url=${HYPERSERVE_URL:-http://127.0.0.1:8000}
 cd "$(dirname "$0")/glyphs"
 
-# A support set: one part per example, named by its class.
+# A support set: one part per example; the name of the part is the class.
 answer=$(curl -sS --fail-with-body "$url/v1/tasks?learner=glyphs" \
   -F snail=@support/snail/1.png -F snail=@support/snail/2.png -F snail=@support/snail/3.png \
   -F fish=@support/fish/1.png -F fish=@support/fish/2.png -F fish=@support/fish/3.png \

@@ -1,4 +1,4 @@
-"""Trains a learner of vectors on the server and asks it. Needs a server: `make serve`, then
+"""Train a learner for vectors on the server and use it. Start a server with `make serve`, then run
 
 python examples/train_learner.py
 """
@@ -15,7 +15,7 @@ DIM, CLASSES, EXAMPLES = 8, 30, 20
 
 
 def cloud(chance: random.Random) -> list[list[float]]:
-    """Points around a centre: one class."""
+    """Return points around a centre, which make one class."""
     centre = [chance.gauss(0, 2) for _ in range(DIM)]
     return [[round(chance.gauss(mean, 1), 3) for mean in centre] for _ in range(EXAMPLES)]
 
@@ -41,7 +41,7 @@ async def main() -> None:
         )
         await client.jobs.wait(training.job, on_progress=show)
 
-        # Classes that the training never saw.
+        # Classes that were not in the training data.
         here, there = cloud(chance), cloud(chance)
         task = await client.tasks.create({"here": here[:3], "there": there[:3]}, learner="clouds")
         answer = await task.predict([*here[3:6], *there[3:6]])
