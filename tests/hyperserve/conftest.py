@@ -1,4 +1,4 @@
-"""The real server that the tests of the application use."""
+"""Fixtures of the application's real server, and a client for it."""
 
 from collections.abc import Iterator
 
@@ -13,6 +13,6 @@ __all__ = ["own_server", "server", "streams", "zoo"]
 
 @pytest.fixture
 def live(server: Server) -> Iterator[Client]:
-    """A client of the real server."""
+    """Yield a client of the real server."""
     with Client(server.url, max_retries=0) as client:
         yield client

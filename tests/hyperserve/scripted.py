@@ -1,4 +1,4 @@
-"""A real HTTP server that answers what a test tells it to, and remembers what it was asked."""
+"""A real HTTP server with scripted replies that records the requests it receives."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def problem(status: int, code: str = "some_code", **fields: Any) -> dict[str, An
 
 @dataclass(frozen=True)
 class Reply:
-    """One scripted answer; `body` None closes the connection without a word, bytes are sent as they are."""
+    """One scripted reply; `body` None closes the connection without a reply, bytes are sent unchanged."""
 
     status: int = 200
     body: Any = field(default_factory=dict)
@@ -90,7 +90,7 @@ class ReceivedRequest:
 
 @dataclass
 class Script:
-    """Replies in order, the last one for ever; `requests` grows as requests come."""
+    """Replies in order, the last one repeated; `requests` records what was received."""
 
     url: str
     replies: list[Reply]
@@ -99,7 +99,7 @@ class Script:
 
 @contextmanager
 def scripted(*replies: Reply, reads: bool = True) -> Iterator[Script]:
-    """A running server; one that does not read drops what it is sent."""
+    """Run a server; with `reads` False it discards the bodies of requests."""
     script = Script("", list(replies))
 
     class Handler(BaseHTTPRequestHandler):
@@ -133,7 +133,7 @@ def scripted(*replies: Reply, reads: bool = True) -> Iterator[Script]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Silent: the tests read `requests`."""
+            """Log nothing: the tests read `requests`."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

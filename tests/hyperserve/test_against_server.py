@@ -1,4 +1,4 @@
-"""The client and the server, each as it is."""
+"""The client against a real server."""
 
 from __future__ import annotations
 

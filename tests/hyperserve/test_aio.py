@@ -1,4 +1,4 @@
-"""The asynchronous client: the same surface, one source, and a loop that is never held up."""
+"""The asynchronous client: the same methods, one source, and an event loop that is never blocked."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_nothing_synchronous_is_left_behind() -> None:
 
 @pytest.mark.parametrize(("one", "other"), PARTS, ids=lambda part: part.__name__)
 def test_both_have_the_same_surface(one: type, other: type) -> None:
-    """Names and arguments; what differs is whether an answer is awaited."""
+    """Names and arguments are equal; only awaiting differs."""
 
     def surface(part: type) -> dict[str, list[str]]:
         methods = inspect.getmembers(part, inspect.isfunction)

@@ -1,4 +1,4 @@
-"""What users hold becomes what the wire carries, or an error that names the class and the example."""
+"""User data becomes JSON inputs, or an error that names the class and the example."""
 
 import base64
 import re

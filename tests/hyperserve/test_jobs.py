@@ -1,4 +1,4 @@
-"""Following a job: by its stream, over breaks, by asking, until it ends, however it ends."""
+"""Following a job by its event stream or by polling, across broken connections, to any end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ TRAINING = {
 
 
 def stream(*jobs: dict[str, Any], end: bytes = END, broken: bool = False) -> Reply:
-    """Events numbered by their steps; broken: the connection ends before it should."""
+    """Return a reply of events numbered by their steps; broken: the connection ends too early."""
     events = [
         f"id: {(job['progress'] or {}).get('step', 9)}\nevent: job\ndata: {json.dumps(job)}\n\n"
         for job in jobs
@@ -205,7 +205,7 @@ def test_a_job_that_did_not_succeed_is_an_error(
 
 @pytest.mark.parametrize("timeout", [0, 0.2])
 def test_waiting_has_an_end(timeout: float) -> None:
-    """Near the end the job is asked for: nobody knows when a stream will speak again."""
+    """Near the deadline the client polls, as a stream may stay silent for longer."""
     with following(Reply(body=JOB)) as (jobs, server):
         started = time.monotonic()
         with pytest.raises(hs.WaitTimeoutError, match=f"not finished after {timeout:g} s") as raised:

@@ -1,4 +1,4 @@
-"""Regression tasks by the client: pairs of numbers in, estimates out."""
+"""Regression tasks with the client: pairs of numbers in, estimates out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-sent events from bytes, however they are cut."""
+"""Server-sent events are parsed from bytes split anywhere."""
 
 from itertools import pairwise
 

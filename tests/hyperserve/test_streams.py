@@ -1,4 +1,4 @@
-"""`client.streams` against the real server and its worker: grown, asked, rolled back, made to forget."""
+"""`client.streams` against the real server and its worker: register, predict, roll back, forget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TINY = {"features": {"count": 64}}
 
 @pytest.fixture(scope="module")
 def working(zoo: Path, streams: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a worker beside it."""
+    """Yield a server with a worker next to it."""
     environment = {"HYPERSERVE_WORKER": "true", "HYPERSERVE_STREAMS_DIR": str(streams)}
     running = Server(tmp_path_factory.mktemp("working") / "data", zoo, environment)
     running.start()
@@ -39,7 +39,7 @@ def examples(task: str) -> dict[str, list[list[float]]]:
 
 
 def answered(stream: hs.Stream, task: str, **options: str | int) -> tuple[float, float]:
-    """Shares of labels and of stream tasks that are right."""
+    """Return the shares of correct labels and of correct stream tasks."""
     x, y = data(task, seed=9, shots=10)
     found = stream.predict(x.tolist(), **options).predictions  # type: ignore[arg-type]
     names = [labels(task)[index] for index in y.tolist()]

@@ -1,4 +1,4 @@
-"""A task's life on the wire: asking it, teaching it, choosing among its versions."""
+"""Requests of a task: predict, change, choose among versions."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_feedback_on_what_was_not_stored_or_has_lapsed(task: hs.Task, server: Sc
 
 
 def test_a_creation_is_sent_again_with_its_key(client: hs.Client, task: hs.Task, server: Script) -> None:
-    """The connection broke, and perhaps only the answer was lost."""
+    """After a broken connection, perhaps only the response was lost."""
     server.requests.clear()
     server.replies[:] = [Reply(body=None), Reply(201, TASK), Reply(body=None), Reply(201, TASK)]
     client.tasks.create({"cat": [[1]], "dog": [[1]]})

@@ -1,4 +1,4 @@
-"""From a file on disk to a learner that serves, through the server's worker."""
+"""From a file on disk to a served learner, trained by the server's worker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def working(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with a worker beside it."""
+    """Yield a server with a worker next to it."""
     running = Server(tmp_path_factory.mktemp("working") / "data", zoo, {"HYPERSERVE_WORKER": "true"})
     running.start()
     yield running
@@ -150,7 +150,7 @@ def test_the_example_of_training_works(working: Server) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_wait_outlasts_the_server(own_server: Server, clouds: Path) -> None:
-    """Killed while a job is followed and started again: the lease ends, and the job is done after all."""
+    """Kill the server while a job is followed and start it again: the lease ends, and the job still completes."""
     own_server.environment = {"HYPERSERVE_WORKER": "true", "HYPERSERVE_LEASE_SECONDS": "2"}
     own_server.start()
     with hs.Client(own_server.url) as client, ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""Datasets on their way: files as they are, folders zipped, streamed from disk and sent again when broken."""
+"""Uploads: files unchanged, folders zipped, streamed from disk and retried after broken connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def client(server: Script) -> Iterator[hs.Client]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes, and what file managers leave."""
+    """Create two classes and the files that file managers add."""
     for name in (
         "cat/1.png",
         "cat/2.png",
@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go."""
+    """Return the folder of temporary files."""
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))

@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own: Python, the wheel and what its metadata asks for, nothing else."""
+"""The wheel in a clean environment with Python, the wheel and its required packages only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment, filled without a network: requirements come from this one."""
+    """Return the interpreter of a clean environment; required packages are linked from this one, without a network."""
     folder = tmp_path_factory.mktemp("clean")
     venv.create(folder, symlinks=True, with_pip=False)
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
@@ -53,11 +53,11 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def required(distribution: importlib.metadata.Distribution, seen: set[str]) -> set[str]:
-    """What a distribution asks for, and what that asks for, without extras."""
+    """Return the transitive requirements of a distribution, without extras."""
     for requirement in map(Requirement, distribution.requires or []):
         name = canonicalize_name(requirement.name)
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if wanted and name not in seen:
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if applies and name not in seen:
             seen.add(name)
             required(importlib.metadata.distribution(name), seen)
     return seen

@@ -1,4 +1,4 @@
-"""Versions and feedback, with both clients against the server as it is."""
+"""Versions and feedback, with both clients against a real server."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_feedback_teaches(live: hs.Client, task: hs.Task) -> None:
 
 
 def test_a_creation_sent_twice_is_made_once(server: Server) -> None:
-    """The same request, key included, as after a connection that broke."""
+    """Repeat a request with its key, as after a broken connection."""
     with hs.Client(server.url) as client:
         request = Request.creation("/v1/tasks", support_body(VECTORS, learner="vectors"))
         first, second = (fetch_task(client.tasks._transport, request) for _ in range(2))
@@ -105,7 +105,7 @@ def test_a_creation_sent_twice_is_made_once(server: Server) -> None:
 
 
 def test_the_server_knows_the_keys_of_all_that_is_sent_again() -> None:
-    """Else a creation whose connection broke would be made twice."""
+    """Otherwise a creation whose connection broke would happen twice."""
     document = json.loads(OPENAPI.read_text())
     for path in (
         "/v1/tasks",
