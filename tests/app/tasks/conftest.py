@@ -1,4 +1,4 @@
-"""Living tasks."""
+"""TaskClient tasks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.app.tasks.living import Living, living
+from tests.app.tasks.task_client import TaskClient, new_task
 
 
 @pytest.fixture
-def pets(client: httpx.Client) -> Iterator[Living]:
+def pets(client: httpx.Client) -> Iterator[TaskClient]:
     """A task of two classes with one example each."""
-    made = living(client)
+    made = new_task(client)
     yield made
     client.delete(made.path)

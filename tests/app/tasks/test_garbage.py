@@ -1,33 +1,42 @@
-"""Blobs that no task holds go; those that one holds stay, whoever asks."""
+"""Inputs that no task has are deleted; those that one has stay, whoever collects and whenever."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.core.ids import new_id
 from app.db.base import now
 from app.db.blobs import Blobs, digest
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import PredictionRow, TaskRow, VersionRow
+from app.db.tenancy import Store, TenantSession
+from app.tasks import garbage as garbage_module
 from app.tasks import repository
 from app.tasks.garbage import Collector
 from app.tasks.repository import StoredExample
+from tests.app.stores import store_of
 
-KEPT, ORPHAN = digest(b"kept"), digest(b"orphan")
+KEPT, ORPHAN, BLOB = digest(b"kept"), digest(b"orphan"), digest(b"x")
 
 
 async def add(database: Database, tenant: str, blob: str) -> tuple[str, str]:
     """Ids of a task that holds the blob, and of its version."""
-    task = TaskRow(id=new_id("task"), tenant=tenant, name=None, current=1)
+    async with store_of(database, tenant).write() as session:
+        return await add_task(session, blob)
+
+
+async def add_task(session: TenantSession, blob: str = BLOB) -> tuple[str, str]:
+    task = TaskRow(id=new_id("task"), name=None, current=1)
     values = {"learner": "l", "learner_digest": "d", "seed": 1, "classes": ["a"], "shots": [1], "shape": [1]}
-    version = VersionRow(id=new_id("ver"), tenant=tenant, task_id=task.id, number=1, **values)
-    async with database.write() as session:
-        await repository.add_task(session, task, version, [StoredExample("a", "vector", blob)])
+    version = VersionRow(id=new_id("ver"), task_id=task.id, number=1, **values)
+    example = StoredExample(0, new_id("ex"), "a", "vector", blob)
+    await repository.add_task(session, task, version, [example])
     return task.id, version.id
 
 
@@ -81,15 +90,19 @@ def test_tenants_hold_their_own(run: Callable[[Test], None]) -> None:
 def test_tenants_see_their_own(run: Callable[[Test], None]) -> None:
     async def test(database: Database, blobs: Blobs) -> None:
         task, version = await add(database, "t", KEPT)
-        async with database.read() as session:
-            assert await repository.get_current(session, "t", task) is not None
-            assert await repository.get_current(session, "u", task) is None
-            assert await repository.ways_of_tasks(session, "u", None, 10) == []
-            assert await repository.list_current(session, "u", [task]) == []
-            assert await repository.get_examples(session, "u", version) == []
-        async with database.write() as session:
-            assert await repository.remove_task(session, "u", task) is None
-            removed = await repository.remove_task(session, "t", task)
+        own, other = store_of(database, "t"), store_of(database, "u")
+        async with own.read() as session:
+            assert await repository.get_current(session, task) is not None
+            assert len(await repository.get_examples(session, version)) == 1
+        async with other.read() as session:
+            assert await repository.get_current(session, task) is None
+            assert await repository.class_counts_of_tasks(session, None, 10) == []
+            assert await repository.list_current(session, [task]) == []
+            assert await repository.get_examples(session, version) == ()
+        async with other.write() as session:
+            assert await repository.remove_task(session, task) is None
+        async with own.write() as session:
+            removed = await repository.remove_task(session, task)
         assert removed is not None
         assert (removed.versions, removed.blobs) == ([("d", version)], {KEPT})
 
@@ -121,7 +134,7 @@ def test_lapsed_predictions_go_with_their_inputs(run: Callable[[Test], None]) ->
     async def test(database: Database, blobs: Blobs) -> None:
         await blobs.put_missing("t", {KEPT: b"kept", ORPHAN: b"orphan"})
         task, _ = await add(database, "t", KEPT)
-        values = {"tenant": "t", "task_id": task, "version": 1, "label": "a", "kind": "vector"}
+        values = {"task_id": task, "version": 1, "label": "a", "kind": "vector"}
         times = {ORPHAN: -1, KEPT: -1, digest(b"later"): 60}
         rows = [
             PredictionRow(
@@ -129,16 +142,17 @@ def test_lapsed_predictions_go_with_their_inputs(run: Callable[[Test], None]) ->
             )
             for blob, seconds in times.items()
         ]
-        async with database.write() as session:
+        async with store_of(database, "t").write() as session:
             await repository.add_predictions(session, rows)
         collector = Collector(database, blobs)
         await collector.sweep()
         assert await names(blobs) == {"t": sorted((KEPT, ORPHAN))}, "predictions name their inputs"
         assert await collector.lapse() == 2
         assert await names(blobs) == {"t": [KEPT]}
-        async with database.read() as session:
-            assert await repository.get_prediction(session, "t", rows[2].id) is not None
-            assert await repository.get_prediction(session, "u", rows[2].id) is None
+        async with store_of(database, "t").read() as session:
+            assert await repository.get_prediction(session, rows[2].id) is not None
+        async with store_of(database, "u").read() as session:
+            assert await repository.get_prediction(session, rows[2].id) is None
         assert await collector.lapse() == 0
 
     run(test)
@@ -147,11 +161,118 @@ def test_lapsed_predictions_go_with_their_inputs(run: Callable[[Test], None]) ->
 def test_many_lapse_in_turns(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(database: Database, blobs: Blobs) -> None:
         task, _ = await add(database, "t", KEPT)
-        values = {"tenant": "t", "task_id": task, "version": 1, "label": "a", "kind": "vector", "blob": KEPT}
-        async with database.write() as session:
+        values = {"task_id": task, "version": 1, "label": "a", "kind": "vector", "blob": KEPT}
+        async with store_of(database, "t").write() as session:
             rows = [PredictionRow(id=new_id("pred"), expires_at=now(), **values) for _ in range(7)]
             await repository.add_predictions(session, rows)
         assert await Collector(database, blobs).lapse() == 7
 
-    monkeypatch.setattr(repository, "AT_ONCE", 3)
+    monkeypatch.setattr(repository, "LAPSED_AT_ONCE", 3)
     run(test)
+
+
+class SlowBlobs(Blobs):
+    """Runs `during` while inputs are written."""
+
+    during: Callable[[], Awaitable[None]] | None = None
+
+    async def put_missing(self, tenant: str, blobs: Mapping[str, bytes], **how: Any) -> None:
+        during, self.during = self.during, None
+        if during is not None:
+            await during()
+        await super().put_missing(tenant, blobs, **how)
+
+
+Writing = Callable[[Store, SlowBlobs, Collector], Awaitable[None]]
+
+
+@pytest.fixture
+def run_writing(tmp_path: Path, database_url: str) -> Callable[[Writing], None]:
+    """On each database, with inputs that are written slowly."""
+
+    async def with_stores(test: Writing) -> None:
+        database, blobs = Database(database_url), SlowBlobs.at(None, tmp_path)
+        assert isinstance(blobs, SlowBlobs)
+        try:
+            await test(Store("t", database, blobs), blobs, Collector(database, blobs))
+        finally:
+            await database.close()
+
+    return lambda test: asyncio.run(with_stores(test))
+
+
+def test_slow_blobs_keep_no_writer_waiting(run_writing: Callable[[Writing], None]) -> None:
+    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+        async def write() -> None:
+            async with asyncio.timeout(1), store.write() as session:
+                await add_task(session)
+
+        blobs.during = write
+        await collector.write(store, {BLOB: b"x"}, add_task)
+        assert await names(blobs) == {"t": [BLOB]}
+
+    run_writing(test)
+
+
+def test_nobody_deletes_what_is_about_to_be_named(run_writing: Callable[[Writing], None]) -> None:
+    """A collection that comes while inputs are written, or between that and the commit."""
+
+    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+        await blobs.put_missing("t", {BLOB: b"x"})
+        collections: list[asyncio.Task[None]] = []
+
+        async def collect() -> None:
+            collections.append(asyncio.create_task(Collector(store.database, blobs).collect("t", [BLOB])))
+            await asyncio.sleep(0.05)
+
+        async def rows(session: TenantSession) -> None:
+            await collect()
+            await add_task(session)
+
+        blobs.during = collect
+        await collector.write(store, {BLOB: b"x"}, rows)
+        await asyncio.gather(*collections)
+        await collector.collect("t", [BLOB])
+        assert await names(blobs) == {"t": [BLOB]}
+
+    run_writing(test)
+
+
+def test_a_large_deletion_lets_others_in(
+    run_writing: Callable[[Writing], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes a task waits for some blobs to be deleted, not for all of a task of thousands."""
+    monkeypatch.setattr(garbage_module, "AT_ONCE", 1)
+
+    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+        many = {digest(bytes([index])): bytes([index]) for index in range(4)}
+        await blobs.put_missing("t", many)
+        delete, waited = blobs.delete, asyncio.Event()
+
+        async def slowly(*which: Any) -> None:
+            waited.set()
+            await asyncio.sleep(0.05)
+            await delete(*which)
+
+        monkeypatch.setattr(blobs, "delete", slowly)
+        collecting = asyncio.create_task(collector.collect("t", many))
+        await waited.wait()
+        await collector.write(store, {BLOB: b"x"}, add_task)
+        assert not collecting.done()
+        await collecting
+        assert await names(blobs) == {"t": [BLOB]}
+
+    run_writing(test)
+
+
+def test_what_fails_leaves_nothing(run_writing: Callable[[Writing], None]) -> None:
+    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+        async def rows(session: TenantSession) -> None:
+            await add_task(session)
+            raise ValueError
+
+        with pytest.raises(ValueError):  # noqa: PT011 (only what the rows raised)
+            await collector.write(store, {BLOB: b"x"}, rows)
+        assert await names(blobs) == {}
+
+    run_writing(test)

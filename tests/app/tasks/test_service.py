@@ -1,215 +1,236 @@
-"""Support sets that change: each change is a version, and every version goes on answering."""
+"""Create a task, ask it, list, delete: every form of input that the wire knows."""
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.app.problems import create, error
-from tests.app.server import Server
-from tests.app.tasks.living import CORNERS, Living, living
+from tests.app.problems import OK, create, error
 
 B64 = Callable[..., str]
+Png = Callable[..., bytes]
 
 
-def test_added_examples_are_the_next_version(pets: Living) -> None:
-    made = pets.add({"c": [CORNERS["c"], [-9.0, 1.0]], "a": [[1.0, 9.0]]})
-    assert (made["id"], made["version"]) == (pets.id, 2)
-    assert (made["classes"], made["shots"]) == (["a", "b", "c"], {"a": 2, "b": 1, "c": 2})
-    assert set(made["timing"]) >= {"decode", "adapt", "total"}
-    assert {**made, "timing": None} == pets.get()
-    assert pets.label(CORNERS["c"]) == "c"
-    assert pets.labels() == ["a", "b", "c", "c", "a"]
+def created(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 201, response.text
+    document: dict[str, Any] = response.json()
+    assert response.headers["location"] == f"/v1/tasks/{document['id']}"
+    return document
 
 
-def test_answers_are_those_of_the_whole_support_set(pets: Living) -> None:
-    """As if all had been sent at once: old examples by their features, new ones embedded."""
-    pets.add([{"input": [-9.0, 1.0], "label": "c"}, {"input": [1.0, 9.0], "label": "a"}])
-    whole = living(pets.client, {"a": [CORNERS["a"], [1.0, 9.0]], "b": [CORNERS["b"]], "c": [[-9.0, 1.0]]})
-    query = [2.0, 3.0]
-    grown, made = (task.predict(query)["predictions"][0]["probabilities"] for task in (pets, whole))
-    assert grown == pytest.approx(made, abs=1e-6)
-    pets.client.delete(whole.path)
+def predictions(response: httpx.Response) -> list[dict[str, Any]]:
+    """Checks what holds of every answer."""
+    assert response.status_code == 200, response.text
+    found: list[dict[str, Any]] = response.json()["predictions"]
+    for answer in found:
+        probabilities = answer["probabilities"]
+        assert answer["confidence"] == max(probabilities.values()) == probabilities[answer["label"]]
+        assert answer["label"] in answer["prediction_set"]
+        assert answer["entropy"] >= 0
+        assert answer["epistemic"] is None, "a deterministic learner makes no number up"
+    return found
 
 
-def test_images_in_parts(client: httpx.Client, task: str, png: Callable[..., bytes], b64: B64) -> None:
-    """Only new images are embedded, and the answers are those of a task made of all of them."""
-    made = client.post(f"/v1/tasks/{task}/support?promote=true", files=[("dog", png(28)), ("cow", png(12))])
-    assert made.status_code == 201, made.text
-    assert made.json()["shots"] == {"cat": 2, "dog": 2, "cow": 1}
-    support = {"cat": [b64(0), b64(2)], "dog": [b64(30), b64(28)], "cow": [b64(12)]}
-    whole = create(client, learner="glyphs", support=support).json()["id"]
-    found = [
-        client.post(f"/v1/tasks/{id}/predict", json={"queries": [b64(9)]}).json()["predictions"][0]
-        for id in (task, whole)
+def test_created_task(client: httpx.Client, b64: B64) -> None:
+    support = {"cat": [b64(0), b64(2)], "dog": [b64(30)]}
+    task = created(create(client, learner="glyphs", name="pets", support=support))
+    assert re.fullmatch("task_[0-9a-z]{26}", task["id"])
+    assert (task["name"], task["version"], task["learner"]) == ("pets", 1, "glyphs")
+    assert (task["classes"], task["shots"]) == (["cat", "dog"], {"cat": 2, "dog": 1})
+    assert task["warnings"] == []
+    assert set(task["timing"]) >= {"decode", "queue", "embed", "adapt"}
+    stored = client.get(f"/v1/tasks/{task['id']}").json()
+    assert stored == {**task, "timing": None}
+
+
+def test_answers(client: httpx.Client, task: str, b64: B64) -> None:
+    response = client.post(f"/v1/tasks/{task}/predict", json={"queries": [b64(0), b64(30)]})
+    assert [answer["label"] for answer in predictions(response)] == ["cat", "dog"]
+    document = response.json()
+    assert (document["task"], document["version"], document["learner"]) == (task, 1, "glyphs")
+    for answer in document["predictions"]:
+        assert list(answer["probabilities"]) == ["cat", "dog"]
+        assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-12)
+
+
+def test_forms_of_an_image(client: httpx.Client, task: str, b64: B64, png: Png) -> None:
+    """Bare, named, data: URL, with white space; raw of three formats; multipart: all the same picture."""
+    text = b64(7)
+    wrapped = "\n".join(text[start : start + 76] for start in range(0, len(text), 76))
+    queries = [text, {"image": text}, f"data:image/png;base64,{text}", {"image": wrapped}]
+    address = f"/v1/tasks/{task}/predict"
+    answers = predictions(client.post(address, json={"queries": queries}))
+    for format in ("png", "webp"):
+        image = png(7, format=format, **({"lossless": True} if format == "webp" else {}))
+        answers += predictions(
+            client.post(address, content=image, headers={"Content-Type": f"image/{format}"})
+        )
+    answers += predictions(
+        client.post(address, files=[("query", png(7)), ("query", ("x.png", png(7), "image/png"))])
+    )
+    assert len(answers) == 8
+    probabilities = [answer["probabilities"]["cat"] for answer in answers]
+    assert probabilities == pytest.approx([probabilities[0]] * 8, abs=1e-5)
+    jpeg = client.post(address, content=png(7, format="JPEG"), headers={"Content-Type": "image/jpeg"})
+    assert len(predictions(jpeg)) == 1
+
+
+def test_forms_of_a_vector(client: httpx.Client) -> None:
+    """Without a learner a bare array takes the default vector learner."""
+    support = {"a": [[0.0, 1.0], {"vector": [0.1, 1]}], "b": [[5, -5]]}
+    task = created(create(client, support=support))
+    assert task["learner"] == "vectors"
+    part = ("query", (None, b"[0.0, 1.0]", "application/json"))
+    address = f"/v1/tasks/{task['id']}/predict"
+    found = predictions(client.post(address, json={"queries": [[0, 1], {"vector": [0.0, 1.0]}]}))
+    found += predictions(client.post(address, files=[part]))
+    assert found[0] == found[1] == found[2]
+    assert found[0]["label"] == "a"
+    client.delete(f"/v1/tasks/{task['id']}")
+
+
+def test_support_as_a_list_keeps_order(client: httpx.Client) -> None:
+    support = [
+        {"input": [1, 0], "label": "b"},
+        {"input": [0, 1], "label": "a"},
+        {"input": [1, 1], "label": "b"},
     ]
-    assert found[0]["probabilities"] == pytest.approx(found[1]["probabilities"], abs=1e-5)
-    client.delete(f"/v1/tasks/{whole}")
+    task = created(create(client, support=support))
+    assert (task["classes"], task["shots"]) == (["b", "a"], {"b": 2, "a": 1})
+    client.delete(f"/v1/tasks/{task['id']}")
 
 
-def test_relabelled_example_is_another_example(pets: Living) -> None:
-    pets.add({"c": [[1.0, 8.0], [-9.0, 0.0]]})
-    wrong = pets.examples()[2]
-    made = pets.relabel(wrong["id"], "a")
-    assert (made["version"], made["shots"]) == (3, {"a": 2, "b": 1, "c": 1})
-    assert pets.labels() == ["a", "b", "a", "c"]
-    assert wrong["id"] not in {example["id"] for example in pets.examples()}
-    assert pets.examples(version=2)[2] == wrong
-    assert pets.label([1.0, 8.0]) == "a"
+def test_support_in_parts(client: httpx.Client, png: Png) -> None:
+    files = [("cat", png(0)), ("dog", png(30)), ("cat", png(2))]
+    task = created(client.post("/v1/tasks?learner=glyphs&name=parts", files=files))
+    assert (task["name"], task["classes"], task["shots"]) == ("parts", ["cat", "dog"], {"cat": 2, "dog": 1})
+    client.delete(f"/v1/tasks/{task['id']}")
 
 
-def test_a_cursor_of_another_version(pets: Living) -> None:
-    """The page would hold examples that the version does not have."""
-    pets.add({"c": [[1.0, 1.0]]})
-    support = f"{pets.path}/support"
-    cursor = pets.client.get(f"{support}?limit=1").json()["next_cursor"]
-    error(pets.client.get(support, params={"cursor": cursor, "version": 1}), 422, "bad_cursor", "/cursor")
-    page = pets.client.get(support, params={"cursor": cursor, "version": 2})
-    assert [example["label"] for example in page.json()["items"]] == ["b", "c"]
+def test_class_names_in_parts(client: httpx.Client, png: Png) -> None:
+    labels = ["größer", 'with "quotes"', "back\\slash", "日本", "a;b=c", "percent%25"]
+    task = created(
+        client.post("/v1/tasks", files=[(label, png(index)) for index, label in enumerate(labels)])
+    )
+    assert task["classes"] == labels
+    client.delete(f"/v1/tasks/{task['id']}")
 
 
-def test_relabelled_to_what_it_is(pets: Living) -> None:
-    """No version: sent again and again it would make any number of them."""
-    example = pets.examples()[0]
-    assert pets.relabel(example["id"], example["label"])["version"] == 1
-    assert (pets.examples()[0], len(pets.versions())) == (example, 1)
-
-
-def test_relabelled_to_a_new_class(pets: Living) -> None:
-    pets.add({"a": [[-9.0, 0.0]]})
-    made = pets.relabel(pets.examples()[2]["id"], "cafe\u0301")
-    assert made["classes"] == ["a", "b", "caf\u00e9"]
-    assert pets.label([-9.0, 0.0]) == "caf\u00e9"
-
-
-def test_a_class_goes_with_its_last_example(pets: Living) -> None:
-    pets.add({"c": [CORNERS["c"]]})
-    first, *_ = pets.examples()
-    made = pets.remove(first["id"])
-    assert (made["version"], made["classes"], made["shots"]) == (3, ["b", "c"], {"b": 1, "c": 1})
-    assert pets.label(CORNERS["c"]) == "c"
-    assert pets.labels(version=2) == ["a", "b", "c"]
-
-
-def test_versions_are_listed_with_their_origins(pets: Living) -> None:
-    pets.add({"c": [CORNERS["c"]]})
-    pets.remove(pets.examples()[0]["id"])
-    pets.promote(2)
-    listed = pets.versions()
-    assert [(one["number"], one["parent"], one["origin"], one["current"]) for one in listed] == [
-        (3, 2, "edited", False),
-        (2, 1, "support", True),
-        (1, None, "created", False),
+def test_labels_are_answered_in_nfc(client: httpx.Client) -> None:
+    support = [
+        {"input": [1, 0], "label": "cafe\u0301"},
+        {"input": [0, 1], "label": "b"},
+        {"input": [1, 1], "label": "caf\u00e9"},
     ]
-    assert [one["classes"] for one in listed] == [["b", "c"], ["a", "b", "c"], ["a", "b"]]
-    assert {one["learner"] for one in listed} == {"vectors"}
+    task = created(create(client, support=support))
+    assert task["shots"] == {"caf\u00e9": 2, "b": 1}
+    client.delete(f"/v1/tasks/{task['id']}")
 
 
-def test_pages_of_versions(pets: Living) -> None:
-    for _ in range(3):
-        pets.add({"a": [CORNERS["a"]]})
-    seen, cursor = [], None
-    while True:
-        params = {"limit": 3} | ({"cursor": cursor} if cursor else {})
-        page = pets.client.get(f"{pets.path}/versions", params=params).json()
-        seen += [one["number"] for one in page["items"]]
-        if not (cursor := page["next_cursor"]):
-            break
-        pets.add({"a": [CORNERS["a"]]})
-    assert seen == [4, 3, 2, 1]
+@pytest.mark.parametrize("label", ["0", "a/b", "~", " ", "id", "__proto__", "🦜", "\u202eabc", "l" * 200])
+def test_labels_that_are_allowed(client: httpx.Client, label: str) -> None:
+    response = client.post("/v1/predict", json={"support": {label: OK, "other": OK}, "queries": OK})
+    assert set(predictions(response)[0]["probabilities"]) == {label, "other"}
 
 
-def test_pages_of_examples_stay_with_their_version(pets: Living) -> None:
-    pets.add({"c": [CORNERS["c"]] * 3})
-    first = pets.client.get(f"{pets.path}/support?limit=2").json()
-    pets.remove(pets.examples()[0]["id"])
-    second = pets.client.get(
-        f"{pets.path}/support", params={"limit": 200, "cursor": first["next_cursor"]}
-    ).json()
-    assert [one["label"] for one in first["items"] + second["items"]] == ["a", "b", "c", "c", "c"]
-    assert second["next_cursor"] is None
+def test_ask_once(client: httpx.Client, b64: B64, png: Png) -> None:
+    """Nothing is stored, and the answers are those of a task."""
+    support = {"cat": [b64(0), b64(2)], "dog": [b64(30)]}
+    before = client.get("/v1/tasks").json()
+    once = client.post("/v1/predict", json={"learner": "glyphs", "support": support, "queries": [b64(5)]})
+    assert (once.json()["task"], once.json()["version"]) == (None, None)
+    assert client.get("/v1/tasks").json() == before
+    files = [("cat", png(0)), ("cat", png(2)), ("dog", png(30)), ("query", png(5))]
+    parts = client.post("/v1/predict?learner=glyphs", files=files)
+    task = created(create(client, learner="glyphs", support=support))["id"]
+    kept = client.post(f"/v1/tasks/{task}/predict", json={"queries": [b64(5)]})
+    assert predictions(once) == predictions(parts)
+    assert predictions(kept)[0]["probabilities"] == pytest.approx(
+        predictions(once)[0]["probabilities"], abs=1e-5
+    )
+    client.delete(f"/v1/tasks/{task}")
 
 
-def test_promoted_and_rolled_back(pets: Living) -> None:
-    pets.add({"c": [CORNERS["c"]]})
-    back = pets.promote(1)
-    assert (back["version"], back["classes"]) == (1, ["a", "b"])
-    assert pets.predict(CORNERS["c"])["version"] == 1
-    assert pets.promote(2)["version"] == 2
-    assert pets.label(CORNERS["c"]) == "c"
-    assert len(pets.versions()) == 2, "promoting makes no version"
+def test_top(client: httpx.Client) -> None:
+    """The most probable classes only, in falling order."""
+    support = {str(index): [[float(index), 0.0]] for index in range(6)}
+    body = {"support": support, "queries": [[3.1, 0.0]]}
+    whole = predictions(client.post("/v1/predict", json=body))[0]["probabilities"]
+    cut = predictions(client.post("/v1/predict", json={**body, "top": 3}))[0]["probabilities"]
+    assert list(cut) == sorted(whole, key=whole.__getitem__, reverse=True)[:3]
+    assert len(predictions(client.post("/v1/predict", json={**body, "top": 1000}))[0]["probabilities"]) == 6
 
 
-def test_not_promoted(pets: Living) -> None:
-    """It waits under its number, and what comes next is made from what is current."""
-    response = pets.client.post(f"{pets.path}/support?promote=false", json={"support": {"c": [CORNERS["c"]]}})
-    assert response.headers["location"] == f"{pets.path}?version=2"
-    assert pets.client.get(response.headers["location"]).json()["classes"] == ["a", "b", "c"]
-    assert pets.current == 1
-    assert pets.label(CORNERS["c"], version=2) == "c"
-    example = pets.examples()[0]["id"]
-    assert pets.relabel(example, "z", params={"promote": "false"})["classes"] == ["b", "z"]
-    assert pets.current == 1
-    assert pets.add({"a": [CORNERS["a"]]})["version"] == 4
-    assert [one["parent"] for one in pets.versions()] == [1, 1, 1, None]
+def test_coverage_widens_prediction_sets(client: httpx.Client) -> None:
+    support = {str(index): [[index / 10, 1.0]] for index in range(8)}
+    sizes = []
+    for coverage in (0.05, 0.5, 0.999):
+        body = {"support": support, "queries": [[0.31, 1.0]], "coverage": coverage}
+        sizes.append(len(predictions(client.post("/v1/predict", json=body))[0]["prediction_set"]))
+    assert sizes == sorted(sizes)
+    assert sizes[0] >= 1
+    assert sizes[0] < sizes[-1]
 
 
-def test_not_promoted_in_the_body(pets: Living) -> None:
-    body = {"support": {"c": [CORNERS["c"]]}, "promote": False}
-    assert pets.client.post(f"{pets.path}/support", json=body).status_code == 201
-    assert pets.current == 1
-
-
-def test_every_version_answers(pets: Living) -> None:
-    """By its number, in the query string or in the body."""
-    pets.add({"c": [CORNERS["c"]]})
-    for how in ({"params": {"version": 1}}, {"version": 1}):
-        answer = pets.predict(CORNERS["c"], **how)
-        assert answer["version"] == 1
-        assert set(answer["predictions"][0]["probabilities"]) == {"a", "b"}
-    assert pets.predict(CORNERS["c"], version=2)["predictions"][0]["label"] == "c"
-    assert (pets.get(version=1)["version"], pets.get(version=1)["classes"]) == (1, ["a", "b"])
-
-
-def test_renamed(pets: Living) -> None:
-    for name in ("pets", None):
-        assert pets.client.patch(pets.path, json={"name": name}).json()["name"] == name
-        assert pets.get()["name"] == name
-    assert len(pets.versions()) == 1
-
-
-def test_warnings_look_at_all_examples(pets: Living) -> None:
-    made = pets.add({"c": [CORNERS["a"]], "b": [CORNERS["b"]]})
-    assert [(one["code"], one["pointer"], one["detail"].split()[-2]) for one in made["warnings"]] == [
-        ("identical_examples", "/support/c/0", "another"),
-        ("identical_examples", "/support/b/0", "same"),
+def test_warnings(client: httpx.Client, b64: B64, png: Png) -> None:
+    """Blank and identical examples are allowed, and worth a word."""
+    blank = base64.b64encode(png(0, blank=True)).decode()
+    support = {"a": [b64(0), blank, b64(0)], "b": [b64(9), b64(0)]}
+    task = created(create(client, learner="glyphs", support=support))
+    assert [(notice["code"], notice["pointer"]) for notice in task["warnings"]] == [
+        ("blank_example", "/support/a/1"),
+        ("identical_examples", "/support/a/2"),
+        ("identical_examples", "/support/b/1"),
     ]
+    assert [notice["detail"].split()[-2] for notice in task["warnings"][1:]] == ["same", "another"]
+    client.delete(f"/v1/tasks/{task['id']}")
 
 
-def test_versions_outlive_a_restart_and_a_lost_cache(own_server: Server) -> None:
-    own_server.start()
-    task = living(own_server.client)
-    task.add({"c": [CORNERS["c"]]})
-    task.relabel(task.examples()[0]["id"], "z")
-    before = [task.predict([3.0, 1.0], version=number)["predictions"] for number in (1, 2, 3)]
-    own_server.stop()
-    for file in own_server.features():
-        file.unlink()
-    own_server.start()
-    task.client = own_server.client
-    assert [task.predict([3.0, 1.0], version=number)["predictions"] for number in (1, 2, 3)] == before
-    assert task.add({"c": [[-9.0, 0.0]]})["shots"] == {"b": 1, "c": 2, "z": 1}
+def test_pages(client: httpx.Client) -> None:
+    """Newest first; a cursor goes on where the page ended, whatever was made meanwhile."""
+    support = {"a": OK, "b": OK}
+    ids = [created(create(client, support=support, name=str(index)))["id"] for index in range(5)]
+    first = client.get("/v1/tasks?limit=2").json()
+    between = created(create(client, support=support))["id"]
+    second = client.get("/v1/tasks", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+    third = client.get("/v1/tasks", params={"limit": 200, "cursor": second["next_cursor"]}).json()
+    seen = [item["id"] for page in (first, second, third) for item in page["items"]]
+    assert seen == sorted(seen, reverse=True)
+    assert set(ids) <= set(seen)
+    assert between not in seen
+    assert third["next_cursor"] is None
+    for task in (*ids, between):
+        client.delete(f"/v1/tasks/{task}")
 
 
-def test_deleting_purges_every_version(own_server: Server) -> None:
-    own_server.start()
-    task = living(own_server.client)
-    task.add({"c": [CORNERS["c"]]})
-    task.add({"c": [CORNERS["c"]]}, params={"promote": "false"})
-    task.kept([5.0, 5.0])
-    # The last version was made from the weights of the one before: its features were not needed.
-    assert (len(own_server.blobs()), len(own_server.features())) == (4, 2)
-    task.client.delete(task.path)
-    assert (own_server.blobs(), own_server.features()) == ([], [])
+def test_deleted_task_is_not_found(client: httpx.Client) -> None:
+    task = created(create(client, support={"a": OK, "b": OK}))["id"]
+    predictions(client.post(f"/v1/tasks/{task}/predict", json={"queries": OK}))
+    gone = client.delete(f"/v1/tasks/{task}")
+    assert (gone.status_code, gone.content) == (204, b"")
+    for method, suffix in (("GET", ""), ("DELETE", ""), ("POST", "/predict")):
+        response = client.request(method, f"/v1/tasks/{task}{suffix}", json={"queries": OK})
+        assert (response.status_code, response.json()["code"]) == (404, "task_not_found")
+
+
+def test_large_support_set(client: httpx.Client) -> None:
+    """1,000 classes of uneven size, all limits but one beside."""
+    support = {
+        str(index): [[float(index), float(shot)] for shot in range(1 + index % 3)] for index in range(1000)
+    }
+    task = created(create(client, support=support))["id"]
+    response = client.post(f"/v1/tasks/{task}/predict", json={"queries": [[500.0, 0.0]] * 1024, "top": 1})
+    assert len(predictions(response)) == 1024
+    assert client.delete(f"/v1/tasks/{task}").status_code == 204
+
+
+def test_vectors_of_the_task_bind_its_queries(client: httpx.Client) -> None:
+    task = created(create(client, support={"a": OK, "b": OK}))["id"]
+    response = client.post(f"/v1/tasks/{task}/predict", json={"queries": [[1.0, 2.0, 3.0]]})
+    error(response, 422, "vector_length", "/queries/0", 2)
+    client.delete(f"/v1/tasks/{task}")

@@ -13,7 +13,7 @@ CORNERS = {"a": [0.0, 10.0], "b": [10.0, 0.0], "c": [-10.0, 0.0]}
 
 
 @dataclass
-class Living:
+class TaskClient:
     """`POST`, `GET` and so on of one task, checked to succeed; `client` is there for what does not."""
 
     client: httpx.Client
@@ -67,15 +67,15 @@ class Living:
         label: str = self.predict(query, **how)["predictions"][0]["label"]
         return label
 
-    def kept(self, *queries: object) -> list[str]:
-        """Ids of stored predictions."""
+    def stored_predictions(self, *queries: object) -> list[str]:
+        """Return ids of stored predictions."""
         return [answer["id"] for answer in self.predict(*queries, store=True)["predictions"]]
 
 
-def living(client: httpx.Client, support: object = None) -> Living:
-    """Of two classes `a` and `b`, unless told otherwise."""
+def new_task(client: httpx.Client, support: object = None) -> TaskClient:
+    """Return a task of two classes `a` and `b`, or of another support set."""
     support = support or {label: [CORNERS[label]] for label in ("a", "b")}
-    return Living(client, create(client, learner="vectors", support=support).json()["id"])
+    return TaskClient(client, create(client, learner="vectors", support=support).json()["id"])
 
 
 def feedback(client: httpx.Client, prediction: str, label: str, **how: Any) -> dict[str, Any]:

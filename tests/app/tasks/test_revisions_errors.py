@@ -10,17 +10,17 @@ import pytest
 
 from app.core.ids import new_id
 from tests.app.problems import OK, create, error, problem
-from tests.app.tasks.living import CORNERS, Living, living
+from tests.app.tasks.task_client import CORNERS, TaskClient, new_task
 
 
 @pytest.fixture(autouse=True)
-def _unchanged(pets: Living) -> Iterator[None]:
+def _unchanged(pets: TaskClient) -> Iterator[None]:
     before = pets.get(), pets.versions(), pets.etag()
     yield
     assert (pets.get(), pets.versions(), pets.etag()) == before
 
 
-def test_no_such_task(pets: Living) -> None:
+def test_no_such_task(pets: TaskClient) -> None:
     for id in (new_id("task"), "task_x", "x", "%20", "task_" + "0" * 300):
         path = f"/v1/tasks/{id}"
         for method, suffix, body in (
@@ -36,7 +36,7 @@ def test_no_such_task(pets: Living) -> None:
             problem(response, 404, "task_not_found")
 
 
-def test_no_such_version(pets: Living) -> None:
+def test_no_such_version(pets: TaskClient) -> None:
     body = {"queries": [CORNERS["a"]]}
     for response in (
         pets.client.get(f"{pets.path}?version=2"),
@@ -59,21 +59,21 @@ def test_no_such_version(pets: Living) -> None:
         ("1.5", "wrong_type"),
     ],
 )
-def test_numbers_that_are_none(pets: Living, number: str, code: str) -> None:
+def test_numbers_that_are_none(pets: TaskClient, number: str, code: str) -> None:
     for path in (pets.path, f"{pets.path}/support"):
         document = problem(pets.client.get(f"{path}?version={number}"), 422, code)
         assert document["errors"][0]["pointer"] == "/version"
 
 
 @pytest.mark.parametrize("version", [0, 2**31, 1.5, "1", True, None])
-def test_no_number_to_promote(pets: Living, version: object) -> None:
+def test_no_number_to_promote(pets: TaskClient, version: object) -> None:
     response = pets.client.put(f"{pets.path}/current", json={"version": version})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/version"
 
 
-def test_no_such_example(pets: Living) -> None:
-    other = living(pets.client)
+def test_no_such_example(pets: TaskClient) -> None:
+    other = new_task(pets.client)
     foreign = other.examples()[0]["id"]
     for example in (new_id("ex"), "x", foreign):
         path = f"{pets.path}/support/{example}"
@@ -82,7 +82,7 @@ def test_no_such_example(pets: Living) -> None:
     pets.client.delete(other.path)
 
 
-def test_the_last_two_classes_stay(pets: Living) -> None:
+def test_the_last_two_classes_stay(pets: TaskClient) -> None:
     first, second = pets.examples()
     problem(pets.client.delete(f"{pets.path}/support/{first['id']}"), 422, "too_few_classes")
     response = pets.client.patch(f"{pets.path}/support/{second['id']}", json={"label": "a"})
@@ -90,7 +90,7 @@ def test_the_last_two_classes_stay(pets: Living) -> None:
 
 
 @pytest.mark.parametrize("label", ["", "l" * 201, 1, None])
-def test_labels(pets: Living, label: object) -> None:
+def test_labels(pets: TaskClient, label: object) -> None:
     response = pets.client.patch(f"{pets.path}/support/{pets.examples()[0]['id']}", json={"label": label})
     assert response.status_code == 422
     assert response.json()["errors"][0]["pointer"] == "/label"
@@ -109,17 +109,17 @@ def test_labels(pets: Living, label: object) -> None:
         ({str(way): [[1.0, 2.0]] for way in range(999)}, "too_many_classes", "/support"),
     ],
 )
-def test_support(pets: Living, support: object, code: str, pointer: str) -> None:
+def test_support(pets: TaskClient, support: object, code: str, pointer: str) -> None:
     response = pets.client.post(f"{pets.path}/support", json={"support": support})
     assert problem(response, 422, code)["errors"][0]["pointer"].startswith(pointer)
 
 
-def test_too_many_examples_together(pets: Living) -> None:
+def test_too_many_examples_together(pets: TaskClient) -> None:
     response = pets.client.post(f"{pets.path}/support", json={"support": {"a": [[1.0, 2.0]] * 19_999}})
     error(response, 422, "too_many_examples", "/support", 20_000)
 
 
-def test_unknown_fields_and_options(pets: Living) -> None:
+def test_unknown_fields_and_options(pets: TaskClient) -> None:
     example = f"{pets.path}/support/{pets.examples()[0]['id']}"
     more = {"support": {"a": [CORNERS["a"]]}}
     calls: list[tuple[str, str, Any]] = [
@@ -141,7 +141,7 @@ def test_unknown_fields_and_options(pets: Living) -> None:
 
 
 @pytest.mark.parametrize("flag", ["1", "yes", "", "True", "null"])
-def test_flags_are_true_or_false(pets: Living, flag: str) -> None:
+def test_flags_are_true_or_false(pets: TaskClient, flag: str) -> None:
     example = f"{pets.path}/support/{pets.examples()[0]['id']}"
     error(pets.client.delete(f"{example}?promote={flag}"), 422, "wrong_type", "/promote")
     body = {"queries": [CORNERS["a"]]}
@@ -149,15 +149,15 @@ def test_flags_are_true_or_false(pets: Living, flag: str) -> None:
 
 
 @pytest.mark.parametrize("flag", ["true", 1, None])
-def test_flags_of_a_body(pets: Living, flag: object) -> None:
+def test_flags_of_a_body(pets: TaskClient, flag: object) -> None:
     body = {"queries": [CORNERS["a"]], "store": flag}
     error(pets.client.post(f"{pets.path}/predict", json=body), 422, "wrong_type", "/store")
     body = {"support": {"a": [CORNERS["a"]]}, "promote": flag}
     error(pets.client.post(f"{pets.path}/support", json=body), 422, "wrong_type", "/promote")
 
 
-def test_cursors_of_other_lists(client: httpx.Client, pets: Living) -> None:
-    other = living(client, {label: [CORNERS[label]] * 2 for label in ("a", "b")})
+def test_cursors_of_other_lists(client: httpx.Client, pets: TaskClient) -> None:
+    other = new_task(client, {label: [CORNERS[label]] * 2 for label in ("a", "b")})
     other.add({"a": [CORNERS["a"]]})
     for suffix in ("support", "versions"):
         cursor = client.get(f"{other.path}/{suffix}?limit=1").json()["next_cursor"]
@@ -179,6 +179,6 @@ def test_pages_end_at_many_labels(client: httpx.Client) -> None:
         client.delete(f"/v1/tasks/{id}")
 
 
-def test_too_many_options_once(pets: Living) -> None:
+def test_too_many_options_once(pets: TaskClient) -> None:
     body = {"support": {"a": OK}, "promote": True}
     error(pets.client.post(f"{pets.path}/support?promote=true", json=body), 422, "given_twice", "/promote")

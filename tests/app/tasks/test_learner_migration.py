@@ -12,8 +12,8 @@ import pytest
 from tests.app.learner import save_learner
 from tests.app.problems import create, problem
 from tests.app.server import Server
-from tests.app.tasks.living import CORNERS, Living, living
-from tests.app.tasks.stored import assert_empty, rows
+from tests.app.tasks.database_rows import assert_empty, rows
+from tests.app.tasks.task_client import CORNERS, TaskClient, new_task
 
 B64 = Callable[..., str]
 
@@ -60,18 +60,18 @@ def test_replaced_learner(own_server: Server, zoo: Path, tmp_path: Path, b64: B6
 def test_replaced_learner_and_history(own_server: Server, zoo: Path, tmp_path: Path) -> None:
     """Every version that is asked goes on under the learner that is served, once, whichever release that is."""
 
-    def release(metric: str, id: str = "") -> Living:
+    def release(metric: str, id: str = "") -> TaskClient:
         if hasattr(own_server, "process"):
             own_server.stop()
         shutil.rmtree(own_server.learners_dir / "vectors")
         folder, hparams = own_server.learners_dir / "vectors", {"metric": metric}
         save_learner(folder, "identity", {}, {"kind": "vector"}, method_hparams=dict(hparams))
         own_server.start()
-        return Living(own_server.client, id)
+        return TaskClient(own_server.client, id)
 
     own_server.learners_dir = tmp_path / "zoo"
     shutil.copytree(zoo, own_server.learners_dir)
-    task = living(release("euclidean").client)
+    task = new_task(release("euclidean").client)
     task.add({"c": [CORNERS["c"]]})
     task = release("cosine", task.id)
     assert task.predict(CORNERS["c"])["version"] == 3

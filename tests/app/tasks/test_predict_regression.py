@@ -15,13 +15,13 @@ import torch
 from models.artifact import load
 from models.protocol import Support
 from tests.app.inside import inside
-from tests.app.tasks import regressing
-from tests.app.tasks.living import Living
-from tests.app.tasks.regressing import QUERIES, WAVE, means, wave
+from tests.app.tasks import regression
+from tests.app.tasks.regression import QUERIES, WAVE, means, wave
+from tests.app.tasks.task_client import TaskClient
 
 
 @pytest.fixture
-def task(client: httpx.Client) -> Iterator[Living]:
+def task(client: httpx.Client) -> Iterator[TaskClient]:
     made = wave(client)
     yield made
     client.delete(made.path)
@@ -35,7 +35,7 @@ def by_hand(folder: Path, pairs: list[dict[str, Any]], queries: list[list[float]
         return learner.predict(learner.adapt(Support.of(x, y)), torch.tensor([queries]))
 
 
-def test_a_task_of_values(client: httpx.Client, task: Living) -> None:
+def test_a_task_of_values(client: httpx.Client, task: TaskClient) -> None:
     found = task.get()
     assert (found["kind"], found["classes"], found["shots"], found["examples"]) == ("regression", [], {}, 10)
     assert found["learner"] == "sinusoid"
@@ -45,7 +45,7 @@ def test_a_task_of_values(client: httpx.Client, task: Living) -> None:
     assert {example["label"] for example in task.examples()} == {None}
 
 
-def test_the_answer_is_the_learners_own(task: Living, zoo: Path) -> None:
+def test_the_answer_is_the_learners_own(task: TaskClient, zoo: Path) -> None:
     answer = task.predict(*QUERIES)
     assert (answer["kind"], answer["version"]) == ("regression", 1)
     expected = by_hand(zoo / "sinusoid", WAVE, QUERIES)
@@ -56,7 +56,7 @@ def test_the_answer_is_the_learners_own(task: Living, zoo: Path) -> None:
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.95, 0.9999999999999999, 1e-300])
-def test_the_interval_holds_what_was_asked(task: Living, coverage: float) -> None:
+def test_the_interval_holds_what_was_asked(task: TaskClient, coverage: float) -> None:
     for found in task.predict(*QUERIES, coverage=coverage)["predictions"]:
         (low, high), (mean,), (variance,) = found["interval"][0], found["mean"], found["aleatoric"]
         reach = -NormalDist().inv_cdf((1 - coverage) / 2) * math.sqrt(variance)
@@ -79,14 +79,14 @@ def test_nll_is_that_of_the_whole_target(client: httpx.Client) -> None:
     client.delete(task.path)
 
 
-def test_bare_numbers_are_vectors_of_one(client: httpx.Client, task: Living) -> None:
+def test_bare_numbers_are_vectors_of_one(client: httpx.Client, task: TaskClient) -> None:
     bare = wave(client, [{"input": pair["input"][0], "target": pair["target"][0]} for pair in WAVE])
     queries = [query[0] for query in QUERIES]
     assert means(bare.predict(*queries, targets=[0, 1, 2])) == means(task.predict(*QUERIES))
     client.delete(bare.path)
 
 
-def test_once(client: httpx.Client, task: Living) -> None:
+def test_once(client: httpx.Client, task: TaskClient) -> None:
     body = {"kind": "regression", "support": WAVE, "queries": QUERIES, "targets": [[0], [1], [2]]}
     once = client.post("/v1/predict", json=body).json()
     assert (once["task"], once["kind"], once["learner"]) == (None, "regression", "sinusoid")
@@ -96,7 +96,7 @@ def test_once(client: httpx.Client, task: Living) -> None:
         assert one["interval"][0] == pytest.approx(other["interval"][0], abs=1e-5)
 
 
-def test_one_example_is_enough_and_the_order_does_not_matter(client: httpx.Client, task: Living) -> None:
+def test_one_example_is_enough_and_the_order_does_not_matter(client: httpx.Client, task: TaskClient) -> None:
     turned = wave(client, WAVE[::-1])
     for one, other in zip(means(turned.predict(*QUERIES)), means(task.predict(*QUERIES)), strict=True):
         assert one == pytest.approx(other, abs=1e-5)
@@ -106,7 +106,7 @@ def test_one_example_is_enough_and_the_order_does_not_matter(client: httpx.Clien
         client.delete(made.path)
 
 
-def test_top_has_no_effect(task: Living) -> None:
+def test_top_has_no_effect(task: TaskClient) -> None:
     assert means(task.predict(*QUERIES, top=1)) == means(task.predict(*QUERIES))
 
 
@@ -118,7 +118,7 @@ def test_zeros_and_repeated_inputs_are_no_matter_but_repeated_pairs_are(client: 
     client.delete(f"/v1/tasks/{made['id']}")
 
 
-def test_versions(task: Living, zoo: Path) -> None:
+def test_versions(task: TaskClient, zoo: Path) -> None:
     added = task.add([{"input": [4.0], "target": [-1.5]}])
     assert (added["version"], added["examples"]) == (2, 11)
     example = task.examples()[3]["id"]
@@ -137,14 +137,14 @@ def test_versions(task: Living, zoo: Path) -> None:
     assert task.promote(1)["examples"] == 10
 
 
-def test_a_target_that_an_example_has_already_makes_no_version(task: Living) -> None:
+def test_a_target_that_an_example_has_already_makes_no_version(task: TaskClient) -> None:
     example = task.examples()[0]
     same = task.client.patch(f"{task.path}/support/{example['id']}", json={"target": example["target"]})
     assert (same.status_code, same.json()["version"]) == (200, 1)
 
 
-def test_feedback_adds_the_pair_once(task: Living) -> None:
-    prediction = task.kept([5.0])[0]
+def test_feedback_adds_the_pair_once(task: TaskClient) -> None:
+    prediction = task.stored_predictions([5.0])[0]
     path = f"/v1/predictions/{prediction}/feedback"
     first = task.client.post(path, json={"target": [-1.9]})
     assert (first.status_code, first.json()["version"], first.json()["examples"]) == (201, 2, 11)
@@ -164,7 +164,7 @@ def test_answers_survive_a_restart_and_lost_features(zoo: Path, tmp_path: Path) 
         before = [means(task.predict(*QUERIES, version=number)) for number in (1, 2)]
     for _ in range(2):
         with inside(data, zoo) as client:
-            task = Living(client, task.id)
+            task = TaskClient(client, task.id)
             for number, known in zip((1, 2), before, strict=True):
                 for one, other in zip(means(task.predict(*QUERIES, version=number)), known, strict=True):
                     assert one == pytest.approx(other, abs=1e-5)
@@ -177,13 +177,13 @@ def test_answers_survive_a_restart_and_lost_features(zoo: Path, tmp_path: Path) 
 
 def test_a_release_that_replaces_the_learner_renews_its_tasks(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "zoo"
-    regressing.save(folder / "sinusoid")
+    regression.save(folder / "sinusoid")
     with inside(data, folder) as client:
         task = wave(client)
         before = means(task.predict(*QUERIES))
-    regressing.save(folder / "sinusoid", seed=7)
+    regression.save(folder / "sinusoid", seed=7)
     with inside(data, folder) as client:
-        task = Living(client, task.id)
+        task = TaskClient(client, task.id)
         answer = task.predict(*QUERIES)
         assert (answer["version"], answer["warnings"][0]["code"]) == (2, "learner_replaced")
         assert means(answer) != before
@@ -191,7 +191,7 @@ def test_a_release_that_replaces_the_learner_renews_its_tasks(tmp_path: Path) ->
         assert means(answer) == [pytest.approx(mean, abs=1e-5) for mean in expected]
         told = [(found["origin"], found["examples"], found["kind"]) for found in task.versions()]
         assert told == [("renewed", 10, "regression"), ("created", 10, "regression")]
-    regressing.save(folder / "sinusoid", target=2)
+    regression.save(folder / "sinusoid", target=2)
     with inside(data, folder) as client:
         gone = client.post(f"{task.path}/predict", json={"queries": QUERIES})
         assert (gone.status_code, gone.json()["code"]) == (503, "learner_unavailable")

@@ -7,18 +7,19 @@ import asyncio
 import httpx
 
 from app.core.ids import new_id
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import TaskRow, VersionRow
 from app.tasks import repository
-from app.tasks.repository import Held, StoredExample
+from app.tasks.repository import StoredExample
 from tests.app.problems import OK, problem
-from tests.app.tasks.living import Living, feedback
+from tests.app.stores import store_of
+from tests.app.tasks.task_client import TaskClient, feedback
 
 VALUES = {"learner": "l", "learner_digest": "d", "seed": 1, "classes": ["a"], "shots": [1], "shape": [1]}
 
 
 def version_of(task: TaskRow, number: int) -> VersionRow:
-    return VersionRow(id=new_id("ver"), tenant="t", task_id=task.id, number=number, **VALUES)
+    return VersionRow(id=new_id("ver"), task_id=task.id, number=number, **VALUES)
 
 
 def test_a_version_that_is_written_meanwhile_goes_too(database_url: str) -> None:
@@ -26,20 +27,22 @@ def test_a_version_that_is_written_meanwhile_goes_too(database_url: str) -> None
 
     async def test() -> None:
         database = Database(database_url)
-        task = TaskRow(id=new_id("task"), tenant="t", name=None, current=1)
+        store = store_of(database)
+        task = TaskRow(id=new_id("task"), name=None, current=1)
         first, second = version_of(task, 1), version_of(task, 2)
-        async with database.write() as session:
-            await repository.add_task(session, task, first, [StoredExample("a", "vector", "0" * 64)])
+        async with store.write() as session:
+            examples = [StoredExample(0, new_id("ex"), "a", "vector", "0" * 64)]
+            await repository.add_task(session, task, first, examples)
 
-        async def delete() -> repository.Removed | None:
-            async with database.write() as session:
-                return await repository.remove_task(session, "t", task.id)
+        async def delete() -> repository.RemovedTask | None:
+            async with store.write() as session:
+                return await repository.remove_task(session, task.id)
 
-        async with database.write() as session:
-            await repository.lock_task(session, "t", task.id)
+        async with store.write() as session:
+            await repository.lock_task(session, task.id)
             deleting = asyncio.create_task(delete())
             await asyncio.sleep(0.1)
-            added = [Held(1, new_id("ex"), "a", "vector", "1" * 64)]
+            added = [StoredExample(1, new_id("ex"), "a", "vector", "1" * 64)]
             await repository.add_version(session, second, first, added=added)
         removed = await deleting
         assert removed is not None
@@ -56,8 +59,8 @@ def test_answers_that_keys_repeat_are_forgotten(client: httpx.Client) -> None:
     support = {"a": OK, "b": OK}
     key = {"Idempotency-Key": new_id("key")}
     made = client.post("/v1/tasks", json={"support": support}, headers=key).json()["id"]
-    task = Living(client, made)
-    (id,) = task.kept(OK[0])
+    task = TaskClient(client, made)
+    (id,) = task.stored_predictions(OK[0])
     feedback(client, id, "a")
     requests = [
         ("/v1/tasks", {"support": support}, key),

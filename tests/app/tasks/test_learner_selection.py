@@ -62,7 +62,8 @@ def test_pitfall_05_another_way_is_refused_and_told_who_takes_it(
     document = problem(fixed.post(path, json=body), 422, "unsupported_way")
     (only,) = document["errors"]
     assert (only["pointer"], only["limit"]) == ("/support", WAY)
-    assert only["detail"] == f"fours takes 4 classes, not {way}. Any number of them is taken by: vectors."
+    expected = f"fours takes 4 classes, not {way}. Learners that take any number of classes: vectors."
+    assert only["detail"] == expected
     assert fixed.get("/v1/tasks").json()["items"] == []
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.app.problems import OK, create, problem
 from tests.app.server import Server
-from tests.app.tasks.stored import assert_empty, database, rows
+from tests.app.tasks.database_rows import assert_empty, database, rows
 
 B64 = Callable[..., str]
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.app.problems import OK, create, error, post, problem
-from tests.app.tasks.living import Living
-from tests.app.tasks.regressing import WAVE, wave
+from tests.app.tasks.regression import WAVE, wave
+from tests.app.tasks.task_client import TaskClient
 
 PAIR = {"input": [0.0], "target": [1.0]}
 PAIRS = [{"input": [0.0, 1.0], "target": [1.0, 2.0, 3.0]}]
@@ -22,7 +22,7 @@ def refused(client: httpx.Client, support: object, **fields: object) -> httpx.Re
 
 
 @pytest.fixture
-def task(client: httpx.Client) -> Iterator[Living]:
+def task(client: httpx.Client) -> Iterator[TaskClient]:
     made = wave(client)
     yield made
     assert (made.current, made.get()["examples"]) == (1, len(WAVE))
@@ -125,7 +125,7 @@ def test_a_learner_of_classes(client: httpx.Client) -> None:
     document = problem(refused(client, WAVE, learner="vectors"), 422, "wrong_task_kind")
     (only,) = document["errors"]
     assert only["pointer"] == "/learner"
-    expected = "vectors does classification, not regression. Regression is done by: pairs, sinusoid."
+    expected = "vectors is a learner for classification, not for regression. Learners for regression: pairs, sinusoid."
     assert only["detail"] == expected
 
 
@@ -135,7 +135,8 @@ def test_a_learner_of_values(client: httpx.Client) -> None:
     )
     (only,) = document["errors"]
     assert only["pointer"] == "/learner"
-    expected = "sinusoid does regression, not classification. Classification is done by: triples, vectors."
+    expected = "sinusoid is a learner for regression, not for classification."
+    expected += " Learners for classification: triples, vectors."
     assert only["detail"] == expected
 
 
@@ -143,7 +144,7 @@ def test_a_length_that_the_learner_does_not_take(client: httpx.Client) -> None:
     document = problem(refused(client, PAIRS), 422, "target_length")
     (only,) = document["errors"]
     assert (only["pointer"], only["limit"]) == ("/support", 1)
-    expected = "sinusoid takes targets of length 1, not 3. That length is taken by: pairs."
+    expected = "sinusoid takes targets of length 1, not 3. Learners that take targets of this length: pairs."
     assert only["detail"] == expected
 
 
@@ -159,7 +160,7 @@ def test_parts(client: httpx.Client, path: str) -> None:
     problem(client.post(f"{path}?kind=regression", files=parts), 415, "unsupported_media_type")
 
 
-def test_parts_and_pictures_to_a_task(task: Living, png: Any) -> None:
+def test_parts_and_pictures_to_a_task(task: TaskClient, png: Any) -> None:
     path = f"{task.path}/predict"
     problem(
         task.client.post(path, files=[("query", ("x", b"[1]", "application/json"))]),
@@ -172,7 +173,7 @@ def test_parts_and_pictures_to_a_task(task: Living, png: Any) -> None:
     problem(added, 415, "unsupported_media_type")
 
 
-def test_targets_of_queries(task: Living) -> None:
+def test_targets_of_queries(task: TaskClient) -> None:
     def ask(targets: object) -> httpx.Response:
         return task.client.post(f"{task.path}/predict", json={"queries": [0, 1], "targets": targets})
 
@@ -189,7 +190,7 @@ def test_targets_of_queries_to_classes(client: httpx.Client, labelled: str) -> N
     error(asked, 422, "wrong_task_kind", "/targets")
 
 
-def test_additions(task: Living) -> None:
+def test_additions(task: TaskClient) -> None:
     def add(support: object) -> httpx.Response:
         return task.client.post(f"{task.path}/support", json={"support": support})
 
@@ -204,7 +205,7 @@ def test_values_added_to_classes(client: httpx.Client, labelled: str) -> None:
     error(added, 422, "wrong_task_kind", "/support/0/target")
 
 
-def test_edits(task: Living) -> None:
+def test_edits(task: TaskClient) -> None:
     path = f"{task.path}/support/{task.examples()[0]['id']}"
     error(task.client.patch(path, json={"label": "a"}), 422, "wrong_task_kind", "/label")
     error(task.client.patch(path, json={"target": [1, 2]}), 422, "target_length", "/target", 1)
@@ -225,8 +226,8 @@ def test_the_last_example_stays(client: httpx.Client) -> None:
     client.delete(task.path)
 
 
-def test_feedback_of_the_other_kind(client: httpx.Client, task: Living, labelled: str) -> None:
-    path = f"/v1/predictions/{task.kept(1.0)[0]}/feedback"
+def test_feedback_of_the_other_kind(client: httpx.Client, task: TaskClient, labelled: str) -> None:
+    path = f"/v1/predictions/{task.stored_predictions(1.0)[0]}/feedback"
     error(client.post(path, json={"label": "a"}), 422, "wrong_task_kind", "/label")
     error(client.post(path, json={"target": "a"}), 422, "wrong_type", "/target")
     asked = client.post(f"{labelled}/predict", json={"queries": OK[:1], "store": True}).json()
@@ -234,7 +235,7 @@ def test_feedback_of_the_other_kind(client: httpx.Client, task: Living, labelled
     error(client.post(path, json={"target": 1}), 422, "wrong_task_kind", "/target")
 
 
-def test_numbers_that_overflow_the_learner(client: httpx.Client, task: Living) -> None:
+def test_numbers_that_overflow_the_learner(client: httpx.Client, task: TaskClient) -> None:
     """Of a query: refused, or answered with finite numbers."""
     asked = client.post(f"{task.path}/predict", json={"queries": [3e38]})
     if asked.status_code != 200:

@@ -40,12 +40,12 @@ def client(server: Server) -> httpx.Client:
     return server.client
 
 
-def sent(index: int, kind: str = "PNG") -> str:
+def encoded(index: int, kind: str = "PNG") -> str:
     return base64.b64encode(png(PHOTOS.inputs[index], kind)).decode()
 
 
 def support(shots: int = 2) -> dict[str, list[str]]:
-    return {f"class-{c}": [sent(4 * c + shot) for shot in range(shots)] for c in range(3)}
+    return {f"class-{c}": [encoded(4 * c + shot) for shot in range(shots)] for c in range(3)}
 
 
 def predictions(client: httpx.Client, task: str, queries: list[str]) -> list[dict[str, Any]]:
@@ -72,7 +72,7 @@ def test_its_description_says_size_and_channels(client: httpx.Client) -> None:
 
 
 def test_alone_as_in_a_batch(client: httpx.Client, task: str) -> None:
-    queries = [sent(4 * c + 3) for c in range(3)]
+    queries = [encoded(4 * c + 3) for c in range(3)]
     together = predictions(client, task, queries)
     assert [found["label"] for found in together] == ["class-0", "class-1", "class-2"]
     for query, found in zip(queries, together, strict=True):
@@ -90,7 +90,7 @@ def test_what_is_served_is_what_training_and_evaluation_embed(server: Server, ta
         index = torch.tensor([[0, 1, 4, 5, 8, 9]])
         weights = learner.adapt(Support.of(features[index], torch.tensor([[0, 0, 1, 1, 2, 2]])))
         expected = learner.predict(weights, features[None, 7:8]).probabilities[0, 0]  # type: ignore[attr-defined]
-    (found,) = predictions(server.client, task, [sent(7)])
+    (found,) = predictions(server.client, task, [encoded(7)])
     served = [found["probabilities"][f"class-{c}"] for c in range(3)]
     assert served == pytest.approx(expected.tolist(), abs=1e-4)
 
@@ -116,7 +116,7 @@ def test_a_picture_as_the_body(client: httpx.Client, task: str) -> None:
 
 @pytest.mark.parametrize("x", [[0.5, 0.5], {"vector": [0.5]}, {"text": "a cat"}])
 def test_other_kinds_are_refused(client: httpx.Client, x: object) -> None:
-    response = create(client, learner="photos", support={"a": [x], "b": [sent(0)]})
+    response = create(client, learner="photos", support={"a": [x], "b": [encoded(0)]})
     error(response, 422, "wrong_kind", "/support/a/0")
 
 

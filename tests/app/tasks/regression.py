@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from tests.app.learner import save_learner
-from tests.app.tasks.living import Living
+from tests.app.tasks.task_client import TaskClient
 
 WAVE = [{"input": [x / 3], "target": [2 * math.sin(x / 3)]} for x in range(10)]
 QUERIES = [[0.1], [1.7], [-3.0]]
@@ -25,10 +25,10 @@ def save(
     save_learner(folder, "identity", {}, spec, seed=seed, method=method, method_hparams=hparams)
 
 
-def wave(client: httpx.Client, support: Sequence[object] = WAVE, **fields: Any) -> Living:
+def wave(client: httpx.Client, support: Sequence[object] = WAVE, **fields: Any) -> TaskClient:
     made = client.post("/v1/tasks", json={"kind": "regression", "support": list(support), **fields})
     assert made.status_code == 201, made.text
-    return Living(client, made.json()["id"])
+    return TaskClient(client, made.json()["id"])
 
 
 def means(answer: Mapping[str, Any]) -> list[list[float]]:

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from tests.app.problems import problem
-from tests.app.tasks.living import CORNERS, Living
+from tests.app.tasks.task_client import CORNERS, TaskClient
 
 MORE = {"support": {"c": [CORNERS["c"]]}}
 
 
-def test_a_change_of_what_is_current_changes_the_tag(pets: Living) -> None:
+def test_a_change_of_what_is_current_changes_the_tag(pets: TaskClient) -> None:
     seen = [pets.etag()]
     assert seen == ['"1"']
     for change in (
@@ -28,14 +28,14 @@ def test_a_change_of_what_is_current_changes_the_tag(pets: Living) -> None:
     assert len(set(seen)) == len(seen)
 
 
-def test_what_changes_nothing_keeps_the_tag(pets: Living) -> None:
+def test_what_changes_nothing_keeps_the_tag(pets: TaskClient) -> None:
     before = pets.etag()
     pets.add({"c": [CORNERS["c"]]}, params={"promote": "false"})
     pets.promote(1)
     assert pets.etag() == before
 
 
-def test_a_task_is_deleted_as_it_was_seen(pets: Living) -> None:
+def test_a_task_is_deleted_as_it_was_seen(pets: TaskClient) -> None:
     seen = pets.etag()
     pets.add({"c": [CORNERS["c"]]})
     response = pets.client.delete(pets.path, headers={"If-Match": seen})
@@ -45,7 +45,7 @@ def test_a_task_is_deleted_as_it_was_seen(pets: Living) -> None:
     problem(pets.client.delete(pets.path, headers={"If-Match": "*"}), 404, "task_not_found")
 
 
-def test_answers_to_changes_carry_the_new_tag(pets: Living) -> None:
+def test_answers_to_changes_carry_the_new_tag(pets: TaskClient) -> None:
     example = f"{pets.path}/support/{pets.examples()[0]['id']}"
     for method, path, body in (
         ("PATCH", example, {"label": "z"}),
@@ -56,18 +56,18 @@ def test_answers_to_changes_carry_the_new_tag(pets: Living) -> None:
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"x", {}', "*"])
-def test_unchanged(pets: Living, form: str) -> None:
+def test_unchanged(pets: TaskClient, form: str) -> None:
     response = pets.client.get(pets.path, headers={"If-None-Match": form.format(pets.etag())})
     assert (response.status_code, response.content) == (304, b"")
     assert response.headers["etag"] == pets.etag()
 
 
 @pytest.mark.parametrize("header", ['"0"', '"10"', "1", "", "x"])
-def test_changed(pets: Living, header: str) -> None:
+def test_changed(pets: TaskClient, header: str) -> None:
     assert pets.client.get(pets.path, headers={"If-None-Match": header}).status_code == 200
 
 
-Change = Callable[[Living, dict[str, str]], httpx.Response]
+Change = Callable[[TaskClient, dict[str, str]], httpx.Response]
 CHANGES: dict[str, Change] = {
     "add": lambda task, headers: task.client.post(f"{task.path}/support", json=MORE, headers=headers),
     "relabel": lambda task, headers: task.client.patch(
@@ -84,7 +84,7 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_changes_honour_if_match(pets: Living, change: Change) -> None:
+def test_changes_honour_if_match(pets: TaskClient, change: Change) -> None:
     stale = pets.etag()
     pets.add({"c": [CORNERS["c"]]})
     before: Any = pets.get()
@@ -95,5 +95,5 @@ def test_changes_honour_if_match(pets: Living, change: Change) -> None:
     assert change(pets, {"If-Match": f'"x", {pets.etag()}'}).is_success
 
 
-def test_any_task_matches_a_star(pets: Living) -> None:
+def test_any_task_matches_a_star(pets: TaskClient) -> None:
     assert CHANGES["add"](pets, {"If-Match": "*"}).is_success

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.pairs import Pair, on_servers, on_sqlite, seconds_until
-from tests.app.tasks.living import CORNERS, Living, feedback, living
+from tests.app.tasks.task_client import CORNERS, TaskClient, feedback, new_task
 from tests.servers.postgres import own_postgres
 from tests.servers.redis import own_redis
 
@@ -34,13 +34,13 @@ def pair(
 
 
 @pytest.fixture
-def pets(pair: Pair) -> tuple[Living, Living]:
+def pets(pair: Pair) -> tuple[TaskClient, TaskClient]:
     """One task, through each of the processes."""
-    made = living(pair.one.client)
-    return made, Living(pair.other.client, made.id)
+    made = new_task(pair.one.client)
+    return made, TaskClient(pair.other.client, made.id)
 
 
-def test_examples_added_at_once_all_land(pets: tuple[Living, Living]) -> None:
+def test_examples_added_at_once_all_land(pets: tuple[TaskClient, TaskClient]) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(
             pool.map(
@@ -54,11 +54,11 @@ def test_examples_added_at_once_all_land(pets: tuple[Living, Living]) -> None:
     assert len(pets[0].labels()) == 14
 
 
-def test_changes_of_all_kinds_at_once(pets: tuple[Living, Living]) -> None:
+def test_changes_of_all_kinds_at_once(pets: tuple[TaskClient, TaskClient]) -> None:
     one, other = pets
     one.add({"c": [[-10.0, float(index)] for index in range(6)]})
     moved = [example["id"] for example in one.examples() if example["label"] == "c"]
-    ids = one.kept(*([float(index), 5.0] for index in range(3)))
+    ids = one.stored_predictions(*([float(index), 5.0] for index in range(3)))
     work = [
         *(lambda id=id: other.remove(id) for id in moved[:2]),  # type: ignore[misc]
         *(lambda id=id: one.relabel(id, "d") for id in moved[2:4]),  # type: ignore[misc]
@@ -72,15 +72,15 @@ def test_changes_of_all_kinds_at_once(pets: tuple[Living, Living]) -> None:
     assert one.current == 2 + len(work)
 
 
-def test_one_feedback_through_both_is_one_version(pets: tuple[Living, Living]) -> None:
-    (id,) = pets[0].kept([1.0, 1.0])
+def test_one_feedback_through_both_is_one_version(pets: tuple[TaskClient, TaskClient]) -> None:
+    (id,) = pets[0].stored_predictions([1.0, 1.0])
     with ThreadPoolExecutor(6) as pool:
         made = list(pool.map(lambda index: feedback(pets[index % 2].client, id, "a")["version"], range(6)))
     assert set(made) == {2}
     assert pets[0].get()["shots"] == {"a": 2, "b": 1}
 
 
-def test_of_two_with_the_same_tag_one_wins(pets: tuple[Living, Living]) -> None:
+def test_of_two_with_the_same_tag_one_wins(pets: tuple[TaskClient, TaskClient]) -> None:
     tag = pets[0].etag()
     with ThreadPoolExecutor(2) as pool:
         statuses = pool.map(
@@ -95,7 +95,7 @@ def test_of_two_with_the_same_tag_one_wins(pets: tuple[Living, Living]) -> None:
     assert len(pets[0].versions()) == 2
 
 
-def test_both_answer_by_what_is_current(pets: tuple[Living, Living]) -> None:
+def test_both_answer_by_what_is_current(pets: tuple[TaskClient, TaskClient]) -> None:
     one, other = pets
     one.add({"c": [CORNERS["c"]]})
     assert seconds_until(lambda: other.label(CORNERS["c"]) == "c") < 2
@@ -105,7 +105,7 @@ def test_both_answer_by_what_is_current(pets: tuple[Living, Living]) -> None:
     assert one.label(CORNERS["c"], version=2) == other.label(CORNERS["c"], version=2) == "c"
 
 
-def test_versions_of_a_deleted_task_are_gone_everywhere(pets: tuple[Living, Living]) -> None:
+def test_versions_of_a_deleted_task_are_gone_everywhere(pets: tuple[TaskClient, TaskClient]) -> None:
     one, other = pets
     one.add({"c": [CORNERS["c"]]})
     for task in pets:

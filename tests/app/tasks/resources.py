@@ -1,0 +1,42 @@
+"""What the services of tasks share, over stores that a test has at hand."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from typing import Any, cast
+
+from app.cluster import Cluster
+from app.db.blobs import Blobs
+from app.db.database import Database
+from app.learners.service import Learners
+from app.runtime import Runtime
+from app.serving.cache_stats import CacheStats
+from app.serving.engine import Engine
+from app.serving.shared_cache import SharedCache
+from app.tasks.dependencies import TaskResources
+from app.tasks.garbage import Collector
+
+
+def task_resources(
+    decoders: Executor,
+    *,
+    database: Database | None = None,
+    blobs: Blobs | None = None,
+    engine: Engine | None = None,
+    learners: Learners | None = None,
+    cache: SharedCache | None = None,
+    cache_stats: CacheStats | None = None,
+) -> TaskResources:
+    """Return resources of which a test uses no more than it gives."""
+    nothing = cast(Any, None)
+    runtime = Runtime(
+        settings=nothing,
+        database=database or nothing,
+        blobs=blobs or nothing,
+        engine=engine or nothing,
+        cluster=Cluster(nothing, cache_stats or CacheStats(), cache, None),
+        decoders=decoders,
+        builders=nothing,
+    )
+    collector = Collector(database, runtime.blobs) if database is not None else nothing
+    return TaskResources(runtime, learners or Learners({}, {}), collector)
