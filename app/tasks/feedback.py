@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from app.core.ids import is_id, made_ms, new_id
+from app.core.ids import is_id, created_ms, new_id
 from app.db.base import now
 from app.db.blobs import BlobMissingError, digest
 from app.db.tables import PredictionRow, TaskRow, VersionRow
@@ -135,7 +135,7 @@ class FeedbackService:
         if row is not None and row.expires_at >= now():
             return row
         # Rows of lapsed predictions are deleted; their ids still tell when they were made.
-        if row is not None or made_ms(prediction) + self._seconds * 1e3 < now().timestamp() * 1e3:
+        if row is not None or created_ms(prediction) + self._seconds * 1e3 < now().timestamp() * 1e3:
             raise _lapsed()
         raise _prediction_not_found()
 

@@ -16,7 +16,7 @@ from tests.app.learner import save_learner
 from tests.app.problems import OK
 from tests.app.server import Server
 from tests.app.streams.bundles import bundled, pictured
-from tests.app.tasks.regressing import save as save_values
+from tests.app.tasks.regression import save as save_values
 
 # A machine that also trains is slow by fits; time limits of single examples would fail at random.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,7 +14,7 @@ from app.serving.engine import Engine
 from app.serving.engine_types import Adapted, SupportSet
 from models.artifact import Artifact, load
 from models.weights import Header, pack, tensors, unpack
-from tests.app.tasks.regressing import save
+from tests.app.tasks.regression import save
 
 METHODS = ("cnp-regression", "bayes-linear")
 
