@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from app.datasets import openapi_examples
-from app.datasets.dependencies import FileClaim, ReceivedFile, Service
-from app.datasets.service import LOCATION
-from app.http.dependencies import NoQuery, PageQuery, options_once
+from app.datasets.dependencies import DatasetResources
+from app.datasets.service import LOCATION, MEDIA_TYPES, DatasetService
+from app.http.dependencies import NoQuery, PageQuery, TenantStore, options_once
 from app.http.fields import Name, Options
+from app.http.idempotency import Claim, Idempotency, IdempotencyKey
 from app.http.openapi import BODY, problems
+from app.http.upload import ReceivedFile
 from hyperserve.types import Dataset, Page
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(options_once)])
+
+
+async def _service(request: Request, store: TenantStore) -> DatasetService:
+    resources: DatasetResources = request.app.state.datasets
+    return DatasetService(resources.spool, store)
+
+
+Service = Annotated[DatasetService, Depends(_service)]
+
+
+async def _upload(request: Request, service: Service) -> AsyncIterator[ReceivedFile]:
+    async with service.spool.receive(request, MEDIA_TYPES) as upload:
+        yield upload
+
+
+Upload = Annotated[ReceivedFile, Depends(_upload, scope="function")]
+
+
+async def _claim(
+    request: Request, store: TenantStore, upload: Upload, _key: IdempotencyKey = None
+) -> AsyncIterator[Claim]:
+    async with Idempotency(store).claim(request, upload.sha256) as claim:
+        yield claim
+
+
+FileClaim = Annotated[Claim, Depends(_claim, scope="function")]
+"""The turn of a request with an `Idempotency-Key` whose body is a file."""
 
 
 class UploadOptions(Options):
@@ -32,7 +62,7 @@ class UploadOptions(Options):
 async def create_dataset(
     response: Response,
     service: Service,
-    upload: ReceivedFile,
+    upload: Upload,
     claim: FileClaim,
     options: Annotated[UploadOptions, Query()],
 ) -> Dataset:

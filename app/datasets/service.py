@@ -15,7 +15,7 @@ from app.http.fields import PageOptions
 from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail, pointer
-from app.http.upload import Spool, Upload
+from app.http.upload import ReceivedFile, Spool
 from hyperserve.types import Dataset, Page
 from models.data import files
 from models.data.errors import DatasetFileError, Format, Summary
@@ -41,7 +41,7 @@ class DatasetService:
     spool: Spool
     store: Store
 
-    async def create(self, upload: Upload, name: str | None, claim: Claim = UNCLAIMED) -> Dataset:
+    async def create(self, upload: ReceivedFile, name: str | None, claim: Claim = UNCLAIMED) -> Dataset:
         """Check the file as a whole, then store it; the row comes last."""
         try:
             format, summary = await asyncio.to_thread(_inspect, upload)
@@ -125,7 +125,7 @@ def dataset_answer(row: DatasetRow) -> Dataset:
     return Dataset.model_validate({name: getattr(row, name) for name in names} | counts)
 
 
-def _inspect(upload: Upload) -> tuple[Format, Summary]:
+def _inspect(upload: ReceivedFile) -> tuple[Format, Summary]:
     format = MEDIA_TYPES[upload.media_type] or files.sniff(upload.file)
     return format, files.inspect(upload.file, format)
 

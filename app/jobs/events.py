@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-
 from app.db.database import Database
 from app.db.errors import DatabaseError
 from app.db.invalidation_log import EVERYTHING, Change

@@ -5,16 +5,34 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.http.dependencies import NoQuery, options_once
+from app.http.dependencies import NoQuery, TenantStore, options_once
 from app.http.openapi import problems
 from app.jobs import schemas
-from app.jobs.dependencies import FollowedJob, JobId, Service
+from app.jobs.dependencies import JobResources
+from app.jobs.service import JobService
 from hyperserve.types import Job, Page
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(options_once)])
+
+
+async def _service(request: Request, store: TenantStore) -> JobService:
+    resources: JobResources = request.app.state.jobs
+    return JobService(resources.followers, store)
+
+
+Service = Annotated[JobService, Depends(_service)]
+JobId = Annotated[str, Path(examples=["job_01jd8m6k0v5v4q2c9y7t3n1x0z"])]
+
+
+async def _followed(job_id: JobId, service: Service, _options: NoQuery) -> Job:
+    # A dependency: once a stream has begun it is too late for a 404.
+    return await service.check_followable(job_id)
+
+
+FollowedJob = Annotated[Job, Depends(_followed)]
 
 
 @router.get("", summary="Jobs, newest first", responses=problems(422, 503))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-
 from app.core.ids import is_id
 from app.db.errors import DatabaseError
 from app.db.tenancy import Store

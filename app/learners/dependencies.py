@@ -1,18 +1,13 @@
-"""The part of learners that lives as long as the process, and the service of a request."""
+"""What learners keep as long as the process lives."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated
-
-from fastapi import Depends, Request
 
 from app.core.settings import Settings
-from app.http.dependencies import TenantStore
 from app.learners.library import Library
 from app.learners.service import Learners
-from app.learners.trainings import TrainingService
 from app.runtime import Runtime
 
 
@@ -34,11 +29,3 @@ async def load_learners(settings: Settings) -> Learners:
     """Load the learners that lie in folders. Raises `models.artifact.ArtifactError`."""
     folders = (settings.learners_dir, settings.data_dir / "learners")
     return await asyncio.to_thread(Learners.load, folders, settings.defaults, settings.device)
-
-
-async def _service(request: Request, store: TenantStore) -> TrainingService:
-    resources: LearnerResources = request.app.state.learners
-    return TrainingService(resources.learners, resources.library, store)
-
-
-Service = Annotated[TrainingService, Depends(_service)]

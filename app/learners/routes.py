@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from app.http.dependencies import JsonClaim, NoQuery, PageQuery, document, options_once
+from app.http.dependencies import JsonClaim, NoQuery, PageQuery, TenantStore, document, options_once
 from app.http.openapi import BODY, problems
 from app.learners import openapi_examples, schemas
-from app.learners.dependencies import Service
-from app.learners.trainings import LOCATION
+from app.learners.dependencies import LearnerResources
+from app.learners.trainings import LOCATION, TrainingService
 from hyperserve.types import Learner, LearnerCard, Page, Training
 
 router = APIRouter(prefix="/v1/learners", tags=["learners"], dependencies=[Depends(options_once)])
+
+
+async def _service(request: Request, store: TenantStore) -> TrainingService:
+    resources: LearnerResources = request.app.state.learners
+    return TrainingService(resources.learners, resources.library, store)
+
+
+Service = Annotated[TrainingService, Depends(_service)]
 Name = Annotated[str, Path(examples=["glyphs"])]
 
 
