@@ -51,7 +51,10 @@ _LABELLED = [
 _SINUSOID = [{"input": [0.0], "target": [0.0]}, {"input": 1.571, "target": 2.0}]
 
 
-_ETAG: Schema = {"schema": {"type": "string"}, "description": "Of the task; see If-Match and If-None-Match."}
+_ETAG: Schema = {
+    "schema": {"type": "string"},
+    "description": "Revision of the task, for If-Match and If-None-Match.",
+}
 _LOCATION: Schema = {"schema": {"type": "string"}, "description": "Path of the task."}
 _TASK_ID = {"parameters": {"task_id": "$response.body#/id"}}
 _CREATED: Schema = {
@@ -65,7 +68,10 @@ _MADE: Schema = {"responses": {"201": {"headers": {"Location": _LOCATION, "ETag"
 _CHANGED: Schema = {"responses": {"200": {"headers": {"ETag": _ETAG}}}}
 CACHEABLE: Responses = {
     200: {"headers": {"ETag": _ETAG}},
-    304: {"description": "It is as If-None-Match says.", "headers": {"ETag": _ETAG}},
+    304: {
+        "description": "The task has not changed since the ETag in If-None-Match.",
+        "headers": {"ETag": _ETAG},
+    },
 }
 
 CREATE = request_body(
