@@ -8,9 +8,11 @@ import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from app.cli import errors
 from app.cli.errors import CommandError, ExitCode, MisuseError, exit_code, printed_errors
 from app.cli.private_server import PrivateServerError
 from app.core.secret import SecretError
+from app.core.settings import REPOSITORY
 from app.db.errors import DatabaseAwayError, DatabaseRevisionError, DatabaseStatementError
 from app.maintenance.archive import BackupError
 from hyperserve.errors import ConnectionFailedError, InvalidArgumentError
@@ -60,6 +62,13 @@ def invalid() -> ValidationError:
 )
 def test_each_error_has_one_exit_code(error: Exception, code: ExitCode | None) -> None:
     assert exit_code(error) == code
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    assert errors.__doc__ is not None
+    table = [line for line in errors.__doc__.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(ExitCode)
+    assert "\n".join(table) in (REPOSITORY / "docs" / "operations.md").read_text()
 
 
 def test_faults_of_the_code_keep_their_traceback() -> None:

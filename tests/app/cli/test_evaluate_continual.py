@@ -99,10 +99,10 @@ def test_settings_that_differ_in_their_schedule_alone_are_drawn_apart(tmp_path: 
         (("--device", "cuda:99"), "the device 'cuda:99' cannot be used"),
         (("--device", "meta"), "the device 'meta' cannot be used"),
         (("--tasks", "6"), "1 to 5 stream tasks"),
-        (("--lr", "-1"), "a learning rate is above 0"),
+        (("--lr", "-1"), "the learning rate must be above 0"),
         (("--schedule", "constant,ramp"), "'constant,ramp' is not one of constant, ramp"),
         (("--benchmark", "split-mnist,permuted-mnist"), "'split-mnist,permuted-mnist' is not one of"),
-        (("--lr", "nan"), "a learning rate is above 0"),
+        (("--lr", "nan"), "the learning rate must be above 0"),
         (("--held-out",), "cannot be held out"),
     ],
 )

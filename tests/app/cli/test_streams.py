@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from app.cli.root import app
 from models.continual import bundle
 from tests.app.server import Server
-from tests.app.streams.stream_requests import vectors
 from tests.app.streams.bundles import DIM, data
+from tests.app.streams.stream_requests import vectors
 
 VECTOR = ",".join(["1.0"] * DIM)
 
