@@ -24,20 +24,15 @@ class StreamResources:
     stream_learners: StreamLearners
     tensors: TensorCache
     invalidation: StreamInvalidation
-    """To be told of changes: those of other processes by the watcher, this process's own at once."""
+    """Applies the changes of other processes as the watcher reads them, and this process's own at once."""
 
     @classmethod
     async def open(cls, runtime: Runtime, learners: Learners, spool: Spool) -> StreamResources:
-        """Raises `models.continual.storage.StreamStorageError`."""
+        """Load the bundled streams and subscribe to changes. Raises `StreamStorageError`."""
         bundled = await asyncio.to_thread(BundledStreams.load, runtime.settings.streams_dir)
         versions, tensors = StreamVersionCache(), TensorCache()
-        return cls(
-            runtime,
-            learners,
-            spool,
-            bundled,
-            versions,
-            StreamLearners(learners, runtime.settings.device),
-            tensors,
-            StreamInvalidation(versions, tensors, runtime.engine, runtime.cluster.cache),
-        )
+        cluster = runtime.cluster
+        invalidation = StreamInvalidation(versions, tensors, runtime.engine, cluster.shared_cache)
+        cluster.watcher.subscribe(invalidation)
+        stream_learners = StreamLearners(learners, runtime.settings.device)
+        return cls(runtime, learners, spool, bundled, versions, stream_learners, tensors, invalidation)

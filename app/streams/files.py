@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping
 
-from app.db.blobs import STORE_ERRORS, Files, digest
-from app.db.errors import NO_ANSWER
+from app.core.errors import UnavailableError
+from app.db.blobs import Files, digest
 from app.db.locks import FILES, lock
 from app.db.tenancy import Store
 from app.streams import repository
@@ -48,5 +48,5 @@ async def collect(store: Store, digests: Collection[str]) -> None:
         async with store.write() as session:
             await lock(session, FILES)
             await drop(store.files(repository.FOLDER), await repository.unreferenced(session, digests))
-    except (*NO_ANSWER, *STORE_ERRORS) as error:
-        log.warning("parts of a stream that nothing needs stay for now: %s", getattr(error, "orig", error))
+    except UnavailableError as error:
+        log.warning("parts of a stream that nothing needs stay for now: %s", error)

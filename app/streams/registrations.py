@@ -17,7 +17,7 @@ from app.db.tenancy import Store, TenantSession
 from app.http.idempotency import UNCLAIMED, Claim
 from app.http.limits import LIMITS
 from app.http.problems import ProblemError, fail
-from app.http.upload import Upload
+from app.http.upload import ReceivedFile
 from app.jobs import repository as jobs
 from app.streams import repository
 from app.streams.dependencies import StreamResources
@@ -131,7 +131,7 @@ class StreamRegistrations:
             return await _answer(session, row, StreamTaskRecord(task, job.state, None, None), job, claim)
 
     async def upload(
-        self, stream: str, name: str, held_out: int | None, upload: Upload, claim: Claim = UNCLAIMED
+        self, stream: str, name: str, held_out: int | None, upload: ReceivedFile, claim: Claim = UNCLAIMED
     ) -> StreamWork:
         """Make a dataset of the file and register it. The dataset is deleted if the registration is refused."""
         self.resources.bundled.check_changeable(stream)

@@ -26,7 +26,7 @@ from app.http.etags import IfMatch, IfNoneMatch, etag, unchanged
 from app.http.idempotency import Claim, Idempotency, IdempotencyKey
 from app.http.openapi import BODY, problems
 from app.http.problems import fail
-from app.http.upload import Upload
+from app.http.upload import ReceivedFile
 from app.http.validation import validated
 from app.streams import openapi_examples
 from app.streams.dependencies import StreamResources
@@ -70,7 +70,7 @@ _JSON: tuple[BodyKind, ...] = ("json",)
 
 async def _labelled_set(
     request: Request, resources: Resources, options: Annotated[RegisterOptions, Query()]
-) -> AsyncIterator[Body | Upload]:
+) -> AsyncIterator[Body | ReceivedFile]:
     """Yield JSON that names a dataset, or the file that becomes one."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in ("", "application/json"):
@@ -84,13 +84,13 @@ async def _labelled_set(
         yield upload
 
 
-LabelledSet = Annotated[Body | Upload, Depends(_labelled_set, scope="function")]
+LabelledSet = Annotated[Body | ReceivedFile, Depends(_labelled_set, scope="function")]
 
 
 async def _labelled_set_claim(
     request: Request, store: TenantStore, labelled_set: LabelledSet, _key: IdempotencyKey = None
 ) -> AsyncIterator[Claim]:
-    body = labelled_set.sha256 if isinstance(labelled_set, Upload) else labelled_set
+    body = labelled_set.sha256 if isinstance(labelled_set, ReceivedFile) else labelled_set
     async with Idempotency(store).claim(request, body) as claim:
         yield claim
 
@@ -172,7 +172,7 @@ async def register_stream_task(
     claim: LabelledSetClaim,
     options: Annotated[RegisterOptions, Query()],
 ) -> StreamWork:
-    if isinstance(labelled_set, Upload):
+    if isinstance(labelled_set, ReceivedFile):
         assert options.name is not None
         name, held_out = options.name, options.held_out
         answer = await registrations.upload(stream, name, held_out, labelled_set, claim)

@@ -13,7 +13,7 @@ import torch
 
 from app.cluster import Cluster
 from app.db.blobs import BlobMissingError
-from app.db.errors import NO_ANSWER
+from app.db.errors import DatabaseUnavailableError
 from app.db.tenancy import Store
 from app.serving.shared_cache import WeightKey
 from app.streams import files, repository
@@ -94,12 +94,12 @@ class StreamWeights:
             return shared
         weights = await self._generated(version, generate)
         self.cluster.cache_stats.count("l3", "hit")
-        if self.cluster.cache is not None:
-            self.cluster.cache.fill(key, weights, header, partial(self._exists, version, unknown=False))
+        if self.cluster.shared_cache is not None:
+            self.cluster.shared_cache.fill(key, weights, header, partial(self._exists, version, unknown=False))
         return weights
 
     async def _shared(self, key: WeightKey, header: Header) -> TaskWeights | None:
-        return None if self.cluster.cache is None else await self.cluster.cache.get(key, header)
+        return None if self.cluster.shared_cache is None else await self.cluster.shared_cache.get(key, header)
 
     async def _exists(self, version: StreamVersionRef, *, unknown: bool = True) -> bool:
         """Return `unknown` while the database is away: what is in memory is still used, but nothing is shared."""
@@ -108,7 +108,7 @@ class StreamWeights:
         try:
             async with self.store.read() as session:
                 return await repository.has_version(session, version.stored.id)
-        except NO_ANSWER:
+        except DatabaseUnavailableError:
             return unknown
 
     async def _generated(self, version: StreamVersionRef, generate: Generate) -> TaskWeights:

@@ -16,11 +16,13 @@ import pytest
 from sqlalchemy import func, select
 
 from app.core.settings import Settings
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import ChangeRow, JobRow
+from app.db.tenancy import Store
 from app.jobs import repository
+from tests.app.stores import store_of
 from tests.workers.kinds import EFFECT, KINDS
-from tests.workers.streams import Place
+from tests.workers.stream_bench import StreamBench
 from workers.supervisor import Supervisor
 
 TENANT = "t"
@@ -29,7 +31,7 @@ PATIENCE_SECONDS = 25.0
 
 
 @dataclass
-class Bench:
+class QueueBench:
     """A queue, and what tests do with it."""
 
     settings: Settings
@@ -39,14 +41,18 @@ class Bench:
     def log(self) -> Path:
         return self.settings.data_dir.parent / "worker.log"
 
+    @property
+    def store(self) -> Store:
+        return store_of(self.database, TENANT)
+
     async def add(self, kind: str, **how: object) -> str:
         payload = how.pop("payload", {})
-        async with self.database.write() as session:
-            return (await repository.enqueue(session, TENANT, kind, payload, **how)).id
+        async with self.store.write() as session:
+            return (await repository.enqueue(session, kind, payload, **how)).id
 
     async def job(self, id: str) -> JobRow:
-        async with self.database.read() as session:
-            found = await repository.get(session, TENANT, id)
+        async with self.store.read() as session:
+            found = await repository.get(session, id)
         assert found is not None
         return found
 
@@ -60,8 +66,8 @@ class Bench:
         return await self.until(id, "succeeded", "failed", "cancelled", "dead")
 
     async def cancel(self, id: str) -> JobRow | None:
-        async with self.database.write() as session:
-            return await repository.request_cancel(session, TENANT, id)
+        async with self.store.write() as session:
+            return await repository.request_cancel(session, id)
 
     async def effects(self, id: str) -> int:
         mine = (ChangeRow.kind == EFFECT, ChangeRow.subject == id)
@@ -99,13 +105,13 @@ class Bench:
             return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=log)
 
 
-Story = Callable[[Bench], Awaitable[None]]
+Story = Callable[[QueueBench], Awaitable[None]]
 
 
 @pytest.fixture
-def place(empty_database: Path, tmp_path: Path) -> Place:
+def bench(empty_database: Path, tmp_path: Path) -> StreamBench:
     """Streams without a server."""
-    return Place(tmp_path / "data", empty_database)
+    return StreamBench(tmp_path / "data", empty_database)
 
 
 @pytest.fixture
@@ -124,7 +130,7 @@ def teller(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     async def tell(story: Story) -> None:
         database = Database(url)
         try:
-            await story(Bench(settings, database))
+            await story(QueueBench(settings, database))
         finally:
             await database.close()
 

@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from app.db.errors import DatabaseAwayError
 from app.db.invalidation_log import Change, record
+from app.db.tenancy import TenantSession
 from workers.jobs import JobContext, JobFailedError, Outcome
 
 EFFECT = "effect"
@@ -30,8 +29,8 @@ async def work(context: JobContext) -> Outcome:
         context.progress({"step": step + 1, "steps": 20, "loss": float("nan")})
         await asyncio.sleep(seconds / 20)
 
-    async def effect(session: AsyncSession) -> None:
-        await record(session, Change(context.tenant, EFFECT, context.id))
+    async def effect(session: TenantSession) -> None:
+        await record(session, Change(session.tenant, EFFECT, context.id))
 
     return Outcome({"attempt": context.attempt, "nan": float("inf")}, effect)
 
@@ -54,7 +53,7 @@ async def crash(_context: JobContext) -> Outcome:
 
 
 async def refuse_in_effect(_context: JobContext) -> Outcome:
-    async def effect(_session: AsyncSession) -> None:
+    async def effect(_session: TenantSession) -> None:
         raise JobFailedError("name_taken", "Somebody was faster.")
 
     return Outcome({}, effect)
@@ -77,7 +76,7 @@ async def resume(context: JobContext) -> Outcome:
         (context.folder / "step").write_text("7")
     if context.attempt < 3:
         os.kill(os.getpid(), signal.SIGKILL)
-    left = context.left("step")
+    left = context.checkpoint("step")
     assert left is not None
     assert context.previous == context.folder.parent / "2"
     return Outcome({"from": int(left.read_text()), "attempt": context.attempt})

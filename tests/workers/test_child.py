@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from app.db.tables import JobRow
 from app.jobs import folders, repository
-from tests.workers.conftest import Bench
+from tests.workers.conftest import QueueBench
 from tests.workers.kinds import KINDS
 from workers import child
-from workers.ipc import LINE_MAX, Order, Reporter
+from workers.ipc import LINE_MAX, JobSpec, ProgressReporter
 
-Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
+Run = Callable[[Callable[[QueueBench], Awaitable[None]]], None]
 
 
-async def ordered(bench: Bench, kind: str, attempt: int = 1) -> Order:
+async def claimed(bench: QueueBench, kind: str, attempt: int = 1) -> JobSpec:
     """A job of the kind, claimed."""
     await bench.add(kind)
     for _ in range(attempt):
@@ -33,12 +32,12 @@ async def ordered(bench: Bench, kind: str, attempt: int = 1) -> Order:
     folder, _ = folders.prepare(bench.settings.data_dir, job.id, job.attempt)
     payload: dict[str, Any] = {}
     token = job.lease_token
-    return Order(job.id, "t", kind, KINDS[kind], job.attempt, token, payload, str(folder), None)
+    return JobSpec(job.id, "t", kind, KINDS[kind], job.attempt, token, payload, str(folder), None)
 
 
-async def carried_out(bench: Bench, order: Order) -> tuple[int, JobRow]:
-    status = await child.run(order, bench.settings, Reporter(io.BytesIO()))
-    return status, await bench.job(order.id)
+async def carried_out(bench: QueueBench, spec: JobSpec) -> tuple[int, JobRow]:
+    status = await child.run(spec, bench.settings, ProgressReporter(io.BytesIO()))
+    return status, await bench.job(spec.id)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +47,8 @@ async def carried_out(bench: Bench, order: Order) -> tuple[int, JobRow]:
 def test_failures_are_told_once(run: Run, kind: str, code: str) -> None:
     """With the job's own words, or with none of the log's."""
 
-    async def story(bench: Bench) -> None:
-        status, job = await carried_out(bench, await ordered(bench, kind))
+    async def story(bench: QueueBench) -> None:
+        status, job = await carried_out(bench, await claimed(bench, kind))
         assert (status, job.state) == (0, "failed")
         assert job.error is not None
         assert job.error["code"] == code
@@ -59,19 +58,19 @@ def test_failures_are_told_once(run: Run, kind: str, code: str) -> None:
 
 
 def test_absent_database_is_no_failure(run: Run) -> None:
-    async def story(bench: Bench) -> None:
-        first = await ordered(bench, "away_once")
+    async def story(bench: QueueBench) -> None:
+        first = await claimed(bench, "away_once")
         status, job = await carried_out(bench, first)
         assert (status, job.state) == (os.EX_TEMPFAIL, "running")
-        status, job = await carried_out(bench, await ordered(bench, "away_once", attempt=2))
+        status, job = await carried_out(bench, await claimed(bench, "away_once", attempt=2))
         assert status == 0
 
     run(story)
 
 
 def test_nothing_is_published_without_the_lease(run: Run) -> None:
-    async def story(bench: Bench) -> None:
-        stale = await ordered(bench, "work")
+    async def story(bench: QueueBench) -> None:
+        stale = await claimed(bench, "work")
         async with bench.database.write() as session:
             assert await repository.claim(session, "another", 60_000) is not None
         status, job = await carried_out(bench, stale)
@@ -83,40 +82,45 @@ def test_nothing_is_published_without_the_lease(run: Run) -> None:
 
 @pytest.mark.parametrize("held", [True, False])
 def test_what_comes_after_comes_when_the_end_is_published(run: Run, held: bool) -> None:
-    async def story(bench: Bench) -> None:
-        order = await ordered(bench, "tidy")
+    async def story(bench: QueueBench) -> None:
+        spec = await claimed(bench, "tidy")
         if not held:
             async with bench.database.write() as session:
                 assert await repository.claim(session, "another", 60_000) is not None
-        await carried_out(bench, order)
-        assert (Path(order.folder) / "tidied").exists() is held
+        await carried_out(bench, spec)
+        assert (Path(spec.folder) / "tidied").exists() is held
 
     run(story)
 
 
 def test_publishing_waits_for_the_database(run: Run) -> None:
-    """Here its table is away, which SQLite says as it would say that a server is."""
+    """A folder in place of the file is to SQLite what a server that is down is to other databases."""
 
-    async def rename(bench: Bench, old: str, new: str) -> None:
-        async with bench.database.write() as session:
-            await session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+    def take_away(file: Path) -> None:
+        file.rename(file.with_suffix(".away"))
+        file.mkdir()
 
-    async def story(bench: Bench) -> None:
-        order = await ordered(bench, "work")
-        await rename(bench, "jobs", "away")
-        running = asyncio.ensure_future(carried_out(bench, order))
+    def bring_back(file: Path) -> None:
+        file.rmdir()
+        file.with_suffix(".away").rename(file)
+
+    async def story(bench: QueueBench) -> None:
+        spec = await claimed(bench, "work")
+        file = Path(bench.database.engine.url.database or "")
+        take_away(file)
+        running = asyncio.ensure_future(carried_out(bench, spec))
         await asyncio.sleep(0.8)
         assert not running.done()
-        await rename(bench, "away", "jobs")
+        bring_back(file)
         status, job = await running
-        assert (status, job.state, await bench.effects(order.id)) == (0, "succeeded", 1)
+        assert (status, job.state, await bench.effects(spec.id)) == (0, "succeeded", 1)
 
     run(story)
 
 
 def test_progress_is_sent_once_a_second_and_the_newest() -> None:
     stream = io.BytesIO()
-    reporter = Reporter(stream)
+    reporter = ProgressReporter(stream)
     for step in range(100):
         reporter({"step": step})
         time.sleep(0.012)
@@ -124,7 +128,7 @@ def test_progress_is_sent_once_a_second_and_the_newest() -> None:
     assert 2 <= len(stream.getvalue().splitlines()) <= 4
     assert stream.getvalue().splitlines()[-1] == b'{"step": 99}'
     assert reporter.newest == {"step": 99}
-    with pytest.raises(ValueError, match="at most"):
+    with pytest.raises(ValueError, match="exceeds the limit"):
         reporter({"text": "x" * LINE_MAX})
     with pytest.raises(TypeError):
         reporter({"path": Path()})

@@ -10,7 +10,7 @@ import pytest
 
 from app.db.migrate import upgrade
 from tests.servers.postgres import Postgres
-from tests.workers.conftest import Bench, teller
+from tests.workers.conftest import QueueBench, teller
 
 LEASE_SECONDS = 8.0
 
@@ -21,7 +21,7 @@ def test_a_job_outlives_an_absence_shorter_than_its_lease(
     """It is neither begun again nor published twice, and the worker goes on."""
     upgrade(own_postgres_server.url)
 
-    async def story(short: Bench) -> None:
+    async def story(short: QueueBench) -> None:
         settings = short.settings.model_copy(update={"lease_seconds": LEASE_SECONDS})
         bench = replace(short, settings=settings)
         id = await bench.add("work", payload={"seconds": 1.5})

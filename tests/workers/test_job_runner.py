@@ -23,5 +23,5 @@ def test_a_container_has_fewer_processors_than_its_machine(
 
 def test_half_of_the_processors_are_for_everything_else() -> None:
     count = job_runner.processors()
-    assert job_runner.share(1)["OMP_NUM_THREADS"] == str(max(1, count // 2))
-    assert job_runner.share(1_000)["OMP_NUM_THREADS"] == "1"
+    assert job_runner.thread_limits(1)["OMP_NUM_THREADS"] == str(max(1, count // 2))
+    assert job_runner.thread_limits(1_000)["OMP_NUM_THREADS"] == "1"

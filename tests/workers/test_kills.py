@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.fault_injection.fault_run import Plan, run
+from benchmarks.fault_injection.fault_run import FaultPlan, run
 from tests.servers.programs import installed_postgres, missing, wheel_postgres
 
 PATIENCE_LEASES = 10
@@ -14,7 +14,7 @@ PATIENCE_LEASES = 10
 
 
 def test_every_job_is_done_once() -> None:
-    plan = Plan(
+    plan = FaultPlan(
         kills=4,
         lease=2.0,
         active=4,
@@ -38,6 +38,6 @@ def test_every_job_is_done_once_at_length(database: str) -> None:
     if database == "postgresql" and installed_postgres() is None and wheel_postgres() is None:
         missing("PostgreSQL to kill", "PATH")
     victims = ("child", "supervisor", "api", "database")
-    plan = Plan(database=database, kills=15, victims=victims[: 3 if database == "sqlite" else 4])  # type: ignore[arg-type]
+    plan = FaultPlan(database=database, kills=15, victims=victims[: 3 if database == "sqlite" else 4])  # type: ignore[arg-type]
     report = asyncio.run(run(plan))
     assert report.faults(PATIENCE_LEASES) == []

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import upgrade
-from tests.workers.conftest import Bench
+from tests.workers.conftest import QueueBench
 from tests.workers.test_supervisor import Run, alive, until
 
 
@@ -23,7 +23,7 @@ def children(worker: subprocess.Popen[bytes]) -> list[int]:
 
 
 def test_children_die_with_a_killed_supervisor_and_their_jobs_go_on_elsewhere(run: Run) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         id = await bench.add("work", payload={"seconds": 1.5})
         first, second = bench.process(), bench.process()
         try:
@@ -48,7 +48,7 @@ def test_children_die_with_a_killed_supervisor_and_their_jobs_go_on_elsewhere(ru
 def test_attached_worker_ends_with_its_parent(run: Run) -> None:
     """It gives its job back first."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         id = await bench.add("work", payload={"seconds": 60})
         worker = bench.process("--attached")
         try:
@@ -67,11 +67,11 @@ def test_attached_worker_ends_with_its_parent(run: Run) -> None:
 def test_waits_for_a_database_and_survives_its_absence(tmp_path: Path, run: Run) -> None:
     """A file that is no database is what SQLite can do like a server that is down."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         place = tmp_path / "late" / "queue.db"
         url = f"sqlite+aiosqlite:///{place}"
         settings = bench.settings.model_copy(update={"database_url": url})
-        late = Bench(settings, Database(url))
+        late = QueueBench(settings, Database(url))
         worker = late.process()
         try:
             await until(lambda: "waiting for the database" in late.log.read_text())

@@ -14,9 +14,9 @@ from sqlalchemy import update
 
 from app.db.tables import JobRow
 from app.jobs import repository
-from tests.workers.conftest import Bench
+from tests.workers.conftest import QueueBench
 
-Run = Callable[[Callable[[Bench], Awaitable[None]]], None]
+Run = Callable[[Callable[[QueueBench], Awaitable[None]]], None]
 
 
 def alive(pid: int) -> bool:
@@ -47,7 +47,7 @@ async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 def test_ends_of_jobs(run: Run) -> None:
     """Several at a time; a process that dies gets another attempt, until there is none left."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         done = await bench.add("work")
         resumed = await bench.add("resume")
         dead = await bench.add("poison", max_attempts=2)
@@ -70,7 +70,7 @@ def test_ends_of_jobs(run: Run) -> None:
 def test_healthy_job_outlives_its_lease(run: Run) -> None:
     """And tells how far it is meanwhile, though not at every step."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         id = await bench.add("work", payload={"seconds": 3})
         async with bench.worker():
             await bench.until(id, "running")
@@ -87,7 +87,7 @@ def test_healthy_job_outlives_its_lease(run: Run) -> None:
 
 
 def test_cancel_ends_even_a_stubborn_process_and_its_helpers(run: Run, tmp_path: Path) -> None:
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         place = tmp_path / "pids"
         id = await bench.add("stubborn", payload={"pids": str(place)})
         async with bench.worker():
@@ -108,7 +108,7 @@ def test_cancel_ends_even_a_stubborn_process_and_its_helpers(run: Run, tmp_path:
 def test_orderly_stop_gives_jobs_back(run: Run) -> None:
     """At once, and it costs them no attempt."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         id = await bench.add("work", payload={"seconds": 60}, max_attempts=1)
         async with bench.worker() as stop:
             await bench.until(id, "running")
@@ -124,7 +124,7 @@ def test_orderly_stop_gives_jobs_back(run: Run) -> None:
 def test_job_that_was_taken_away_publishes_nothing(run: Run) -> None:
     """Its process is ended when its supervisor hears of it."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         id = await bench.add("work", payload={"seconds": 60})
         async with bench.worker():
             await until(lambda: bool(children()))
@@ -144,11 +144,11 @@ def test_job_that_was_taken_away_publishes_nothing(run: Run) -> None:
 def test_job_that_has_ended_is_not_said_to_be_lost(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """Its process publishes the end before it exits, and the supervisor may renew in between."""
 
-    async def story(bench: Bench) -> None:
+    async def story(bench: QueueBench) -> None:
         id = await bench.add("work", payload={"seconds": 60})
         async with bench.worker():
             await until(lambda: bool(children()))
-            async with bench.database.write() as session:
+            async with bench.store.write() as session:
                 token = (await bench.job(id)).lease_token
                 assert await repository.finish(session, id, token, "succeeded")
             await until(lambda: not children())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,7 @@ from app.db.tables import DatasetRow
 from app.db.tenancy import TenantSession
 from app.learners import files as learner_files
 from app.learners import repository as learners
+from hyperserve.version import __version__
 from models.artifact import ArtifactError
 from models.data import files
 from models.data.dataset import DatasetError
@@ -110,7 +110,7 @@ def _train(context: JobContext, options: TrainingOptions, dataset: DatasetRow, p
         chosen,
         data,
         context.folder,
-        version("hyperserve"),
+        __version__,
         _command(name, options, dataset.id),
         report,
         name=name,

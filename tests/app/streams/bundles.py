@@ -1,4 +1,4 @@
-"""Tiny streams that came with the server: blobs in a space of eight numbers, three stream tasks."""
+"""Tiny bundled streams: blobs in a space of eight numbers, three stream tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.continual.bundle import Bundle, TaskFigures, save
-from models.continual.config import StreamConfig, build
+from models.continual.stream_config import StreamConfig, build
 from models.inputs import ImageInput, VectorInput
 from models.stream_protocol import StreamLearner, StreamVersion
 
@@ -66,7 +66,7 @@ def bundled(folder: Path, method: str = "analytic", scenario: str = "cl3", **oth
 
 
 def pictured(folder: Path) -> Bundle:
-    """Of pictures, whose stream tasks are called as those of the stream that ships."""
+    """Save a stream of pictures, whose stream tasks have the names of those of the stream that ships."""
     size, generator = 28, torch.Generator().manual_seed(0)
     hparams = {"features": {"count": 16}}
     config = StreamConfig(method="analytic", input=ImageInput(), shape=(1, size, size), hparams=hparams)

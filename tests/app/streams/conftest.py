@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.app.streams.asked import create, uploaded, vectors
+from tests.app.streams.stream_requests import create, uploaded, vectors
 
 
 @pytest.fixture

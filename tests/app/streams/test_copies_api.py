@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.streams.asked import register, uploaded, vectors
 from tests.app.streams.bundles import TASKS, data
+from tests.app.streams.stream_requests import register, uploaded, vectors
 from tests.app.streams.test_predict_api import OK, ask
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.app.problems import problem
 from tests.app.server import Server
-from tests.app.streams.asked import CSV, create, register, uploaded, vectors
+from tests.app.streams.stream_requests import CSV, create, register, uploaded, vectors
 
 JOB_SECONDS = 120
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

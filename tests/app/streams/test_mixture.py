@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.streams.mixture import Told, combined, wanted
+from app.streams.mixture import TaskPredictive, candidate_tasks, mixture_predictions
 from hyperserve.stream_types import StreamPrediction
-from models.continual.config import Scenario
+from models.continual.stream_config import Scenario
 from models.predictive import Categorical
 
 NAMES = ("a", "b", "c")
@@ -28,15 +28,15 @@ def answered(
     top: int | None = None,
 ) -> list[StreamPrediction]:
     """`networks[task][query]` are probabilities of its classes; of those, only what is asked is passed on."""
-    told_unknown = None if unknown is None else torch.tensor([unknown])
-    posterior = Categorical(log(*gate)[None], unknown=told_unknown)
-    asked = wanted(posterior, scenario)
+    unknown_tensor = None if unknown is None else torch.tensor([unknown])
+    posterior = Categorical(log(*gate)[None], unknown=unknown_tensor)
+    candidates = candidate_tasks(posterior, scenario)
     answers = {}
     for task, rows in enumerate(networks):
-        queries = (asked == task).any(-1).nonzero()[:, 0]
-        answers[task] = Told(queries, log(*rows)[queries])
+        queries = (candidates == task).any(-1).nonzero()[:, 0]
+        answers[task] = TaskPredictive(queries, log(*rows)[queries])
     labels = SHARED if scenario == "cl2" else LABELS
-    return combined(posterior, asked, answers, labels, scenario, NAMES, coverage=0.9, top=top)
+    return mixture_predictions(posterior, candidates, answers, labels, scenario, NAMES, coverage=0.9, top=top)
 
 
 def test_classes_of_the_two_most_probable_tasks_share_what_is_left_of_the_third() -> None:
@@ -76,8 +76,10 @@ def test_each_query_has_its_own_tasks_and_its_own_place() -> None:
 
 def test_a_stream_of_one_task_has_no_second_to_ask() -> None:
     posterior = Categorical(torch.zeros(1, 1, 1))
-    asked = wanted(posterior, "cl3")
-    answers = {0: Told(torch.tensor([0]), log([0.25, 0.75]))}
-    (found,) = combined(posterior, asked, answers, LABELS[:1], "cl3", NAMES[:1], coverage=0.9, top=None)
+    candidates = candidate_tasks(posterior, "cl3")
+    answers = {0: TaskPredictive(torch.tensor([0]), log([0.25, 0.75]))}
+    (found,) = mixture_predictions(
+        posterior, candidates, answers, LABELS[:1], "cl3", NAMES[:1], coverage=0.9, top=None
+    )
     assert (found.label, found.task_probability) == ("a1", 1.0)
     assert found.confidence == pytest.approx(0.75)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from app.http.problems import ProblemError
-from app.streams.registrations import VALUES_MOST, check_size
-from models.continual.config import StreamConfig
+from app.streams.registrations import VALUES_MAX, check_size
+from models.continual.stream_config import StreamConfig
 from models.inputs import PhotoInput, VectorInput
 
 
@@ -19,7 +19,7 @@ from models.inputs import PhotoInput, VectorInput
     ],
 )
 def test_a_set_too_large_for_a_worker(config: StreamConfig, one: int) -> None:
-    most = VALUES_MOST // one
+    most = VALUES_MAX // one
     check_size(config, most)
     with pytest.raises(ProblemError) as caught:
         check_size(config, most + 1)

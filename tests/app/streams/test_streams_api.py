@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.app.problems import error, problem
-from tests.app.streams.asked import create
+from tests.app.streams.stream_requests import create
 
 pytestmark = pytest.mark.usefixtures("clean")
 

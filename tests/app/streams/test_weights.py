@@ -1,4 +1,4 @@
-"""Networks and gates are made of the parts that they need, once, and parts are kept by their digests."""
+"""Networks and gates are generated from the parts that they need alone."""
 
 from __future__ import annotations
 
@@ -11,35 +11,42 @@ from typing import TypeVar
 import pytest
 import torch
 
+from app.cluster import Cluster
 from app.db.blobs import Blobs
-from app.db.engine import Database
-from app.serving.cache_stats import Tiers
+from app.db.database import Database
+from app.db.invalidation_log import ChangeWatcher
+from app.db.tenancy import Store
+from app.serving.cache_stats import CacheStats
 from app.serving.served_models import ServedStream
 from app.streams.bundled import BundledStreams
-from app.streams.learners import Built
-from app.streams.versions import StreamHead
-from app.streams.weights import Parts, StreamWeights
+from app.streams.cache import TensorCache
+from app.streams.learners import BuiltStreamLearner
+from app.streams.versions import StreamVersionRef
+from app.streams.weights import StreamWeights
 from models.continual import bundle
-from models.continual.config import build
-from models.continual.storage import StreamStorageError, to_bytes
+from models.continual.storage import StreamStorageError
+from models.continual.stream_config import build
 from models.weights import tensors
 from tests.app.streams.bundles import bundled
 
 T = TypeVar("T")
 
 
-def made(folder: Path, work: Callable[[StreamWeights, StreamHead, Built], Awaitable[T]]) -> T:
-    """Of the bundled stream `blobs`, without a database or a store that anything is in."""
+def made(
+    folder: Path, work: Callable[[StreamWeights, StreamVersionRef, BuiltStreamLearner], Awaitable[T]]
+) -> T:
+    """Return what `work` makes of the bundled stream `blobs`; the database and the blob store are empty."""
     learner = build(bundle.load(folder / "blobs").config)
-    built = Built(learner, ServedStream.of(learner, torch.device("cpu")))
-    head = BundledStreams.load(folder).head("blobs")
-    assert head is not None
+    built = BuiltStreamLearner(learner, ServedStream.of(learner, torch.device("cpu")))
+    ref = BundledStreams.load(folder).version("blobs")
+    assert ref is not None
 
     async def run() -> T:
         database = Database(f"sqlite+aiosqlite:///{folder / 'none.db'}")
         with ThreadPoolExecutor(1) as pool:
-            weights = StreamWeights(database, Blobs.at("memory:///", folder), pool, tiers=Tiers())
-            return await work(weights, head, built)
+            cluster = Cluster(ChangeWatcher(database), CacheStats(), None, None)
+            store = Store("t", database, Blobs.at("memory:///", folder))
+            return await work(StreamWeights(store, TensorCache(), cluster, pool), ref, built)
 
     return asyncio.run(run())
 
@@ -48,15 +55,15 @@ def test_a_network_needs_what_its_own_task_owns(tmp_path: Path) -> None:
     version = bundled(tmp_path / "blobs").version()
     (tmp_path / "blobs" / "tasks" / "02.safetensors").unlink()
 
-    async def work(weights: StreamWeights, head: StreamHead, built: Built) -> None:
-        first, gate = await asyncio.gather(weights.network(head, built, "first"), weights.gate(head, built))
+    async def work(weights: StreamWeights, ref: StreamVersionRef, built: BuiltStreamLearner) -> None:
+        first, gate = await asyncio.gather(weights.network(ref, built, "first"), weights.gate(ref, built))
         for found, expected in (
             (first, built.learner.weights(version, "first")),
             (gate, built.learner.gate(version)),
         ):
             assert all(value.equal(dict(tensors(found))[name]) for name, value in tensors(expected))
         with pytest.raises(StreamStorageError):
-            await weights.network(head, built, "third")
+            await weights.network(ref, built, "third")
 
     made(tmp_path, work)
 
@@ -68,55 +75,8 @@ def test_a_damaged_part_answers_nothing(tmp_path: Path) -> None:
     data[-1] ^= 1
     file.write_bytes(data)
 
-    async def work(weights: StreamWeights, head: StreamHead, built: Built) -> None:
+    async def work(weights: StreamWeights, ref: StreamVersionRef, built: BuiltStreamLearner) -> None:
         with pytest.raises(StreamStorageError, match="damaged"):
-            await weights.network(head, built, "first")
+            await weights.network(ref, built, "first")
 
     made(tmp_path, work)
-
-
-def part(value: float) -> bytes:
-    return to_bytes({"x": torch.full((25,), value)})
-
-
-def test_parts_are_read_once_and_forgotten_when_told() -> None:
-    reads: list[str] = []
-
-    async def work() -> None:
-        parts = Parts(capacity=250)
-
-        async def get(name: str) -> float:
-            async def read() -> bytes:
-                reads.append(name)
-                await asyncio.sleep(0)
-                return part(float(name))
-
-            return float((await parts.get(name, read))["x"][0])
-
-        assert await asyncio.gather(get("1"), get("1"), get("2")) == [1, 1, 2]
-        assert await get("1") == 1
-        assert reads == ["1", "2"]
-        await get("3")
-        await get("2")
-        assert reads == ["1", "2", "3", "2"], "two of a hundred bytes fit, and 2 was used longest ago"
-        under_way = asyncio.create_task(get("4"))
-        await asyncio.sleep(0)
-        parts.clear()
-        assert await under_way == 4
-        await get("4")
-        assert reads[-2:] == ["4", "4"], "what was being read is not kept"
-
-    asyncio.run(work())
-
-
-def test_a_bundle_says_what_is_wrong_with_it(tmp_path: Path) -> None:
-    saved = bundled(tmp_path / "blobs")
-    again = bundle.load(tmp_path / "blobs")
-    assert again.description == saved.description
-    assert again.description.digest == saved.description.digest
-    (tmp_path / "blobs" / "stream.json").write_text("{}")
-    with pytest.raises(StreamStorageError, match="field"):
-        bundle.load(tmp_path / "blobs")
-    (tmp_path / "blobs").rename(tmp_path / "No_slug")
-    with pytest.raises(StreamStorageError, match="must match"):
-        BundledStreams.load(tmp_path)

@@ -17,10 +17,11 @@ from app.core.ids import new_id
 from app.core.settings import Settings
 from app.datasets.service import DatasetService
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import prepare_database
 from app.db.tables import LearnerRow
-from app.http.upload import Spool, Upload
+from app.db.tenancy import Store
+from app.http.upload import ReceivedFile, Spool
 from app.learners import files, repository
 from hyperserve.types import Dataset
 from models.inputs import PhotoInput
@@ -30,7 +31,7 @@ from tests.models.photo_data import photos, png
 from workers.jobs import JobContext, JobFailedError, Outcome
 from workers.jobs.train import resume, run
 
-ASKED: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "method": "hyperset",
     "hparams": {"width": 8, "depth": 1, "heads": 1},
     "encoder": "identity",
@@ -51,58 +52,54 @@ class Workplace:
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(data_dir=folder)
         prepare_database(self.settings)
-        self.database = Database(self.settings.database)
-        self.blobs = Blobs.at(None, folder)
+        self.store = Store("default", Database(self.settings.database), Blobs.at(None, folder))
         self.reports: list[Mapping[str, Any]] = []
         self.learner = new_id("lrn")
 
     async def upload(self, data: bytes, media_type: str = "application/x-npz") -> Dataset:
-        service = DatasetService(self.database, self.blobs, Spool(Path(), most=0, at_once=0, seconds=0))
+        service = DatasetService(Spool(Path(), most=0, at_once=0, seconds=0), self.store)
         with tempfile.TemporaryFile() as file:
             file.write(data)
-            found = Upload(file, len(data), hashlib.sha256(data).hexdigest(), media_type)
-            return await service.create("default", found, "points")
+            found = ReceivedFile(file, len(data), hashlib.sha256(data).hexdigest(), media_type)
+            return await service.create(found, "points")
 
     async def begin(self, dataset: Dataset) -> None:
         row = LearnerRow(
             id=self.learner,
-            tenant="default",
             name="mine",
             method="hyperset",
             status="training",
             dataset_id=dataset.id,
             job_id=JOB,
         )
-        async with self.database.write() as session:
+        async with self.store.write() as session:
             await repository.add(session, row)
 
-    def context(self, dataset: str, attempt: int = 1, **asked: Any) -> JobContext:
+    def context(self, dataset: str, attempt: int = 1, **options: Any) -> JobContext:
         folder = self.settings.data_dir / "jobs" / JOB / str(attempt)
         folder.mkdir(parents=True)
         previous = folder.parent / str(attempt - 1)
         return JobContext(
             id=JOB,
-            tenant="default",
             kind="train",
             attempt=attempt,
             token=attempt,
-            payload={"learner": self.learner, "name": "mine", "dataset": dataset, **ASKED, **asked},
+            payload={"learner": self.learner, "name": "mine", "dataset": dataset, **OPTIONS, **options},
             folder=folder,
             previous=previous if previous.exists() else None,
             settings=self.settings,
-            database=self.database,
-            blobs=self.blobs,
+            store=self.store,
             progress=self.reports.append,
         )
 
     async def publish(self, outcome: Outcome) -> None:
         assert outcome.effect is not None
-        async with self.database.write() as session:
+        async with self.store.write() as session:
             await outcome.effect(session)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workplace:
+def workplace(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
 
 
@@ -115,22 +112,22 @@ def points(classes: int = 12, examples: int = 10) -> bytes:
     return file.getvalue()
 
 
-def test_it_makes_a_learner_that_answers(place: Workplace) -> None:
+def test_it_makes_a_learner_that_answers(workplace: Workplace) -> None:
     async def work() -> None:
-        dataset = await place.upload(points())
-        await place.begin(dataset)
-        outcome = await run(place.context(dataset.id))
-        async with place.database.read() as session:
-            trained = await repository.get(session, "default", "mine")
+        dataset = await workplace.upload(points())
+        await workplace.begin(dataset)
+        outcome = await run(workplace.context(dataset.id))
+        async with workplace.store.read() as session:
+            trained = await repository.get(session, "mine")
         assert trained is not None
         assert trained.row.status == "training", "nothing is published before the job is"
-        await place.publish(outcome)
-        async with place.database.read() as session:
-            trained = await repository.get(session, "default", "mine")
+        await workplace.publish(outcome)
+        async with workplace.store.read() as session:
+            trained = await repository.get(session, "mine")
         assert trained is not None
         assert (trained.status, trained.row.digest is None) == ("ready", False)
-        data = await files.fetch(place.blobs, "default", trained.row.digest or "")
-        made = files.load_files(data, "mine", place.settings.data_dir / "scratch", "cpu")
+        data = await files.fetch(workplace.store.files(repository.FOLDER), trained.row.digest or "")
+        made = files.load_files(data, "mine", workplace.settings.data_dir / "scratch", "cpu")
         assert made.digest.startswith(outcome.result["digest"])
         assert made.config.input.model_dump() == {"kind": "vector", "dim": 6}
         assert made.config.metrics["validation"]["score"] > 0.9
@@ -138,12 +135,12 @@ def test_it_makes_a_learner_that_answers(place: Workplace) -> None:
         assert made.card.startswith("# mine\n")
 
     asyncio.run(work())
-    assert [report["phase"] for report in place.reports[:2]] == ["loading", "training"]
-    assert place.reports[-1]["phase"] == "calibrating"
-    assert place.reports[-1]["step"] == place.reports[-1]["steps"] == 20
+    assert [report["phase"] for report in workplace.reports[:2]] == ["loading", "training"]
+    assert workplace.reports[-1]["phase"] == "calibrating"
+    assert workplace.reports[-1]["step"] == workplace.reports[-1]["steps"] == 20
 
 
-def test_pictures_make_a_learner_of_colours_where_that_is_asked(place: Workplace) -> None:
+def test_pictures_make_a_learner_of_colours_where_that_is_asked(workplace: Workplace) -> None:
     data = photos(classes=7, examples=6)
     members = {
         f"{data.class_names[int(label)]}/{index}.png": png(pixels)
@@ -151,27 +148,27 @@ def test_pictures_make_a_learner_of_colours_where_that_is_asked(place: Workplace
     }
 
     async def work() -> None:
-        dataset = await place.upload(zipped(members).getvalue(), "application/zip")
-        await place.begin(dataset)
-        context = place.context(dataset.id, method="protonet", hparams={}, encoder="conv4-rgb", steps=1)
-        await place.publish(await run(context))
-        async with place.database.read() as session:
-            trained = await repository.get(session, "default", "mine")
+        dataset = await workplace.upload(zipped(members).getvalue(), "application/zip")
+        await workplace.begin(dataset)
+        context = workplace.context(dataset.id, method="protonet", hparams={}, encoder="conv4-rgb", steps=1)
+        await workplace.publish(await run(context))
+        async with workplace.store.read() as session:
+            trained = await repository.get(session, "mine")
         assert trained is not None
-        stored = await files.fetch(place.blobs, "default", trained.row.digest or "")
-        made = files.load_files(stored, "mine", place.settings.data_dir / "scratch", "cpu")
+        stored = await files.fetch(workplace.store.files(repository.FOLDER), trained.row.digest or "")
+        made = files.load_files(stored, "mine", workplace.settings.data_dir / "scratch", "cpu")
         assert made.config.input == PhotoInput()
         assert made.config.encoder_hparams["widths"] == [64, 64, 64, 64]
 
     asyncio.run(work())
 
 
-def test_an_attempt_goes_on_where_the_one_before_was_killed(place: Workplace) -> None:
+def test_an_attempt_goes_on_where_the_one_before_was_killed(workplace: Workplace) -> None:
     async def work() -> tuple[str, str]:
-        dataset = await place.upload(points())
-        await place.begin(dataset)
-        whole = (await run(place.context(dataset.id, attempt=9))).result["digest"]
-        stopped = place.context(dataset.id, attempt=3)
+        dataset = await workplace.upload(points())
+        await workplace.begin(dataset)
+        whole = (await run(workplace.context(dataset.id, attempt=9))).result["digest"]
+        stopped = workplace.context(dataset.id, attempt=3)
 
         def kill(report: Mapping[str, Any]) -> None:
             if report["step"] == 11:
@@ -179,12 +176,12 @@ def test_an_attempt_goes_on_where_the_one_before_was_killed(place: Workplace) ->
 
         with pytest.raises(KilledError):
             await run(JobContext(**{**vars(stopped), "progress": kill}))
-        place.reports.clear()
-        outcome = await run(place.context(dataset.id, attempt=4))
+        workplace.reports.clear()
+        outcome = await run(workplace.context(dataset.id, attempt=4))
         return whole, outcome.result["digest"]
 
     whole, resumed = asyncio.run(work())
-    steps = [report["step"] for report in place.reports if report["phase"] == "training"]
+    steps = [report["step"] for report in workplace.reports if report["phase"] == "training"]
     assert steps[:2] == [0, 11], "it goes on after the checkpoint at step 10"
     assert resumed == whole, "and comes to the same learner"
 
@@ -204,11 +201,11 @@ def test_a_checkpoint_that_is_damaged_or_missing_is_no_obstacle(tmp_path: Path, 
     assert not (folder / STATE_FILE).exists()
 
 
-def test_a_learner_that_was_deleted_meanwhile_is_not_published(place: Workplace) -> None:
+def test_a_learner_that_was_deleted_meanwhile_is_not_published(workplace: Workplace) -> None:
     async def work() -> None:
-        dataset = await place.upload(points())
-        outcome = await run(place.context(dataset.id, method="protonet", hparams={}))
-        await place.publish(outcome)
+        dataset = await workplace.upload(points())
+        outcome = await run(workplace.context(dataset.id, method="protonet", hparams={}))
+        await workplace.publish(outcome)
 
     with pytest.raises(JobFailedError) as caught:
         asyncio.run(work())
@@ -216,7 +213,7 @@ def test_a_learner_that_was_deleted_meanwhile_is_not_published(place: Workplace)
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("options", "code"),
     [
         ({"min_way": 12, "max_way": 12}, "dataset_too_small"),
         ({"hparams": {"nope": 1}}, "training_refused"),
@@ -224,26 +221,26 @@ def test_a_learner_that_was_deleted_meanwhile_is_not_published(place: Workplace)
     ],
 )
 def test_what_cannot_be_trained_fails_with_its_reason(
-    place: Workplace, asked: dict[str, Any], code: str
+    workplace: Workplace, options: dict[str, Any], code: str
 ) -> None:
     async def work() -> None:
-        dataset = await place.upload(points())
-        await run(place.context(dataset.id, **asked))
+        dataset = await workplace.upload(points())
+        await run(workplace.context(dataset.id, **options))
 
     with pytest.raises(JobFailedError) as caught:
         asyncio.run(work())
     assert caught.value.code == code
 
 
-def test_a_dataset_that_is_gone(place: Workplace) -> None:
+def test_a_dataset_that_is_gone(workplace: Workplace) -> None:
     async def lost() -> None:
-        dataset = await place.upload(points())
-        for path in (place.settings.data_dir / "blobs" / "datasets").rglob("*"):
+        dataset = await workplace.upload(points())
+        for path in (workplace.settings.data_dir / "blobs" / "datasets").rglob("*"):
             if path.is_file():
                 path.unlink()
-        await run(place.context(dataset.id))
+        await run(workplace.context(dataset.id))
 
-    with pytest.raises(JobFailedError, match="not in the store"):
+    with pytest.raises(JobFailedError, match="missing from the blob store"):
         asyncio.run(lost())
     with pytest.raises(JobFailedError, match="was deleted"):
-        asyncio.run(run(place.context(new_id("ds"), attempt=2)))
+        asyncio.run(run(workplace.context(new_id("ds"), attempt=2)))

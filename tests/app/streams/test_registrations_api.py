@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.app.problems import error, problem
-from tests.app.streams.asked import CSV, create, register, uploaded, vectors
+from tests.app.streams.stream_requests import CSV, create, register, uploaded, vectors
 from tests.models.data.archives import folders, zipped
 
 pytestmark = pytest.mark.usefixtures("points")

@@ -16,16 +16,14 @@ from models.continual.held_out import TaskMeasurement, has_degraded
 from models.continual.stream_config import StreamConfig, build
 from models.stream_protocol import StreamLearner, StreamVersion
 from tests.app.learner import save_learner
-from tests.app.streams.asked import vectors
+from tests.app.streams.stream_requests import vectors
 from tests.models.data.archives import folders, zipped
-from tests.workers.streams import ANALYTIC, HYPERNETWORK, TENANT, Place, queries
+from tests.workers.stream_bench import ANALYTIC, HYPERNETWORK, TENANT, StreamBench, queries
 from workers.jobs import JobFailedError
 
 
-async def learner(place: Place, stream: str = "points") -> StreamLearner:
-    described = (await place.streams.get(TENANT, stream))[0].model_dump(
-        include=set(StreamConfig.model_fields)
-    )
+async def learner(bench: StreamBench, stream: str = "points") -> StreamLearner:
+    described = (await bench.streams.get(stream))[0].model_dump(include=set(StreamConfig.model_fields))
     return build(StreamConfig.model_validate(described)).eval()
 
 
@@ -36,22 +34,22 @@ def right(learner: StreamLearner, version: StreamVersion, task: str) -> float:
 
 
 @pytest.mark.parametrize("method", [ANALYTIC, HYPERNETWORK], ids=["analytic", "hypernetwork"])
-def test_it_makes_versions_that_answer(place: Place, method: dict[str, Any]) -> None:
+def test_it_makes_versions_that_answer(bench: StreamBench, method: dict[str, Any]) -> None:
     async def story() -> None:
-        await place.make(**method)
-        await place.ask("first", "a", "b")
-        job = await place.claim()
-        outcome = await place.run(job)
-        assert await place.stored() is None, "nothing is published before the job is"
-        await place.publish(job, outcome)
-        await place.register("second", "c", "d")
-        stream, _ = await place.streams.get(TENANT, "points")
+        await bench.create(**method)
+        await bench.request("first", "a", "b")
+        job = await bench.claim()
+        outcome = await bench.run(job)
+        assert await bench.stored() is None, "nothing is published before the job is"
+        await bench.publish(job, outcome)
+        await bench.register("second", "c", "d")
+        stream, _ = await bench.streams.get("points")
         assert (stream.version, stream.tasks) == (2, 2)
-        network, version = await learner(place), await place.version()
+        network, version = await learner(bench), await bench.version()
         assert version.tasks == ("first", "second")
         assert min(right(network, version, task) for task in version.tasks) > 0.9
-        assert right(network, await place.version(1), "first") > 0.9, "older versions stay"
-        tasks = await place.tasks()
+        assert right(network, await bench.version(1), "first") > 0.9, "older versions stay"
+        tasks = await bench.tasks()
         assert [task.state for task in tasks.values()] == ["ready", "ready"]
         for task in tasks.values():
             assert (task.examples, task.held_out) == (72, 8)
@@ -60,163 +58,163 @@ def test_it_makes_versions_that_answer(place: Place, method: dict[str, Any]) -> 
             assert task.inferred_now is not None
             assert task.drift is not None
             assert task.registered_at is not None
-        assert [
-            version.tasks for version in (await place.streams.versions(TENANT, "points", None, 9)).items
-        ] == [
+        assert [version.tasks for version in await bench.versions()] == [
             ["first", "second"],
             ["first"],
         ]
 
     asyncio.run(story())
-    assert place.reports[0] == {"phase": "loading"}
-    assert {"phase": "measuring"} in place.reports
+    assert bench.reports[0] == {"phase": "loading"}
+    assert {"phase": "measuring"} in bench.reports
 
 
-def test_versions_have_their_parts_in_common(place: Place) -> None:
+def test_versions_have_their_parts_in_common(bench: StreamBench) -> None:
     async def story() -> None:
-        await place.make()
+        await bench.create()
         for name, labels in (("first", "ab"), ("second", "cd")):
-            await place.register(name, *labels)
-        first, second = await place.stored(1), await place.stored(2)
+            await bench.register(name, *labels)
+        first, second = await bench.stored(1), await bench.stored(2)
         assert first is not None
         assert second is not None
         assert first.parts[0].blob == second.parts[0].blob
-        assert await place.blob_names() == {*first.blobs, *second.blobs, *await place.held_out_blobs()}
+        assert await bench.blob_names() == {*first.blobs, *second.blobs, *await bench.held_out_blobs()}
 
     asyncio.run(story())
 
 
-def test_the_news_name_the_stream(place: Place) -> None:
+def test_changes_name_the_stream(bench: StreamBench) -> None:
     async def story() -> list[Change]:
-        await place.make()
-        await place.register("first", "a", "b")
-        async with place.database.read() as session:
+        await bench.create()
+        await bench.register("first", "a", "b")
+        async with bench.database.read() as session:
             rows = await session.scalars(select(ChangeRow).where(ChangeRow.kind == "stream"))
             return [Change(row.tenant, row.kind, row.subject, tuple(row.detail)) for row in rows]
 
     assert asyncio.run(story()) == [Change(TENANT, "stream", "points", (revision,)) for revision in "12"]
 
 
-def test_the_dataset_may_be_deleted_afterwards(place: Place) -> None:
+def test_the_dataset_may_be_deleted_afterwards(bench: StreamBench) -> None:
     async def story() -> None:
-        await place.make()
-        dataset = await place.upload(vectors("a", "b"))
-        await place.register("first", dataset=dataset)
-        await place.datasets.delete(TENANT, dataset)
-        task = (await place.tasks())["first"]
+        await bench.create()
+        dataset = await bench.upload(vectors("a", "b"))
+        await bench.register("first", dataset=dataset)
+        await bench.datasets.delete(dataset)
+        task = (await bench.tasks())["first"]
         assert (task.state, task.dataset) == ("ready", None)
-        await place.register("second", "c", "d")
-        assert (await place.tasks())["first"].accuracy_now == 1
+        await bench.register("second", "c", "d")
+        assert (await bench.tasks())["first"].accuracy_now == 1
 
     asyncio.run(story())
 
 
-def test_none_is_held_out_where_none_is_asked(place: Place) -> None:
+def test_none_is_held_out_where_none_is_asked(bench: StreamBench) -> None:
     async def story() -> None:
-        await place.make()
-        await place.register("first", "a", "b", held_out=0)
-        task = (await place.tasks())["first"]
+        await bench.create()
+        await bench.register("first", "a", "b", held_out=0)
+        task = (await bench.tasks())["first"]
         assert (task.examples, task.held_out, task.accuracy_registered, task.alarm) == (80, 0, None, False)
-        assert await place.held_out_blobs() == set()
+        assert await bench.held_out_blobs() == set()
 
     asyncio.run(story())
 
 
-def test_registrations_are_done_in_the_order_asked(place: Place) -> None:
+def test_registrations_are_done_in_the_order_asked(bench: StreamBench) -> None:
     async def story() -> None:
-        await place.make()
-        works = [await place.ask(name, *labels) for name, labels in (("z", "ab"), ("y", "cd"), ("x", "ef"))]
+        await bench.create()
+        works = [
+            await bench.request(name, *labels) for name, labels in (("z", "ab"), ("y", "cd"), ("x", "ef"))
+        ]
         assert [work.ahead for work in works] == [0, 1, 2]
         for work in works:
-            job = await place.claim()
+            job = await bench.claim()
             assert job.id == work.job.id
-            await place.publish(job, await place.run(job))
-        assert (await place.version()).tasks == ("z", "y", "x")
+            await bench.publish(job, await bench.run(job))
+        assert (await bench.version()).tasks == ("z", "y", "x")
 
     asyncio.run(story())
 
 
-def test_rolled_back_a_stream_task_is_gone_and_its_name_free(place: Place) -> None:
+def test_rolled_back_a_stream_task_is_gone_and_its_name_free(bench: StreamBench) -> None:
     async def story() -> None:
-        await place.make()
-        await place.register("first", "a", "b")
-        await place.register("second", "c", "d")
-        stream, revision = await place.streams.rollback(TENANT, "points", 1)
+        await bench.create()
+        await bench.register("first", "a", "b")
+        await bench.register("second", "c", "d")
+        stream, revision = await bench.streams.rollback("points", 1)
         assert (stream.version, stream.tasks, revision) == (1, 1, 4)
-        second = (await place.tasks())["second"]
+        second = (await bench.tasks())["second"]
         assert (second.state, second.accuracy_now, second.drift) == ("rolled_back", None, None)
-        await place.register("second", "c", "e")
-        version = await place.version()
+        await bench.register("second", "c", "e")
+        version = await bench.version()
         assert version.labels == {"first": ("a", "b"), "second": ("c", "e")}
-        stream, _ = await place.streams.get(TENANT, "points")
+        stream, _ = await bench.streams.get("points")
         assert stream.version == 3, "numbers are not given twice"
-        await place.streams.rollback(TENANT, "points", 2)
-        assert (await place.version()).labels["second"] == ("c", "d"), "and forward again"
+        await bench.streams.rollback("points", 2)
+        assert (await bench.version()).labels["second"] == ("c", "d"), "and forward again"
 
     asyncio.run(story())
 
 
-def failure(place: Place) -> JobFailedError:
+def failure(bench: StreamBench) -> JobFailedError:
     async def work() -> JobFailedError:
         with pytest.raises(JobFailedError) as caught:
-            await place.work()
+            await bench.work()
         return caught.value
 
     return asyncio.run(work())
 
 
-def test_labels_are_checked_again_when_they_are_registered(place: Place) -> None:
+def test_labels_are_checked_again_when_they_are_registered(bench: StreamBench) -> None:
     """Such as after a version of other labels has become current."""
 
     async def story() -> None:
-        await place.make()
-        await place.register("first", "a", "b")
-        await place.streams.rollback(TENANT, "points", 1)
-        await place.ask("second", "c", "d")
-        async with place.database.write() as session:
+        await bench.create()
+        await bench.register("first", "a", "b")
+        await bench.streams.rollback("points", 1)
+        await bench.request("second", "c", "d")
+        async with bench.database.write() as session:
             row = (await session.scalars(select(StreamTaskRow).where(StreamTaskRow.name == "first"))).one()
             row.labels = ["a", "c"]
 
     asyncio.run(story())
-    error = failure(place)
+    error = failure(bench)
     assert error.code == "registration_refused"
     assert "'c'" in error.detail
 
     async def after() -> None:
-        tasks = await place.tasks()
+        tasks = await bench.tasks()
         assert (tasks["second"].state, tasks["second"].error) == (
             "failed",
             {"code": "registration_refused", "detail": error.detail},
         )
-        assert (await place.streams.get(TENANT, "points"))[0].version == 1
+        assert (await bench.streams.get("points"))[0].version == 1
 
     asyncio.run(after())
 
 
 @pytest.mark.parametrize("gone", ["stream", "dataset file", "version"])
-def test_what_went_away_meanwhile(place: Place, gone: str) -> None:
+def test_what_went_away_meanwhile(bench: StreamBench, gone: str) -> None:
     async def begin() -> None:
-        await place.make()
-        await place.register("first", "a", "b")
-        await place.ask("second", "c", "d")
+        await bench.create()
+        await bench.register("first", "a", "b")
+        await bench.request("second", "c", "d")
 
     asyncio.run(begin())
 
     async def work() -> str:
-        job = await place.claim()
+        job = await bench.claim()
         if gone == "dataset file":
-            for path in (place.folder / "blobs" / "datasets").rglob("*"):
+            for path in (bench.folder / "blobs" / "datasets").rglob("*"):
                 if path.is_file():
                     path.unlink()
-        outcome = await place.run(job)
-        async with place.database.write() as session:
-            row = await repository.get(session, TENANT, "points")
+        outcome = await bench.run(job)
+        async with bench.store.write() as session:
+            row = await repository.get(session, "points")
             assert row is not None
             if gone == "stream":
                 await session.delete(row)
             else:
                 row.current = None
-        await place.publish(job, outcome)
+        await bench.publish(job, outcome)
         return ""
 
     with pytest.raises(JobFailedError) as caught:
@@ -239,13 +237,13 @@ def test_an_alarm(figures: TaskMeasurement, registered: float | None, alarm: boo
     assert has_degraded(figures, registered, most_drift=0.5, most_drop=0.05) is alarm
 
 
-def test_a_network_that_drifts_raises_the_alarm_of_its_task(place: Place) -> None:
+def test_a_network_that_drifts_raises_the_alarm_of_its_task(bench: StreamBench) -> None:
     async def story() -> None:
         hparams = {**HYPERNETWORK["hparams"], "beta": 0.0, "iterations": 5}
-        await place.make(method="hypernetwork", hparams=hparams, alarm={"drift": 1e-6})
-        await place.register("first", "a", "b")
-        await place.register("second", "c", "d")
-        tasks = await place.tasks()
+        await bench.create(method="hypernetwork", hparams=hparams, alarm={"drift": 1e-6})
+        await bench.register("first", "a", "b")
+        await bench.register("second", "c", "d")
+        tasks = await bench.tasks()
         assert (tasks["first"].alarm, tasks["second"].alarm) == (True, False)
         assert (tasks["first"].drift or 0) > (tasks["second"].drift or 0)
 
@@ -254,13 +252,13 @@ def test_a_network_that_drifts_raises_the_alarm_of_its_task(place: Place) -> Non
 
 def test_features_of_a_frozen_encoder(empty_database: Path, tmp_path: Path) -> None:
     save_learner(tmp_path / "zoo" / "glyphs", "conv4", {"width": 8}, {"kind": "image"})
-    place = Place(tmp_path / "data", empty_database, tmp_path / "zoo")
+    bench = StreamBench(tmp_path / "data", empty_database, tmp_path / "zoo")
 
     async def story() -> None:
-        await place.make(input=None, learner="glyphs")
+        await bench.create(input=None, learner="glyphs")
         data = zipped(folders(classes=2, examples=4)).getvalue()
-        dataset = await place.upload(data, "application/zip")
-        await place.register("strokes", dataset=dataset, held_out=2)
-        assert (await place.version()).labels == {"strokes": ("class-0", "class-1")}
+        dataset = await bench.upload(data, "application/zip")
+        await bench.register("strokes", dataset=dataset, held_out=2)
+        assert (await bench.version()).labels == {"strokes": ("class-0", "class-1")}
 
     asyncio.run(story())

@@ -1,4 +1,4 @@
-"""Streams and datasets as tests ask for them."""
+"""Requests of tests for streams and datasets."""
 
 from __future__ import annotations
 
