@@ -69,7 +69,7 @@ def from_examples(examples: Mapping[str, Iterable[inputs.Input]]) -> Upload:
     ]
     kinds = {kind for _, one in labelled for kind in one}
     if kinds not in ({"image"}, {"vector"}):
-        raise InvalidArgumentError("a labelled set must hold either images or vectors")
+        raise InvalidArgumentError("a labelled set must hold images or vectors, not both")
     if kinds == {"image"}:
         return _temporary(".zip", lambda file: _write_images(file, labelled))
     return _temporary(".csv", lambda file: _write_vectors(file, labelled))
