@@ -24,7 +24,7 @@ from torch import Tensor
 from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.fixed_features import FeatureConfig
 from models.data.mnist import Digits, load
-from models.evaluation.scores import Estimate, auroc, calibration_error
+from models.evaluation.scores import MeanEstimate, auroc, calibration_error
 from models.stream_protocol import StreamVersion
 
 _TASKS, _WAY = 5, 2
@@ -121,7 +121,7 @@ def main(
                     "seeds": seeds,
                     "threads": threads,
                     **{
-                        name: asdict(Estimate.over(torch.tensor([row[name] for row in found])))
+                        name: asdict(MeanEstimate.over(torch.tensor([row[name] for row in found])))
                         for name in found[0]
                     },
                 }

@@ -26,7 +26,7 @@ from models.data.dataset import ClassDataset
 from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.encoders.identity import Identity, IdentityConfig
 from models.evaluation.episodic import Cell, Features, accuracy, answers
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.fewshot.ppa import Ppa, PpaConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.protocol import MetaLearner
@@ -53,7 +53,7 @@ console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
-class Contender:
+class OptimiserRun:
     """`lr` and `sigma` are first guesses, not tuned."""
 
     optimiser: Literal["gradient"] | Search
@@ -62,14 +62,14 @@ class Contender:
     sigma: float = 0.05
 
 
-CONTENDERS = (
-    Contender("gradient", "loss", 5e-3),
-    Contender("evolution", "loss", 0.05),
-    Contender("evolution", "accuracy", 0.05),
-    Contender("cma-es", "loss", 0.0, 0.1),
-    Contender("cma-es", "accuracy", 0.0, 0.1),
-    Contender("reinforce", "loss", 0.05),
-    Contender("reinforce", "accuracy", 0.05),
+RUNS = (
+    OptimiserRun("gradient", "loss", 5e-3),
+    OptimiserRun("evolution", "loss", 0.05),
+    OptimiserRun("evolution", "accuracy", 0.05),
+    OptimiserRun("cma-es", "loss", 0.0, 0.1),
+    OptimiserRun("cma-es", "accuracy", 0.0, 0.1),
+    OptimiserRun("reinforce", "loss", 0.05),
+    OptimiserRun("reinforce", "accuracy", 0.05),
 )
 
 
@@ -101,7 +101,7 @@ def features_of(source: Artifact, data: Path) -> Data:
 
 def tested(learner: MetaLearner, features: Features, cell: Cell, tasks: int) -> dict[str, Any]:
     batches = answers(learner, features, cell, tasks, seed=1000)
-    return asdict(Estimate.over(torch.cat([accuracy(batch) for batch in batches])))
+    return asdict(MeanEstimate.over(torch.cat([accuracy(batch) for batch in batches])))
 
 
 def head(dim: int, seed: int) -> Ppa:
@@ -110,7 +110,7 @@ def head(dim: int, seed: int) -> Ppa:
 
 
 def contest(
-    one: Contender, data: Data, seed: int, budget: int, population: int, tasks: int
+    one: OptimiserRun, data: Data, seed: int, budget: int, population: int, tasks: int
 ) -> dict[str, Any]:
     """Trains one head from a random start."""
     learner = head(data.train.inputs.shape[1], seed)
@@ -166,7 +166,7 @@ def main(
     dim = found.train.inputs.shape[1]
     rows = []
     for seed in range(seeds):
-        for one in CONTENDERS:
+        for one in RUNS:
             if only in (None, one.optimiser):
                 rows.append(contest(one, found, seed, budget, population, tasks))
                 console.print(rows[-1])

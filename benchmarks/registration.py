@@ -67,7 +67,7 @@ WAYS: dict[str, Callable[[int], StreamLearner]] = {
 }
 
 
-class Stream:
+class PermutedStream:
     """Digits in so many orders of their pixels."""
 
     def __init__(self, digits: mnist.Digits, tasks: int, examples: int, tests: int) -> None:
@@ -94,7 +94,7 @@ class Stream:
 
 
 def registered(
-    name: str, stream: Stream, iterations: int
+    name: str, stream: PermutedStream, iterations: int
 ) -> tuple[dict[str, Any], StreamLearner, list[StreamVersion]]:
     """The row of one way, its learner, and its versions of few and of all stream tasks."""
     learner, process = WAYS[name](iterations), psutil.Process()
@@ -131,7 +131,7 @@ def registered(
     return row, learner, kept
 
 
-def asked(learner: StreamLearner, versions: list[StreamVersion], stream: Stream) -> dict[str, float]:
+def asked(learner: StreamLearner, versions: list[StreamVersion], stream: PermutedStream) -> dict[str, float]:
     """Milliseconds of one query whose stream task is not told, weights being cached: the gate, then two networks."""
 
     def asks(version: StreamVersion) -> Callable[[], object]:
@@ -171,7 +171,7 @@ def main(
     if write is not None:
         check_matplotlib()
     torch.set_num_threads(1)
-    stream = Stream(mnist.load(data), tasks, examples, tests)
+    stream = PermutedStream(mnist.load(data), tasks, examples, tests)
     rows = []
     for name in ways.split(","):
         row, learner, versions = registered(name, stream, iterations)

@@ -37,7 +37,7 @@ from models.protocol import TaskWeights
 from models.weights import nbytes
 
 Images = Float32[np.ndarray, "n *input"]
-Contender = Callable[[], Awaitable[float]]
+AsyncContender = Callable[[], Awaitable[float]]
 """Runs once and returns seconds per request."""
 
 WAY, SAMPLES = 5, 32
@@ -55,7 +55,7 @@ CLOCKS = {Clock.wall: perf_counter, Clock.cpu: process_time}
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One line of the report. `value` is in `unit`; a ratio above 1 says the first named is better."""
 
     learner: str
@@ -80,7 +80,7 @@ class Bench:
         self.query = self._inputs(1, seed=0)
         self.by_hand: list[TaskWeights] = []
 
-    async def rows(self) -> list[Row]:
+    async def rows(self) -> list[Measurement]:
         self.engine.warm()
         self.engine.start()
         try:
@@ -89,7 +89,7 @@ class Bench:
         finally:
             self.engine.close()
 
-    async def _admit(self) -> Row:
+    async def _admit(self) -> Measurement:
         """Fills the arena with the tasks; the ratio counts bytes of the arena per byte of weights."""
         name, weights = (
             self.artifact.name,
@@ -107,7 +107,7 @@ class Bench:
             "bytes per resident task ÷ bytes of its weights", held / nbytes(weights), "×", self.tasks
         )
 
-    async def _queries(self) -> list[Row]:
+    async def _queries(self) -> list[Measurement]:
         times = await self._turns(
             {
                 "loop": self._loop,
@@ -131,7 +131,7 @@ class Bench:
             ),
         ]
 
-    async def _adapts(self) -> list[Row]:
+    async def _adapts(self) -> list[Measurement]:
         few = min(CLIENTS, self.requests)
         times = await self._turns(
             {"alone": lambda: self._adapt(few, 1), "batched": lambda: self._adapt(few, 64)}
@@ -141,7 +141,7 @@ class Bench:
             self._row("adapt a support set, 64 at once, each", 1e3 * times["batched"], "ms", few),
         ]
 
-    async def _turns(self, contenders: dict[str, Contender]) -> dict[str, float]:
+    async def _turns(self, contenders: dict[str, AsyncContender]) -> dict[str, float]:
         taken: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in track(range(self.turns), description=self.artifact.name, console=REPORT, transient=True):
             for name, contender in contenders.items():
@@ -183,8 +183,8 @@ class Bench:
         await asyncio.gather(*map(client, range(clients)))
         return (self.clock() - began) / count
 
-    def _row(self, measure: str, value: float, unit: str = "×", n: int | None = None) -> Row:
-        return Row(self.artifact.name, measure, value, unit, self.requests if n is None else n)
+    def _row(self, measure: str, value: float, unit: str = "×", n: int | None = None) -> Measurement:
+        return Measurement(self.artifact.name, measure, value, unit, self.requests if n is None else n)
 
     def _support(self, seed: int) -> SupportSet:
         classes = tuple(f"class {index}" for index in range(WAY))
@@ -209,7 +209,7 @@ def main(
     output: Annotated[Path | None, typer.Option("--json", help="Write the rows here as well.")] = None,
 ) -> None:
     torch.set_num_threads(1)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     for name in learners.split(","):
         rows += asyncio.run(Bench(load(ZOO / name), CLOCKS[clock], tasks, requests, turns).rows())
     table = Table(

@@ -15,14 +15,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from experiments.bayes_by_backprop_training import (
-    Report,
+    EpochCallback,
     VariationalConfig,
     averaged_probabilities,
     train_variational,
 )
 from models.bayes.variational import MeanField
 from models.data.mnist import CLASSES, Digits
-from models.evaluation.scores import Estimate, auroc, brier, calibration_error
+from models.evaluation.scores import MeanEstimate, auroc, brier, calibration_error
 from models.predictive import categorical_entropy
 
 SAMPLES = 10
@@ -30,7 +30,7 @@ HELD_OUT = 10_000
 PRUNED = (0.5, 0.75, 0.95, 0.98)
 
 
-def evaluate(digits: Digits, config: VariationalConfig, report: Report) -> dict[str, Any]:
+def evaluate(digits: Digits, config: VariationalConfig, report: EpochCallback) -> dict[str, Any]:
     """Trains on the training digits and measures on the others; intervals are 95 % over images."""
     field = train_variational(digits.train_x.flatten(1), digits.train_y, CLASSES, config, report)
     return {
@@ -101,8 +101,8 @@ def _scores(probabilities: Float[Tensor, "n classes"], target: Int[Tensor, "n"])
     confidence, label = probabilities.max(-1)
     picked = probabilities.gather(1, target[:, None])[:, 0].clamp_min(1e-12)
     return {
-        "error_percent": asdict(Estimate.over(100 * (label != target).float())),
-        "nll": asdict(Estimate.over(-picked.log())),
+        "error_percent": asdict(MeanEstimate.over(100 * (label != target).float())),
+        "nll": asdict(MeanEstimate.over(-picked.log())),
         "ece": calibration_error(confidence, label == target),
         "brier": brier(probabilities, target),
     }

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from models.bayes.variational import MeanField, ScaleMixture, linear_moments, minibatch_weight
 from models.training.trainer import TrainingDivergedError
 
-Report = Callable[[dict[str, float]], None]
+EpochCallback = Callable[[dict[str, float]], None]
 
 
 class VariationalConfig(BaseModel):
@@ -54,7 +54,11 @@ class VariationalConfig(BaseModel):
 
 
 def train_variational(
-    x: Float[Tensor, "n d"], y: Int[Tensor, "n"], classes: int, config: VariationalConfig, report: Report
+    x: Float[Tensor, "n d"],
+    y: Int[Tensor, "n"],
+    classes: int,
+    config: VariationalConfig,
+    report: EpochCallback,
 ) -> MeanField:
     """The posterior after all epochs. Raises `TrainingDivergedError` where the loss is not finite."""
     with torch.random.fork_rng(devices=[]):

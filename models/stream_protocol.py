@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.predictive import Categorical
 from models.protocol import Servable, TaskWeights
 
-Report = Callable[[Mapping[str, float]], None]
+ProgressCallback = Callable[[Mapping[str, float]], None]
 """Receives the progress of a registration: step, steps, loss."""
 
 
@@ -83,7 +83,7 @@ class StreamLearner(Servable, nn.Module):
         labels: tuple[str, ...],
         x: Float[Tensor, "n *input"],
         y: Int[Tensor, "n"],
-        report: Report | None = None,
+        report: ProgressCallback | None = None,
     ) -> StreamVersion:
         """Return the next version. `version=None` starts a stream; `y` indexes `labels`.
 
@@ -91,7 +91,7 @@ class StreamLearner(Servable, nn.Module):
         """
 
     @abstractmethod
-    def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
+    def forget(self, version: StreamVersion, task: str, report: ProgressCallback | None = None) -> StreamVersion:
         """Return a version without the task, from whose shared tensors its network can no longer be made.
 
         Raise `LearnerError` if the task is not registered or is the only one.

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.family.interleaved_timing import Contender, Rounds, take_turns
 from benchmarks.family.peer_libraries import INNER_LR, Peers, ours
 from benchmarks.family.random_tasks import WAY, episodes, labels, learner_of, pictures
-from benchmarks.family.separate_process import Entry, apart
+from benchmarks.family.separate_process import ContenderProcess, separate_processes
 from models.encoders.conv4 import Conv4
 from models.protocol import MetaLearner, Support
 
@@ -45,15 +45,15 @@ def training(folder: Path, rounds: int, most_seconds: float) -> list[Ratio]:
     }.items():
         fp32 = partial(_own, "protonet" if name == "protonet" else "maml", hparams)
         entries = {
-            peer: Entry(partial(_peer, folder, name)),
-            f"{name} fp32": Entry(fp32, keeps_memory=True),
-            f"{name} fp32, memory as the C library has it": Entry(fp32),
-            f"{name} bf16": Entry(partial(fp32, bf16=True), keeps_memory=True),
+            peer: ContenderProcess(partial(_peer, folder, name)),
+            f"{name} fp32": ContenderProcess(fp32, keeps_memory=True),
+            f"{name} fp32, memory as the C library has it": ContenderProcess(fp32),
+            f"{name} bf16": ContenderProcess(partial(fp32, bf16=True), keeps_memory=True),
         }
         if name == "protonet":
             one = partial(fp32, at_once=1)
-            entries[f"{name} fp32, a step per episode"] = Entry(one, keeps_memory=True)
-        with apart(entries) as contenders:
+            entries[f"{name} fp32, a step per episode"] = ContenderProcess(one, keeps_memory=True)
+        with separate_processes(entries) as contenders:
             turns = take_turns(dict(contenders), rounds, most_seconds)
         found += [_ratio(turns, own, peer, TRAINED, 2.0) for own in entries if own != peer]
     return found

@@ -15,7 +15,7 @@ from benchmarks.family.interleaved_timing import Contender, Seconds, timed
 
 
 @dataclass(frozen=True)
-class Entry:
+class ContenderProcess:
     """How a contender is made, in a process that may be another, and how that process keeps its memory."""
 
     make: Callable[[], Contender]
@@ -23,7 +23,7 @@ class Entry:
     """As `hyperserve train` does; otherwise as the C library has it."""
 
 
-class Apart:
+class RunningContender:
     """Called, it runs once in its process."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -37,7 +37,7 @@ class Apart:
 
 
 @contextmanager
-def apart(entries: dict[str, Entry]) -> Iterator[dict[str, Apart]]:
+def separate_processes(entries: dict[str, ContenderProcess]) -> Iterator[dict[str, RunningContender]]:
     """Each entry in a process, until the block ends."""
     context = get_context("spawn")
     running = {}
@@ -48,14 +48,14 @@ def apart(entries: dict[str, Entry]) -> Iterator[dict[str, Apart]]:
         theirs.close()
         running[name] = (process, ours)
     try:
-        yield {name: Apart(pipe) for name, (_, pipe) in running.items()}
+        yield {name: RunningContender(pipe) for name, (_, pipe) in running.items()}
     finally:
         for process, pipe in running.values():
             pipe.close()
             process.join()
 
 
-def _serve(pipe: Connection, entry: Entry) -> None:
+def _serve(pipe: Connection, entry: ContenderProcess) -> None:
     if entry.keeps_memory:
         keep_freed_memory()
     torch.set_num_threads(1)

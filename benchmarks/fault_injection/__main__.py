@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fault_injection.fault_run import Plan, Report, run
-from benchmarks.fault_injection.service_under_test import Kind, Victim
+from benchmarks.fault_injection.fault_run import FaultPlan, FaultReport, run
+from benchmarks.fault_injection.service_under_test import DatabaseKind, Victim
 
 
 def main(
@@ -25,13 +25,15 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="Print figures for programs.")] = False,
 ) -> None:
     """Kill processes of a service with SIGKILL at random instants while jobs run; fail unless each was done once."""
-    kinds: list[Kind] = [kind for kind in get_args(Kind) if kind in (database or get_args(Kind))]
+    kinds: list[DatabaseKind] = [
+        kind for kind in get_args(DatabaseKind) if kind in (database or get_args(DatabaseKind))
+    ]
     reports = []
     for kind in kinds:
         victims: tuple[Victim, ...] = ("child", "supervisor", "api")
         if kind == "postgresql":
             victims = (*victims, "database")
-        plan = Plan(database=kind, kills=kills, seed=seed, lease=lease, victims=victims)
+        plan = FaultPlan(database=kind, kills=kills, seed=seed, lease=lease, victims=victims)
         reports.append(asyncio.run(run(plan)))
     if as_json:
         typer.echo(json.dumps([figures(report) for report in reports], indent=2))
@@ -43,7 +45,7 @@ def main(
         raise typer.Exit(1)
 
 
-def figures(report: Report) -> dict[str, Any]:
+def figures(report: FaultReport) -> dict[str, Any]:
     """Seconds, unless named otherwise."""
     by_victim = {
         victim: [hit.recovered for hit in report.hits if hit.victim == victim and hit.recovered is not None]
@@ -76,7 +78,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
     return {"count": len(seconds)} | {name: round(value, 2) for name, value in spread.items()}
 
 
-def show(reports: list[Report]) -> None:
+def show(reports: list[FaultReport]) -> None:
     found = [figures(report) for report in reports]
     table = Table("", *(f"{entry['database']}, seed {entry['seed']}" for entry in found))
     for name in ("lease", "kills", "jobs", "attempts", "resumed_from_a_checkpoint"):

@@ -22,8 +22,8 @@ from app.db.tables import JobRow
 from app.http.dependencies import DEFAULT_TENANT
 from app.jobs import repository
 from benchmarks.fault_injection.fault_jobs import TABLE
-from benchmarks.fault_injection.job_monitor import Hit, Watch
-from benchmarks.fault_injection.service_under_test import Kind, Stage, Victim
+from benchmarks.fault_injection.job_monitor import InterruptedJob, JobMonitor
+from benchmarks.fault_injection.service_under_test import DatabaseKind, ServiceUnderTest, Victim
 
 ATTEMPTS = 1_000
 """Nothing shall be `dead`: that many kills of one job are no poison here."""
@@ -31,8 +31,8 @@ DRAIN_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    database: Kind = "sqlite"
+class FaultPlan:
+    database: DatabaseKind = "sqlite"
     kills: int = 60
     seed: int = 1
     lease: float = 10.0
@@ -51,8 +51,8 @@ class Plan:
 
 
 @dataclass
-class Report:
-    plan: Plan
+class FaultReport:
+    plan: FaultPlan
     kills: Counter[Victim] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     effects: Counter[int] = field(default_factory=Counter)
@@ -61,7 +61,7 @@ class Report:
     """Of jobs that did not succeed."""
     attempts: int = 0
     resumed: int = 0
-    hits: list[Hit] = field(default_factory=list)
+    hits: list[InterruptedJob] = field(default_factory=list)
     cancelled: list[float] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
     """Processes that were not killed and ended all the same, by status."""
@@ -85,10 +85,10 @@ class Report:
         return found
 
 
-async def run(plan: Plan) -> Report:
+async def run(plan: FaultPlan) -> FaultReport:
     """Logs stay in a temporary folder when it ends with an exception or a fault."""
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
-    stage = Stage(plan.database, folder, plan.lease, plan.jobs_at_a_time, plan.api)
+    stage = ServiceUnderTest(plan.database, folder, plan.lease, plan.jobs_at_a_time, plan.api)
     try:
         await asyncio.to_thread(stage.begin)
         report = await _Run(plan, stage).go()
@@ -105,17 +105,17 @@ async def run(plan: Plan) -> Report:
 
 
 class _Run:
-    def __init__(self, plan: Plan, stage: Stage) -> None:
+    def __init__(self, plan: FaultPlan, stage: ServiceUnderTest) -> None:
         self.plan = plan
         self.stage = stage
         self.database = Database(stage.url)
-        self.watch = Watch(self.database, plan.lease)
+        self.watch = JobMonitor(self.database, plan.lease)
         self.chance = random.Random(plan.seed)
-        self.report = Report(plan)
+        self.report = FaultReport(plan)
         self.feeding = True
         self.cancelling: set[asyncio.Task[None]] = set()
 
-    async def go(self) -> Report:
+    async def go(self) -> FaultReport:
         started = time.monotonic()
         async with self.database.write() as session:
             await session.execute(text(TABLE))

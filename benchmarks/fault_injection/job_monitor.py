@@ -12,7 +12,7 @@ from app.db.database import Database
 from app.db.errors import DatabaseError
 from app.db.tables import JobRow
 from app.jobs.repository import ACTIVE
-from benchmarks.fault_injection.service_under_test import Struck, Victim
+from benchmarks.fault_injection.service_under_test import KillTarget, Victim
 
 LOOK_SECONDS = 0.05
 _COLUMNS = (
@@ -26,7 +26,7 @@ _COLUMNS = (
 
 
 @dataclass
-class Hit:
+class InterruptedJob:
     """A job that ran under what was killed. `recovered`: seconds until it ran again, went on or had finished.
 
     The time in which the database was down does not count, and the clock starts anew when a further kill takes
@@ -48,13 +48,13 @@ class Hit:
 
 
 @dataclass
-class Watch:
+class JobMonitor:
     """What was seen last, and when."""
 
     database: Database
     lease: float
     rows: dict[str, Row[str, str, int, str | None, int | None, bool]] = field(default_factory=dict)
-    hits: list[Hit] = field(default_factory=list)
+    hits: list[InterruptedJob] = field(default_factory=list)
     cancels: dict[str, float] = field(default_factory=dict)
     """Jobs whose cancellation was acknowledged, and when."""
     cancelled: dict[str, float] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Watch:
             if job not in self.cancelled and self.rows[job].state not in ACTIVE:
                 self.cancelled[job] = now - since - self._down_between(since, now)
 
-    def hit(self, victim: Victim, struck: Struck, at: float, wall: float) -> None:
+    def hit(self, victim: Victim, struck: KillTarget, at: float, wall: float) -> None:
         """What ran there, as last seen."""
         if victim in ("supervisor", "api"):
             for hit in self.hits:
@@ -98,9 +98,9 @@ class Watch:
                 continue
             under = int((row.lease_owner or ":0").rpartition(":")[2]) in struck.supervisors
             if row.id == struck.job or (struck.job is None and under):
-                self.hits.append(Hit(victim, row.id, row.attempt, at, wall))
+                self.hits.append(InterruptedJob(victim, row.id, row.attempt, at, wall))
 
-    def _made_good(self, hit: Hit) -> bool:
+    def _made_good(self, hit: InterruptedJob) -> bool:
         row = self.rows[hit.job]
         if row.state not in ACTIVE or row.attempt > hit.attempt:
             return True

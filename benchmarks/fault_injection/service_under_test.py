@@ -18,11 +18,11 @@ from app.db.migrate import upgrade
 from benchmarks.fault_injection.processes import Postgres, Program, free_port, is_child, is_supervisor, python
 
 Victim = Literal["child", "supervisor", "api", "database"]
-Kind = Literal["sqlite", "postgresql"]
+DatabaseKind = Literal["sqlite", "postgresql"]
 
 
 @dataclass(frozen=True)
-class Struck:
+class KillTarget:
     """What a kill concerns: the jobs of supervisors with these pids, or one job."""
 
     supervisors: frozenset[int]
@@ -30,10 +30,10 @@ class Struck:
 
 
 @dataclass
-class Stage:
+class ServiceUnderTest:
     """Without `api` there are two workers and no server."""
 
-    kind: Kind
+    kind: DatabaseKind
     folder: Path
     lease: float
     jobs_at_a_time: int
@@ -95,16 +95,16 @@ class Stage:
         below = [process for program in self.programs.values() for process in program.below()]
         return [process.pid for process in below if is_child(process)]
 
-    async def kill(self, victim: Victim, chance: random.Random) -> Struck | None:
+    async def kill(self, victim: Victim, chance: random.Random) -> KillTarget | None:
         """None where there was nobody to kill."""
         if victim == "database":
             assert self.postgres is not None
             await asyncio.to_thread(self.postgres.kill)
-            return Struck(frozenset(self.supervisors()))
+            return KillTarget(frozenset(self.supervisors()))
         if victim == "api":
             beside = frozenset(self.supervisors()) - {self.programs["worker"].pid}
             await asyncio.to_thread(self.programs["api"].kill)
-            return Struck(beside)
+            return KillTarget(beside)
         candidates = self.children() if victim == "child" else self.supervisors()
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             if not candidates:
@@ -112,7 +112,7 @@ class Stage:
             pid = chance.choice(sorted(candidates))
             job = psutil.Process(pid).cmdline()[-2] if victim == "child" else None
             os.kill(pid, signal.SIGKILL)
-            return Struck(frozenset({pid}), job)
+            return KillTarget(frozenset({pid}), job)
         return None
 
     async def restore(self) -> None:

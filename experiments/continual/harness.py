@@ -1,6 +1,6 @@
-"""Continual learning under one harness: every method learns the same stream tasks with the same budget.
+"""The harness of continual learning: every method learns the same stream tasks with the same budget.
 
-After each stream task all those so far are asked again, with the stream task told (CL1) or not (CL2, CL3).
+After each stream task, all tasks so far are evaluated again, with the stream task given (CL1) or not (CL2, CL3).
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ import numpy as np
 import torch
 
 from experiments.continual import method_settings as methods
-from experiments.continual.baselines.continual_method import Answer, ContinualMethod, Setting
+from experiments.continual.baselines.continual_method import (
+    ComparisonSetting,
+    ContinualMethod,
+    ContinualPrediction,
+)
 from experiments.continual.records import Record, Run
 from experiments.continual.task_streams import STREAMS_OF_TASKS, Source, TaskStream
+from experiments.errors import ExperimentError
 from models.continual.stream_config import Scenario
 from models.protocol import LearnerError
 
@@ -26,16 +31,15 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "permuted-mnist": {"hidden": (1000, 1000), "iterations": 5000, "lr": 1e-4, "batch": 128},
     "split-cifar-80": {"target": "lenet", "hidden": (200, 200), "iterations": 2000, "lr": 1e-3, "batch": 128},
 }
-"""As published (1906.00695); of pictures in colour what a CPU affords, where the published target is not asked for."""
-_OF_TARGET: dict[str, dict[str, Any]] = {"resnet32": {"hidden": (), "iterations": 31_250, "batch": 32}}
-"""Published: 200 epochs of 5,000 pictures."""
-
-Follow = Callable[[str], None]
+"""Budgets as published (1906.00695); for split-CIFAR a budget that a CPU affords, unless the published target is
+chosen."""
+_TARGET_BUDGETS: dict[str, dict[str, Any]] = {"resnet32": {"hidden": (), "iterations": 31_250, "batch": 32}}
+"""As published: 200 epochs of 5,000 images."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One table: which stream tasks, and the budget where it is not the published one."""
+class ComparisonPlan:
+    """One table: its stream tasks, and the parts of the budget that differ from the published one."""
 
     benchmark: str
     scenario: Scenario
@@ -43,32 +47,38 @@ class Plan:
     held_out: bool = False
     budget: Mapping[str, Any] = field(default_factory=dict)
     every: int = 1
-    """All stream tasks so far are asked after every so many, and after the last."""
+    """All stream tasks so far are evaluated after every so many, and after the last."""
 
     def stream(self, data: Source, seed: int) -> TaskStream:
-        """Raises `DatasetError`. Of `data` some have been held out already where that is asked."""
+        """Return the stream of tasks. `data` has been split already if measuring on held-out examples.
+
+        Raise `DatasetError` if the benchmark has fewer tasks.
+        """
         return STREAMS_OF_TASKS[self.benchmark](data, self.tasks, seed)
 
-    def setting(self, stream: TaskStream, seed: int) -> Setting:
-        """Raises `LearnerError` where widths are given that the target has not, or a rate that trains nothing."""
+    def setting(self, stream: TaskStream, seed: int) -> ComparisonSetting:
+        """Return the setting of every method. Raise `ExperimentError` if the budget does not fit the target."""
         usual = BUDGETS[self.benchmark]
         target = self.budget.get("target", usual.get("target", "mlp"))
-        of_target = _OF_TARGET.get(target, {})
-        if self.budget.get("hidden") and of_target.get("hidden") == ():
-            raise LearnerError(f"target {target!r} has no fully connected layers whose widths could be given")
+        target_budget = _TARGET_BUDGETS.get(target, {})
+        if self.budget.get("hidden") and target_budget.get("hidden") == ():
+            raise ExperimentError(
+                f"target {target!r} has no fully connected layers: leave out the widths of hidden layers"
+            )
         if not 0 < self.budget.get("lr", 1) <= 1:
-            raise LearnerError(f"a learning rate is above 0 and at most 1, not {self.budget['lr']}")
-        return Setting(
+            raise ExperimentError(f"the learning rate must be above 0 and at most 1, not {self.budget['lr']}")
+        return ComparisonSetting(
             scenario=self.scenario,
             tasks=stream.tasks,
             way=stream.way,
             shape=stream.shape,
             pictures=stream.pictures,
             seed=seed,
-            **{**usual, **of_target, **self.budget},
+            **{**usual, **target_budget, **self.budget},
         )
 
     def run(self, stream: TaskStream, method: str, seed: int, hparams: Mapping[str, Any]) -> Run:
+        """Return the key of one training, by which its record is found again."""
         setting = self.setting(stream, seed)
         return Run(
             benchmark=self.benchmark,
@@ -89,11 +99,17 @@ class Plan:
 
 
 def measure(
-    plan: Plan, data: Source, method: str, seed: int, given: Mapping[str, Any], command: str, follow: Follow
+    plan: ComparisonPlan,
+    data: Source,
+    method: str,
+    seed: int,
+    given: Mapping[str, Any],
+    command: str,
+    log: Callable[[str], None],
 ) -> Record:
-    """Trains and measures one method once. `given` are hyperparameters that are not the method's own.
+    """Train and measure one method once. `given` are hyperparameters that replace the method's defaults.
 
-    Raises `LearnerError`, `DatasetError`.
+    Progress goes to `log`. Raise `ExperimentError`, `LearnerError` or `DatasetError`.
     """
     stream = plan.stream(data, seed)
     setting = plan.setting(stream, seed)
@@ -101,7 +117,7 @@ def measure(
     learner = methods.build(method, setting, config)
     accuracy: list[tuple[float, ...]] = []
     inferred: list[tuple[float, ...]] = []
-    seconds, cpu_seconds, kept = [], [], []
+    seconds, cpu_seconds, stored = [], [], []
     for task in range(stream.tasks):
         x, y = _on(setting, *stream.train(task))
         start, computed = time.perf_counter(), time.process_time()
@@ -109,18 +125,18 @@ def measure(
         _wait(setting)
         seconds.append(round(time.perf_counter() - start, 2))
         cpu_seconds.append(round(time.process_time() - computed, 2))
-        kept.append(learner.kept_bytes)
-        told = ""
+        stored.append(learner.stored_bytes)
+        progress = ""
         if (task + 1) % plan.every == 0 or task + 1 == stream.tasks:
-            # Made anew each time: the test digits of a hundred permutations are gigabytes.
-            asked = (_on(setting, *stream.test(index)) for index in range(task + 1))
-            scores = [_scores(learner, plan.scenario, index, *of) for index, of in enumerate(asked)]
+            # Made anew each time: the test digits of a hundred permutations take gigabytes.
+            tests = (_on(setting, *stream.test(index)) for index in range(task + 1))
+            scores = [_scores(learner, plan.scenario, index, *test) for index, test in enumerate(tests)]
             accuracy.append(tuple(right for right, _ in scores))
             inferred.append(tuple(found for _, found in scores if found is not None))
-            told = f"{100 * sum(accuracy[-1]) / len(accuracy[-1]):.2f} % so far, "
-        follow(
+            progress = f"{100 * sum(accuracy[-1]) / len(accuracy[-1]):.2f} % so far, "
+        log(
             f"{plan.benchmark} {plan.scenario} {method} seed {seed}: stream task {task + 1} of {stream.tasks}, "
-            f"{told}{seconds[-1]:.0f} s"
+            f"{progress}{seconds[-1]:.0f} s"
         )
     return Record(
         run=plan.run(stream, method, seed, config.model_dump(mode="json")),
@@ -129,7 +145,7 @@ def measure(
         test_examples=tuple(len(stream.test(task)[1]) for task in range(stream.tasks)),
         seconds=tuple(seconds),
         cpu_seconds=tuple(cpu_seconds),
-        kept_bytes=tuple(kept),
+        kept_bytes=tuple(stored),
         threads=torch.get_num_threads(),
         device=torch.device(setting.device).type,
         command=command,
@@ -137,12 +153,12 @@ def measure(
     )
 
 
-def _on(setting: Setting, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _on(setting: ComparisonSetting, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x.to(setting.device), y.to(setting.device)
 
 
-def _wait(setting: Setting) -> None:
-    """A GPU is asked and not waited for: what it has still to do belongs to the seconds."""
+def _wait(setting: ComparisonSetting) -> None:
+    """Wait for a GPU to finish its queued work, which belongs to the seconds measured."""
     if torch.device(setting.device).type == "cuda":
         torch.cuda.synchronize(setting.device)
 
@@ -151,14 +167,17 @@ def _wait(setting: Setting) -> None:
 def _scores(
     learner: ContinualMethod, scenario: Scenario, task: int, x: torch.Tensor, y: torch.Tensor
 ) -> tuple[float, float | None]:
-    """Share of right answers, and of stream tasks that were found. In CL3 a label is right with its stream task."""
-    answer: Answer = learner.predict(x, task if scenario == "cl1" else None)
-    right = answer.label == y
-    if answer.task is None:
+    """Return the accuracy and the share of stream tasks inferred correctly, None if none was inferred.
+
+    In CL3 a prediction is right only if its stream task is, too.
+    """
+    prediction: ContinualPrediction = learner.predict(x, task if scenario == "cl1" else None)
+    right = prediction.label == y
+    if prediction.task is None:
         if scenario == "cl3":
-            raise LearnerError("in CL3 a label says a stream task")
+            raise LearnerError("in CL3 a method must predict the stream task")
         return float(right.double().mean()), None
-    found = answer.task == task
+    inferred = prediction.task == task
     if scenario == "cl3":
-        right = right & found
-    return float(right.double().mean()), float(found.double().mean())
+        right = right & inferred
+    return float(right.double().mean()), float(inferred.double().mean())

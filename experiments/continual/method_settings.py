@@ -1,4 +1,4 @@
-"""Methods that the harness of continual learning compares, and what each is set to."""
+"""The methods that the harness of continual learning compares, and their settings."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from experiments.continual.baselines.continual_method import ContinualMethod, Setting
+from experiments.continual.baselines.continual_method import ComparisonSetting, ContinualMethod
 from experiments.continual.baselines.dgr import Dgr
 from experiments.continual.baselines.ewc import Ewc
-from experiments.continual.baselines.experience_replay import Replay
-from experiments.continual.baselines.hnet_replay import Replayed
-from experiments.continual.baselines.hnet_tir import Tir
-from experiments.continual.baselines.joint_training import Joint
-from experiments.continual.baselines.separate_networks import Separate
-from experiments.continual.baselines.sequential_training import FineTune
+from experiments.continual.baselines.experience_replay import ExperienceReplay
+from experiments.continual.baselines.hnet_replay import HnetReplay
+from experiments.continual.baselines.hnet_tir import HnetTir
+from experiments.continual.baselines.joint_training import JointTraining
+from experiments.continual.baselines.separate_networks import SeparateNetworks
+from experiments.continual.baselines.sequential_training import SequentialTraining
 from experiments.continual.baselines.si import Si
-from experiments.continual.baselines.stream_learners import Analytic, Hypernetwork, SurestHypernetwork
-from models.protocol import LearnerError
+from experiments.continual.baselines.stream_learners import AnalyticMethod, HnetEntropy, HnetGate
+from experiments.errors import ExperimentError
 
 METHODS: dict[str, type[ContinualMethod]] = {
-    "fine-tune": FineTune,
-    "separate": Separate,
-    "joint": Joint,
+    "fine-tune": SequentialTraining,
+    "separate": SeparateNetworks,
+    "joint": JointTraining,
     "ewc": Ewc,
     "si": Si,
     "dgr": Dgr,
-    "replay": Replay,
-    "hnet-ent": SurestHypernetwork,
-    "hnet-tir": Tir,
-    "hnet-r": Replayed,
-    "hnet-gate": Hypernetwork,
-    "analytic": Analytic,
+    "replay": ExperienceReplay,
+    "hnet-ent": HnetEntropy,
+    "hnet-tir": HnetTir,
+    "hnet-r": HnetReplay,
+    "hnet-gate": HnetGate,
+    "analytic": AnalyticMethod,
 }
 _HNET: dict[str, dict[str, Any]] = {
     "split-mnist": {
@@ -65,10 +65,10 @@ _HNET: dict[str, dict[str, Any]] = {
         "beta": 0.05,
     },
 }
-"""Of benchmarks, and of convolutional targets on any; as published (1906.00695, and its code) but for lenet, chosen on
-held-out pictures."""
+"""Hypernetworks by benchmark, or by convolutional target on any benchmark. As published (1906.00695, and its code)
+except for lenet, which was chosen on held-out images."""
 _PLAIN: dict[str, Any] = {"initialisation": "xavier", "scaled": False, "calibration": 0.0, "weighing": "mean"}
-"""As published too, where our defaults differ."""
+"""Published settings that differ from our defaults."""
 _DECODER: dict[str, Any] = {
     "encoder": (1000, 1000),
     "decoder": (400, 400),
@@ -78,7 +78,7 @@ _DECODER: dict[str, Any] = {
     "trunk": (25, 25),
     "beta": 0.1,
 }
-"""Of permuted-MNIST; that of split-MNIST is the default."""
+"""The decoder for permuted-MNIST; that for split-MNIST is the default."""
 SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     **{("hnet-ent", name): {**found, **_PLAIN, "inference": "entropy"} for name, found in _HNET.items()},
     ("hnet-tir", "split-mnist"): {**_HNET["split-mnist"], **_PLAIN, "inference": "entropy"},
@@ -88,31 +88,34 @@ SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
         "inference": "entropy",
         "decoder": {**_DECODER, "decoder": (1000, 1000)},
     },
-    # Chosen in CL1 on held-out digits: at the end of a pair of digits the gradients, and so the Fisher, are tiny.
+    # Chosen in CL1 on held-out digits: after a pair of digits, the gradients and so the Fisher matrix are tiny.
     ("ewc", "split-mnist"): {"strength": 1e6},
     ("ewc", "permuted-mnist"): {"strength": 300.0},
     ("hnet-r", "permuted-mnist"): {"decoder": _DECODER},
     **{("hnet-gate", name): {**found, **_PLAIN, "inference": "gate"} for name, found in _HNET.items()},
 }
-"""Hyperparameters of a method on a benchmark, or with a convolutional target, where they are not its defaults."""
+"""Hyperparameters that differ from a method's defaults, by method and by benchmark or convolutional target."""
 
 
-def hparams(method: str, benchmark: str, setting: Setting, given: Mapping[str, Any]) -> BaseModel:
-    """Validated, with defaults and budget written out. Raises `LearnerError`."""
+def hparams(method: str, benchmark: str, setting: ComparisonSetting, given: Mapping[str, Any]) -> BaseModel:
+    """Return validated hyperparameters with defaults and budget written out. Raise `ExperimentError`."""
     if method not in METHODS:
-        raise LearnerError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
-    found = METHODS[method]
-    if found.draws and (setting.target != "mlp" or len(setting.shape) > 2):
-        raise LearnerError(f"{method} learns to draw grey pictures with an MLP: it takes no {benchmark} here")
+        raise ExperimentError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+    chosen = METHODS[method]
+    if chosen.generates_inputs and (setting.target != "mlp" or len(setting.shape) > 2):
+        raise ExperimentError(
+            f"{method} generates grey images with an MLP, so it supports neither colour nor convolutional targets"
+        )
     kind = benchmark if setting.target == "mlp" else setting.target
     try:
-        config = found.Config.model_validate({**SETTINGS.get((method, kind), {}), **given})
-        return found.within(setting, config)
+        config = chosen.Config.model_validate({**SETTINGS.get((method, kind), {}), **given})
+        return chosen.with_budget(setting, config)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise LearnerError(f"{method}, hyperparameter {where!r}: {first['msg']}") from error
+        raise ExperimentError(f"{method}, hyperparameter {where!r}: {first['msg']}") from error
 
 
-def build(method: str, setting: Setting, config: BaseModel) -> ContinualMethod:
+def build(method: str, setting: ComparisonSetting, config: BaseModel) -> ContinualMethod:
+    """Return the method before its first stream task."""
     return METHODS[method](setting, config)

@@ -1,15 +1,15 @@
-"""Mean accuracy after the last stream task as von Oswald et al. (1906.00695) report it, per cent, n = 20.
+"""Mean accuracy after the last stream task as reported by von Oswald et al. (1906.00695), in per cent, n = 20.
 
-EWC is online, DGR distils. The network there is that of here, and so are iterations and optimiser.
+EWC is online, and DGR uses distillation. Networks, iterations and optimiser are the same as in our comparison.
 """
 
 from __future__ import annotations
 
 from models.continual.stream_config import Scenario
 
-Figures = tuple[float, float, float]
+ScenarioAccuracies = tuple[float, float, float]
 _ORDER: tuple[Scenario, ...] = ("cl1", "cl2", "cl3")
-_REPORTED: dict[tuple[str, int], dict[str, Figures]] = {
+_REPORTED: dict[tuple[str, int], dict[str, ScenarioAccuracies]] = {
     ("split-mnist", 5): {
         "ewc": (99.12, 64.32, 19.96),
         "si": (99.09, 65.36, 19.99),
@@ -42,15 +42,15 @@ def reported(benchmark: str, tasks: int, scenario: Scenario, method: str) -> flo
 
 NOTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("split-cifar-80", "lenet"): (
-        "80 classes of CIFAR-100 in stream tasks of ten, with their own 500 training and 100 test pictures, none "
-        "augmented. A smaller protocol than the published one (ResNet-32, 200 epochs in batches of 32), and so "
-        "without reported figures.",
+        "80 classes of CIFAR-100 in stream tasks of ten, each class with its 500 training and 100 test images, without "
+        "augmentation. The protocol is smaller than the published one (ResNet-32, 200 epochs in batches of 32), so "
+        "there are no reported figures.",
     ),
     ("split-cifar-80", "resnet32"): (
-        "80 classes of CIFAR-100 in stream tasks of ten, with their own 500 training and 100 test pictures, none "
-        "augmented. Reported of another stream, all 100 classes in ten stream tasks, CL1 / CL3, single runs of the "
-        "paper's laboratory (posterior_replay_cl): hypernetwork 78.58 / 34.59, with hidden layers 250-500-1000 85.43 / "
+        "80 classes of CIFAR-100 in stream tasks of ten, each class with its 500 training and 100 test images, without "
+        "augmentation. Reported for another stream, all 100 classes in ten stream tasks, CL1 / CL3, single runs by the "
+        "paper's authors (posterior_replay_cl): hypernetwork 78.58 / 34.59, with hidden layers 250-500-1000 85.43 / "
         "41.08; EWC 63.36 / 14.20; separate networks 85.24 / 42.28; fine-tuning in CL1 18.63.",
     ),
 }
-"""What a table has to say of a benchmark with a target: figures of other streams are compared with care."""
+"""Notes above the table of a benchmark and target. Figures of other streams are comparable only with care."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from experiments.fewshot.table_rows import Plan, cell_row, gold_row, unknown_row
+from experiments.fewshot.table_rows import EvaluationPlan, cell_row, gold_row, unknown_row
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, Features, accuracy, answers, cells_of, embed_all
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.inputs import PhotoInput
 from models.protocol import LearnerError, MetaLearner
 from models.registry import LearnerConfig
@@ -27,7 +27,7 @@ TRAINING_CLASSES = "e40c037757741c61e50829c14d921fd10476dfc74ca34da755afdcf05e75
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportedCifarfs:
     """Accuracies of 5-way tasks at 1 and 5 shots, in [0, 1], as Bertinetto et al. 2019 (1805.08136) report them."""
 
     name: str
@@ -37,14 +37,16 @@ class Report:
 
 
 REPORTED = (
-    Report("ProtoNet", "64-64-64-64", 0.555, 0.720),
-    Report("MAML", "32-32-32-32", 0.589, 0.715),
-    Report("R2-D2", "64-64-64-64", 0.600, 0.761),
-    Report("R2-D2", "96-192-384-512", 0.653, 0.794),
+    ReportedCifarfs("ProtoNet", "64-64-64-64", 0.555, 0.720),
+    ReportedCifarfs("MAML", "32-32-32-32", 0.589, 0.715),
+    ReportedCifarfs("R2-D2", "64-64-64-64", 0.600, 0.761),
+    ReportedCifarfs("R2-D2", "96-192-384-512", 0.653, 0.794),
 )
 
 
-def evaluate(learner: MetaLearner, config: LearnerConfig, test: ClassDataset, plan: Plan) -> dict[str, Any]:
+def evaluate(
+    learner: MetaLearner, config: LearnerConfig, test: ClassDataset, plan: EvaluationPlan
+) -> dict[str, Any]:
     """All tables of one learner. Raises `LearnerError` for one of other pictures or of other training classes."""
     if not isinstance(config.input, PhotoInput):
         raise LearnerError("the learner takes no pictures in colour, which this protocol needs")
@@ -74,7 +76,7 @@ def described(config: LearnerConfig) -> str:
     return f"{config.encoder} {widths}{both}"
 
 
-def _accuracies(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+def _accuracies(learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan) -> dict[str, Any]:
     found = torch.cat(
         [
             accuracy(batch)
@@ -85,6 +87,6 @@ def _accuracies(learner: MetaLearner, features: Features, cell: Cell, plan: Plan
     return {
         "way": cell.way,
         "shot": cell.shot,
-        "accuracy": asdict(Estimate.over(found)),
+        "accuracy": asdict(MeanEstimate.over(found)),
         "std_over_seeds": float(found.view(SEEDS, -1).mean(1).std()),
     }

@@ -10,10 +10,10 @@ from experiments.fewshot.reported_emnist import FIELD, FINE_TUNED, OTHERS
 from experiments.fewshot.uncertainty import FRACTIONS
 
 _NONE = "–"
-Row = dict[str, Any]
+LearnerRow = dict[str, Any]
 
 
-def page(result: Row, pictures: Sequence[str] = ()) -> str:
+def page(result: LearnerRow, pictures: Sequence[str] = ()) -> str:
     """`pictures` are the files of reliability diagrams, beside the page."""
     family = result["family"]
     lines = [
@@ -78,22 +78,22 @@ def _signed(value: float | None) -> str:
     return _NONE if value is None else f"{100 * value:+.2f}"
 
 
-def _estimate(value: Row | None) -> str:
+def _estimate(value: LearnerRow | None) -> str:
     return _NONE if value is None else f"{100 * value['mean']:.2f} ± {100 * value['ci95']:.2f}"
 
 
-def _shots(read: Callable[[Row], str]) -> Callable[[Row], str]:
+def _shots(read: Callable[[LearnerRow], str]) -> Callable[[LearnerRow], str]:
     """A value of each cell, of 1 and of 5 shots."""
 
-    def both(row: Row) -> str:
+    def both(row: LearnerRow) -> str:
         cells = {cell["shot"]: cell for cell in row["cells"]}
         return " / ".join(read(cells[shot]) if shot in cells else _NONE for shot in SHOTS)
 
     return both
 
 
-def _accuracy(shot: int) -> Callable[[Row], str]:
-    def one(row: Row) -> str:
+def _accuracy(shot: int) -> Callable[[LearnerRow], str]:
+    def one(row: LearnerRow) -> str:
         for cell in row["cells"]:
             if cell["shot"] == shot:
                 return f"{_estimate(cell['accuracy'])} ({_percent(cell['std_over_seeds'])})"
@@ -102,32 +102,32 @@ def _accuracy(shot: int) -> Callable[[Row], str]:
     return one
 
 
-def _of(name: str, inner: str, show: Callable[[Any], str]) -> Callable[[Row], str]:
+def _of(name: str, inner: str, show: Callable[[Any], str]) -> Callable[[LearnerRow], str]:
     """A value of a part that a cell may not have."""
     return lambda cell: _NONE if cell[name] is None else show(cell[name][inner])
 
 
-def _sets(index: int) -> Callable[[Row], str]:
-    def one(cell: Row) -> str:
+def _sets(index: int) -> Callable[[LearnerRow], str]:
+    def one(cell: LearnerRow) -> str:
         found = cell["sets"][index]
         return f"{_percent(found['coverage']['mean'])} ({found['mean_size']:.2f})"
 
     return one
 
 
-def _answered(index: int) -> Callable[[Row], str]:
+def _answered(index: int) -> Callable[[LearnerRow], str]:
     return lambda cell: _percent(cell["answered"][index]["accuracy"])
 
 
-def _renamed(cell: Row) -> str:
+def _renamed(cell: LearnerRow) -> str:
     found = cell["renamed"]
     if found is None:
         return "0"
     return f"{_percent(found['labels_changed']['mean'])} ({_signed(found['accuracy_difference']['mean'])})"
 
 
-_LEARNER: dict[str, Callable[[Row], str]] = {"learner": lambda row: row["learner"]}
-ACCURACY: dict[str, Callable[[Row], str]] = {
+_LEARNER: dict[str, Callable[[LearnerRow], str]] = {"learner": lambda row: row["learner"]}
+ACCURACY: dict[str, Callable[[LearnerRow], str]] = {
     **_LEARNER,
     "method": lambda row: row["method"],
     "track": lambda row: row["track"],
@@ -141,7 +141,7 @@ ACCURACY: dict[str, Callable[[Row], str]] = {
     "digest": lambda row: row["digest"],
     "seconds (of CPU)": lambda row: f"{row['seconds']} ({row['cpu_seconds']})",
 }
-UNCERTAINTY: dict[str, Callable[[Row], str]] = {
+UNCERTAINTY: dict[str, Callable[[LearnerRow], str]] = {
     **_LEARNER,
     "ECE": _shots(lambda cell: _percent(cell["ece"])),
     "ECE, mean": lambda row: _percent(row["ece_mean_over_cells"]),
@@ -157,7 +157,7 @@ UNCERTAINTY: dict[str, Callable[[Row], str]] = {
         if fraction < 1
     },
 }
-STOCHASTIC: dict[str, Callable[[Row], str]] = {
+STOCHASTIC: dict[str, Callable[[LearnerRow], str]] = {
     **_LEARNER,
     "samples averaged": _shots(lambda cell: _percent(cell["accuracy"]["mean"])),
     "mean weights": _shots(lambda cell: _estimate(cell["mean_weights_accuracy"])),
@@ -168,7 +168,7 @@ STOCHASTIC: dict[str, Callable[[Row], str]] = {
 }
 
 
-def _table(columns: dict[str, Callable[[Row], str]], rows: Sequence[Row]) -> list[str]:
+def _table(columns: dict[str, Callable[[LearnerRow], str]], rows: Sequence[LearnerRow]) -> list[str]:
     if not rows:
         return []
     return [

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 
 from experiments.fewshot.omniglot_emnist_protocol import SEEDS, SHOTS, TRAINING_CLASSES, WAYS, accuracies
-from experiments.fewshot.reported_emnist import Report, report_of
-from experiments.fewshot.table_rows import Plan, gold_row, renamed_row, sets_rows, unknown_row
+from experiments.fewshot.reported_emnist import ReportedAccuracy, reported_for
+from experiments.fewshot.table_rows import EvaluationPlan, gold_row, renamed_row, sets_rows, unknown_row
 from experiments.fewshot.transductive_protocol import NAME as TRANSDUCTIVE
 from experiments.fewshot.transductive_protocol import Transductive, has_batchnorm
 from experiments.fewshot.uncertainty import Queries, reliability, selective
 from models.artifact import Artifact
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, Features, accuracy, answers, cells_of, embed_all, summary
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.protocol import LearnerError, MetaLearner
 from models.registry import LearnerConfig
 
@@ -36,7 +36,9 @@ _AUGMENTATION = "--augmentation"
 Follow = Callable[[str], None]
 
 
-def evaluate(found: Sequence[Artifact], test: ClassDataset, plan: Plan, follow: Follow) -> dict[str, Any]:
+def evaluate(
+    found: Sequence[Artifact], test: ClassDataset, plan: EvaluationPlan, follow: Follow
+) -> dict[str, Any]:
     """The table. `follow` is told of each learner before it is measured.
 
     Raises `LearnerError` when none of them may be measured by this protocol.
@@ -64,7 +66,11 @@ def evaluate(found: Sequence[Artifact], test: ClassDataset, plan: Plan, follow: 
 
 
 def rows_in_mode(
-    artifact: Artifact, test: ClassDataset, plan: Plan, mode: str, wrap: Callable[[MetaLearner], MetaLearner]
+    artifact: Artifact,
+    test: ClassDataset,
+    plan: EvaluationPlan,
+    mode: str,
+    wrap: Callable[[MetaLearner], MetaLearner],
 ) -> list[dict[str, Any]]:
     """Accuracies of one learner in a mode that does not serve, named `mode`, beside those that it serves.
 
@@ -120,13 +126,13 @@ def _refusal(artifact: Artifact) -> str | None:
     return None
 
 
-def _row(artifact: Artifact, test: ClassDataset, plan: Plan) -> dict[str, Any]:
+def _row(artifact: Artifact, test: ClassDataset, plan: EvaluationPlan) -> dict[str, Any]:
     start, computed = time.perf_counter(), time.process_time()
     learner, config = artifact.learner, artifact.config
     inputs = model_input(test, config.input)
     features = embed_all(learner, inputs, test.labels, test.domains)
     track = track_of(config)
-    report = report_of(config.method, open_track=track == OPEN)
+    report = reported_for(config.method, open_track=track == OPEN)
     cells = [Cell(_WAY, shot) for shot in SHOTS if shot in learner.traits.shots]
     rows = [_cell(learner, features, cell, test, plan) for cell in cells]
     if track == PAPER and report is not None and report.transductive and has_batchnorm(learner):
@@ -150,7 +156,7 @@ def _row(artifact: Artifact, test: ClassDataset, plan: Plan) -> dict[str, Any]:
 
 
 def _cell(
-    learner: MetaLearner, features: Features, cell: Cell, test: ClassDataset, plan: Plan
+    learner: MetaLearner, features: Features, cell: Cell, test: ClassDataset, plan: EvaluationPlan
 ) -> dict[str, Any]:
     batches, of_mean = [], []
     for seed in range(plan.seed, plan.seed + SEEDS):
@@ -165,7 +171,7 @@ def _cell(
         "n_tasks": plan.tasks * SEEDS,
         **accuracies(batches, test),
         "transductive": None,
-        "mean_weights_accuracy": asdict(Estimate.over(torch.cat(of_mean))) if of_mean else None,
+        "mean_weights_accuracy": asdict(MeanEstimate.over(torch.cat(of_mean))) if of_mean else None,
         **{name: value for name, value in summary(batches).items() if name != "accuracy"},
         "sets": sets_rows(batches),
         "answered": selective(queries),
@@ -176,18 +182,20 @@ def _cell(
     }
 
 
-def _unknown(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any] | None:
+def _unknown(
+    learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan
+) -> dict[str, Any] | None:
     if learner.calibration is None or not learner.calibration.has_unknown:
         return None
     return unknown_row(learner, features, cell, False, plan, "any test class")
 
 
-def _accuracy(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+def _accuracy(learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan) -> dict[str, Any]:
     found = [accuracy(batch) for batch in answers(learner, features, cell, plan.tasks, plan.seed)]
-    return asdict(Estimate.over(torch.cat(found)))
+    return asdict(MeanEstimate.over(torch.cat(found)))
 
 
-def _held_against(row: dict[str, Any], report: Report | None) -> dict[str, Any] | None:
+def _held_against(row: dict[str, Any], report: ReportedAccuracy | None) -> dict[str, Any] | None:
     """The reported figure, and ours minus it: of the mode that the paper measured in, and of the one that serves."""
     if report is None or (figure := report.at(row["shot"])) is None:
         return None

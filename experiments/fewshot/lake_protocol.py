@@ -15,7 +15,7 @@ import torch
 from models.data.dataset import ClassDataset, model_input
 from models.data.omniglot import LakeRuns
 from models.evaluation.episodic import SAMPLES
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.inputs import InputSpec
 from models.noise import Noise
 from models.predictive import Categorical
@@ -65,7 +65,7 @@ def evaluate(
         "protocol": f"Lake's {count} runs: {way}-way 1-shot within an alphabet, one query of each; inductive",
         "trained_on": f"background: {TRAINING_CLASSES[training_classes]}",
         "images": runs.source,
-        "error": asdict(Estimate.over(wrong)),
+        "error": asdict(MeanEstimate.over(wrong)),
         "interval": f"95 % over the {count} runs",
         "reported_errors": REPORTED_ERRORS,
         "runs": [{"run": index + 1, "error": float(value)} for index, value in enumerate(wrong)],

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from experiments.fewshot.table_rows import Plan
+from experiments.fewshot.table_rows import EvaluationPlan
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, Features, draw, embed_all
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.fewshot.mann import Mann, shuffled
 from models.inputs import InputSpec
 from models.protocol import LearnerError, MetaLearner, Support
@@ -29,7 +29,9 @@ INSTANCES = (1, 2, 3, 4, 5, 10)
 _STREAMS_AT_ONCE = 50
 
 
-def evaluate(learner: MetaLearner, spec: InputSpec, test: ClassDataset, plan: Plan) -> dict[str, Any]:
+def evaluate(
+    learner: MetaLearner, spec: InputSpec, test: ClassDataset, plan: EvaluationPlan
+) -> dict[str, Any]:
     """The table of one learner. Raises `LearnerError` for a learner that reads no streams."""
     if not isinstance(learner, Mann):
         raise LearnerError("accuracy by instance is measured of mann alone")
@@ -43,7 +45,7 @@ def evaluate(learner: MetaLearner, spec: InputSpec, test: ClassDataset, plan: Pl
         "streams": plan.tasks,
         "seed": plan.seed,
         "instances": [
-            {"instance": number, "accuracy": asdict(Estimate.over(found[:, number - 1]))}
+            {"instance": number, "accuracy": asdict(MeanEstimate.over(found[:, number - 1]))}
             for number in INSTANCES
         ],
     }

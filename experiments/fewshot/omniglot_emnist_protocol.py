@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.fewshot.table_rows import Plan, cell_row, gold_row, unknown_row
+from experiments.fewshot.table_rows import EvaluationPlan, cell_row, gold_row, unknown_row
 from models.data.dataset import ClassDataset, model_input
 from models.data.emnist import merged
 from models.evaluation.episodic import Batch, Cell, Features, accuracy, answers, cells_of, embed_all
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.inputs import InputSpec
 from models.protocol import LearnerError, MetaLearner
 
@@ -33,7 +33,11 @@ TRAINING_CLASSES = {
 
 
 def evaluate(
-    learner: MetaLearner, spec: InputSpec, training_classes: str | None, test: ClassDataset, plan: Plan
+    learner: MetaLearner,
+    spec: InputSpec,
+    training_classes: str | None,
+    test: ClassDataset,
+    plan: EvaluationPlan,
 ) -> dict[str, Any]:
     """All tables of one learner of some input. `training_classes` is the digest that its card holds.
 
@@ -70,13 +74,13 @@ def accuracies(batches: Sequence[Batch], test: ClassDataset) -> dict[str, Any]:
     exact = torch.cat([accuracy(batch) for batch in batches])
     forgiven = torch.cat([_forgiving(batch, group) for batch in batches])
     return {
-        "accuracy": asdict(Estimate.over(exact)),
+        "accuracy": asdict(MeanEstimate.over(exact)),
         "std_over_seeds": float(exact.view(SEEDS, -1).mean(1).std()),
-        "case_merged": asdict(Estimate.over(forgiven)),
+        "case_merged": asdict(MeanEstimate.over(forgiven)),
     }
 
 
-def _all_seeds(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> list[Batch]:
+def _all_seeds(learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan) -> list[Batch]:
     return [
         batch.slim()
         for seed in range(plan.seed, plan.seed + SEEDS)

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.fewshot.table_rows import Plan, accuracy_row, cell_row, gold_row, renamed_row, unknown_row
+from experiments.fewshot.table_rows import (
+    EvaluationPlan,
+    accuracy_row,
+    cell_row,
+    gold_row,
+    renamed_row,
+    unknown_row,
+)
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Features, cells_of, embed_all
 from models.inputs import InputSpec
@@ -18,7 +25,9 @@ _MOST_NEAR = 5
 """Ways up to which foreign queries are also drawn from the task's own alphabet, which must hold more."""
 
 
-def evaluate(learner: MetaLearner, spec: InputSpec, test: ClassDataset, plan: Plan) -> dict[str, Any]:
+def evaluate(
+    learner: MetaLearner, spec: InputSpec, test: ClassDataset, plan: EvaluationPlan
+) -> dict[str, Any]:
     """All tables of one learner of some input. `test` holds the test characters as published pictures."""
     plain = _features(learner, test, spec)
     turned = _features(learner, test.rotations(), spec)

@@ -9,7 +9,7 @@ import torch
 
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, accuracy, answers, embed_all, nll
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.inputs import InputSpec
 from models.protocol import LearnerError, MetaLearner
 
@@ -50,8 +50,8 @@ def compare(
                     gain[name].append(own - torch.cat([row[position] for row in theirs]))
             row: dict[str, Any] = {"way": way, "shot": shot}
             for name in ("accuracy", "nll"):
-                row[name] = asdict(Estimate.over(torch.cat(mine[name])))
-                row[f"{name}_difference"] = asdict(Estimate.over(torch.cat(gain[name])))
+                row[name] = asdict(MeanEstimate.over(torch.cat(mine[name])))
+                row[f"{name}_difference"] = asdict(MeanEstimate.over(torch.cat(gain[name])))
                 row[f"{name}_difference_per_seed"] = [float(part.mean()) for part in gain[name]]
             rows.append(row)
     return rows

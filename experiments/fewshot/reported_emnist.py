@@ -14,7 +14,7 @@ _BAYESHMAML = "Borycki et al. 2022, 2210.02796"
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportedAccuracy:
     """Accuracies at 1 and 5 shots, in [0, 1]. `transductive`: BatchNorm used statistics of the queries asked."""
 
     name: str
@@ -28,24 +28,26 @@ class Report:
 
 
 OF_METHOD = {
-    "protonet": Report("ProtoNet", 0.7204, 0.8722, _DKT),
-    "maml": Report("MAML", 0.7268, 0.8354, _DKT, transductive=True),
-    "hypershot": Report("HyperShot", 0.7806, 0.8904, _HYPERSHOT),
-    "hypermaml": Report("HyperMAML", 0.7907, 0.8922, "Przewięźlikowski et al. 2022, 2205.15745", True),
-    "bayeshmaml": Report("BayesHMAML", 0.8095, 0.8917, _BAYESHMAML, transductive=True),
+    "protonet": ReportedAccuracy("ProtoNet", 0.7204, 0.8722, _DKT),
+    "maml": ReportedAccuracy("MAML", 0.7268, 0.8354, _DKT, transductive=True),
+    "hypershot": ReportedAccuracy("HyperShot", 0.7806, 0.8904, _HYPERSHOT),
+    "hypermaml": ReportedAccuracy(
+        "HyperMAML", 0.7907, 0.8922, "Przewięźlikowski et al. 2022, 2205.15745", True
+    ),
+    "bayeshmaml": ReportedAccuracy("BayesHMAML", 0.8095, 0.8917, _BAYESHMAML, transductive=True),
 }
-FINE_TUNED = Report("HyperShot + finetune", 0.8065, 0.9081, _HYPERSHOT)
-FIELD = Report("best reported of each column", 0.8105, 0.9081, f"{_BAYESHMAML}; {_HYPERSHOT}")
+FINE_TUNED = ReportedAccuracy("HyperShot + finetune", 0.8065, 0.9081, _HYPERSHOT)
+FIELD = ReportedAccuracy("best reported of each column", 0.8105, 0.9081, f"{_BAYESHMAML}; {_HYPERSHOT}")
 OTHERS = (
-    Report("Feature Transfer", 0.6422, 0.8610, _DKT),
-    Report("Baseline++", 0.5684, 0.8001, _DKT),
-    Report("MatchingNet", 0.7501, 0.8741, _DKT),
-    Report("RelationNet", 0.7562, 0.8784, _DKT),
-    Report("DKT", 0.7540, 0.9030, _DKT),
-    Report("BayesHMAML + adaptation", 0.8105, 0.8976, _BAYESHMAML, transductive=True),
+    ReportedAccuracy("Feature Transfer", 0.6422, 0.8610, _DKT),
+    ReportedAccuracy("Baseline++", 0.5684, 0.8001, _DKT),
+    ReportedAccuracy("MatchingNet", 0.7501, 0.8741, _DKT),
+    ReportedAccuracy("RelationNet", 0.7562, 0.8784, _DKT),
+    ReportedAccuracy("DKT", 0.7540, 0.9030, _DKT),
+    ReportedAccuracy("BayesHMAML + adaptation", 0.8105, 0.8976, _BAYESHMAML, transductive=True),
 )
 
 
-def report_of(method: str, *, open_track: bool) -> Report | None:
+def reported_for(method: str, *, open_track: bool) -> ReportedAccuracy | None:
     """What a learner is held against: the report of its method, or on the open track the best of the field."""
     return FIELD if open_track else OF_METHOD.get(method)

@@ -10,7 +10,7 @@ import torch
 from models.evaluation import scores
 from models.evaluation.episodic import Batch, Cell, Features, accuracy, answers, summary
 from models.evaluation.resampled_disagreement import disagreement
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.protocol import MetaLearner
 
 COVERAGES = (0.9, 0.99)
@@ -21,18 +21,20 @@ _GOLD_QUERIES = 5
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     tasks: int = 1000
     gold_tasks: int = 100
     seed: int = 1000
 
 
-def accuracy_row(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+def accuracy_row(
+    learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan
+) -> dict[str, Any]:
     found = [accuracy(batch) for batch in answers(learner, features, cell, plan.tasks, plan.seed)]
-    return {"way": cell.way, "shot": cell.shot, "accuracy": asdict(Estimate.over(torch.cat(found)))}
+    return {"way": cell.way, "shot": cell.shot, "accuracy": asdict(MeanEstimate.over(torch.cat(found)))}
 
 
-def cell_row(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+def cell_row(learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan) -> dict[str, Any]:
     batches = list(answers(learner, features, cell, plan.tasks, plan.seed))
     return {"way": cell.way, "shot": cell.shot, **summary(batches), "sets": sets_rows(batches)}
 
@@ -51,14 +53,14 @@ def _sets(batches: list[Batch], coverage: float) -> dict[str, Any]:
     per_task = torch.cat(covered)
     return {
         "asked": coverage,
-        "coverage": asdict(Estimate.over(per_task)),
+        "coverage": asdict(MeanEstimate.over(per_task)),
         "mean_size": float(torch.cat(sizes).mean()),
         "tasks_under_80_percent": float((per_task < LOW_COVERAGE).float().mean()),
     }
 
 
 def unknown_row(
-    learner: MetaLearner, features: Features, asked: Cell, near: bool, plan: Plan, foreign_are: str
+    learner: MetaLearner, features: Features, asked: Cell, near: bool, plan: EvaluationPlan, foreign_are: str
 ) -> dict[str, Any]:
     """Half the queries are foreign: of any test class, or (near) of the task's own domain."""
     cell = replace(asked, foreign=asked.queries * asked.way, within_domain=near)
@@ -75,13 +77,13 @@ def unknown_row(
         "shot": cell.shot,
         "foreign": foreign_are,
         "auroc_pooled": scores.auroc(flat, positive),
-        "auroc_per_task": asdict(Estimate.over(torch.tensor(per_task))),
+        "auroc_per_task": asdict(MeanEstimate.over(torch.tensor(per_task))),
         "ece": scores.calibration_error(likely, (flat >= 0.5) == positive),
         "brier": float((flat - positive.float()).square().mean()),
     }
 
 
-def renamed_row(learner: MetaLearner, features: Features, cell: Cell, plan: Plan) -> dict[str, Any]:
+def renamed_row(learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan) -> dict[str, Any]:
     """What other class labels would change: nothing in a perfect world."""
     changed, moved, gained = [], [], []
     pairs = (
@@ -95,13 +97,13 @@ def renamed_row(learner: MetaLearner, features: Features, cell: Cell, plan: Plan
     return {
         "way": cell.way,
         "shot": cell.shot,
-        "labels_changed": asdict(Estimate.over(torch.cat(changed))),
-        "probability_moved": asdict(Estimate.over(torch.cat(moved))),
-        "accuracy_difference": asdict(Estimate.over(torch.cat(gained))),
+        "labels_changed": asdict(MeanEstimate.over(torch.cat(changed))),
+        "probability_moved": asdict(MeanEstimate.over(torch.cat(moved))),
+        "accuracy_difference": asdict(MeanEstimate.over(torch.cat(gained))),
     }
 
 
-def gold_row(learner: MetaLearner, features: Features, shot: int, plan: Plan) -> dict[str, Any]:
+def gold_row(learner: MetaLearner, features: Features, shot: int, plan: EvaluationPlan) -> dict[str, Any]:
     way = learner.traits.ways.nearest(GOLD_WAY)
     found = disagreement(learner, features, Cell(way, shot, _GOLD_QUERIES), plan.gold_tasks, plan.seed + 2)
     return {

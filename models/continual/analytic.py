@@ -22,7 +22,7 @@ from models.continual.task_gate import PREFIX, FeatureSample, Gate, GateConfig, 
 from models.noise import Noise, label_key
 from models.predictive import Categorical
 from models.protocol import LearnerError, TaskWeights, Traits
-from models.stream_protocol import Report, StreamLearner, StreamVersion
+from models.stream_protocol import ProgressCallback, StreamLearner, StreamVersion
 
 _TEMPERATURE_EXAMPLES = 2000
 """Number of examples from which the temperature of a task's classifier is read."""
@@ -63,7 +63,7 @@ class AnalyticStream(StreamLearner):
         labels: tuple[str, ...],
         x: Float[Tensor, "n *input"],
         y: Int[Tensor, "n"],
-        report: Report | None = None,
+        report: ProgressCallback | None = None,
     ) -> StreamVersion:
         check_task(self.scenario, version, task, labels, y)
         features, y = self.embed(x).cpu(), y.cpu()
@@ -77,7 +77,9 @@ class AnalyticStream(StreamLearner):
             version.number + 1, {**version.labels, task: labels}, {**version.per_task, task: part}, report
         )
 
-    def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
+    def forget(
+        self, version: StreamVersion, task: str, report: ProgressCallback | None = None
+    ) -> StreamVersion:
         check_known(version, task)
         if len(version.tasks) == 1:
             raise LearnerError(f"stream task {task!r} is the only one")
@@ -119,7 +121,7 @@ class AnalyticStream(StreamLearner):
         number: int,
         labels: Mapping[str, tuple[str, ...]],
         per_task: Mapping[str, Mapping[str, Tensor]],
-        report: Report | None,
+        report: ProgressCallback | None,
     ) -> StreamVersion:
         shared = self.task_gate.fit(labels, per_task)
         if report is not None:

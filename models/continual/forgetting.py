@@ -17,7 +17,7 @@ from models.continual.generated_networks import Generated, TaskPart
 from models.continual.output_regulariser import GramRegulariser, OutputSnapshot
 from models.continual.two_step_training import learn
 from models.protocol import LearnerError
-from models.stream_protocol import Report
+from models.stream_protocol import ProgressCallback
 
 _LR, _BETA = 1e-3, 100.0
 _SETTLING = 10
@@ -42,7 +42,7 @@ def erase(
     others: Float[Tensor, "t e"],
     rows: int,
     generator: torch.Generator,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
 ) -> dict[str, Tensor]:
     """Return new parameters. Raise `LearnerError` if the network would not change, or only together with others."""
     net, size = generated.net, generated.target.size(rows)

@@ -28,7 +28,7 @@ from models.continual.two_step_training import learn
 from models.noise import Noise, label_key
 from models.predictive import Categorical
 from models.protocol import LearnerError, TaskWeights, Traits
-from models.stream_protocol import Report, StreamLearner, StreamVersion
+from models.stream_protocol import ProgressCallback, StreamLearner, StreamVersion
 
 SKETCH_LENGTH = 256
 _SKETCH_SEED = 20190603
@@ -126,7 +126,7 @@ class HyperStream(StreamLearner):
         labels: tuple[str, ...],
         x: Float[Tensor, "n *input"],
         y: Int[Tensor, "n"],
-        report: Report | None = None,
+        report: ProgressCallback | None = None,
     ) -> StreamVersion:
         check_task(self.scenario, version, task, labels, y)
         features, y = self.embed(x), y.to(self.device)
@@ -146,7 +146,9 @@ class HyperStream(StreamLearner):
         per_task = {**version.per_task, task: part}
         return self._version(version.number + 1, labels_now, per_task, params, scale, rows)
 
-    def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
+    def forget(
+        self, version: StreamVersion, task: str, report: ProgressCallback | None = None
+    ) -> StreamVersion:
         check_known(version, task)
         if len(version.tasks) == 1:
             raise LearnerError(f"stream task {task!r} is the only one")
@@ -228,7 +230,7 @@ class HyperStream(StreamLearner):
         x: Float[Tensor, "n *feature"],
         y: Int[Tensor, "n"],
         generator: torch.Generator,
-        report: Report | None,
+        report: ProgressCallback | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the new parameters of the hypernetwork, and the tensors of the task."""
         config, generated = self.config, self.generated

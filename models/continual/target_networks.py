@@ -1,4 +1,5 @@
-"""Target networks, whose weights a hypernetwork generates: flat vectors run as a batch of networks in one pass.
+"""TargetArchitecture networks, whose weights a hypernetwork generates: flat vectors run as a batch of networks in one
+pass.
 
 A target has a body, whose shapes are defined here, and a linear head with one row [weights, bias] for each class. So
 heads can differ in size, or grow, while the body stays.
@@ -23,7 +24,7 @@ _SEQUENTIAL_QUERIES = 8
 """Queries per network from which, on a CPU, networks are faster one by one than as grouped convolutions."""
 
 
-class Target(ABC):
+class TargetArchitecture(ABC):
     """The architecture of a target network.
 
     `hidden` is the length of the head's input, `activations` the approximate count of numbers stored per input for the
@@ -72,7 +73,7 @@ def head(rows: Float[Tensor, "t way row"], features: Float[Tensor, "t q hidden"]
     return torch.baddbmm(rows[:, None, :, -1], features, rows[:, :, :-1].transpose(1, 2))
 
 
-class MLPTarget(Target):
+class MLPTarget(TargetArchitecture):
     """An MLP of ReLU layers on the flattened feature."""
 
     def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...]) -> None:
@@ -96,7 +97,7 @@ class MLPTarget(Target):
         return hidden
 
 
-class ModuleTarget(Target):
+class ModuleTarget(TargetArchitecture):
     """Any module that maps [n, *feature] to [n, hidden], run through `functional_call` and `vmap`."""
 
     def __init__(
@@ -141,7 +142,7 @@ _GROUPS = 8
 _LEAST_SIDE = 8
 
 
-def target(name: str, shape: tuple[int, ...], hidden: tuple[int, ...]) -> Target:
+def target(name: str, shape: tuple[int, ...], hidden: tuple[int, ...]) -> TargetArchitecture:
     """Return the named target. `hidden` are the widths of its fully connected layers; the ResNet has none.
 
     Raise `LearnerError` if a convolutional target is given features that are not images.

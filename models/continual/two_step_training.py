@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from models.continual.chunked_hypernetwork import ChunkedHypernetwork, Parameters
 from models.continual.output_regulariser import Regulariser
 from models.protocol import LearnerError
-from models.stream_protocol import Report
+from models.stream_protocol import ProgressCallback
 
 Schedule = Literal["constant", "ramp"]
 """Learning rate schedule. `ramp` rises from zero over the first tenth of the steps, then falls linearly to zero: Adam's
@@ -93,7 +93,7 @@ def learn(
     beta: float = 0.0,
     regulariser: Regulariser | None = None,
     learned_embedding: bool = True,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
 ) -> tuple[dict[str, Tensor], Float[Tensor, "e"]]:
     """Train copies of `params` and, if `learned_embedding`, of the embedding with a fresh Adam. Return both.
 

@@ -16,7 +16,7 @@ ECE_BINS = 15
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanEstimate:
     """A mean over `n` tasks, and the half-width of its 95 % confidence interval."""
 
     mean: float
@@ -24,7 +24,7 @@ class Estimate:
     n: int
 
     @classmethod
-    def over(cls, values: Float[Tensor, "tasks"]) -> Estimate:
+    def over(cls, values: Float[Tensor, "tasks"]) -> MeanEstimate:
         """Return the estimate from the values of all tasks."""
         n = len(values)
         spread = float(values.double().std()) if n > 1 else math.nan

@@ -1,7 +1,7 @@
-"""Deep generative replay (1705.08690) with distillation (1809.10635): a VAE draws what is gone, the classifier from
-before the stream task answers for it, softened by T.
+"""Deep generative replay (1705.08690) with distillation (1809.10635): a VAE generates inputs of earlier stream tasks,
+and the classifier from before the present task labels them, softened by T.
 
-Both learn from the data and from what is drawn: stream task t weighs 1/t, those before it the rest.
+Both are trained on the data and on generated inputs: stream task t has weight 1/t, all earlier ones have the rest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments.continual.baselines.continual_method import Setting
+from experiments.continual.baselines.continual_method import ComparisonSetting
 from experiments.continual.baselines.flat_networks import FlatNetwork, Network
-from experiments.continual.baselines.sequential_training import FineTune
-from experiments.continual.baselines.vae import LATENT, distillation, drawn, encoder, negative_elbo
+from experiments.continual.baselines.sequential_training import SequentialTraining
+from experiments.continual.baselines.vae import LATENT, distillation, encoder, generated_images, negative_elbo
 
 
 class DgrConfig(BaseModel):
@@ -27,13 +27,13 @@ class DgrConfig(BaseModel):
     latent: int = Field(default=LATENT, ge=1)
 
 
-class Dgr(FineTune):
-    """Encoder and decoder have the hidden layers of the main network."""
+class Dgr(SequentialTraining):
+    """Deep generative replay. Encoder and decoder have the hidden layers of the main network."""
 
     Config = DgrConfig
-    draws = True
+    generates_inputs = True
 
-    def __init__(self, setting: Setting, config: BaseModel) -> None:
+    def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         super().__init__(setting, config)
         assert isinstance(config, DgrConfig)
         self.config = config
@@ -43,11 +43,11 @@ class Dgr(FineTune):
         self.decoder = Network(widths, setting.generator(3), device)
         self.before: tuple[FlatNetwork, Network] | None = None
 
-    def kept(self) -> Mapping[str, Tensor]:
-        return {**super().kept(), "encoder": self.encoder.flat, "decoder": self.decoder.flat}
+    def stored(self) -> Mapping[str, Tensor]:
+        return {**super().stored(), "encoder": self.encoder.flat, "decoder": self.decoder.flat}
 
     def optimisers(self, task: int) -> list[torch.optim.Optimizer]:
-        """Called at the start of a stream task: what replays is as it was then."""
+        """Return the optimisers of a stream task, and keep copies of the networks that replay the earlier ones."""
         self.before = (self.network.copy(), self.decoder.copy()) if task else None
         networks = (self.network, self.encoder, self.decoder)
         return [network.adam(self.setting.lr) for network in networks]
@@ -59,9 +59,9 @@ class Dgr(FineTune):
             return self.loss(task, x, y) + self._negative_elbo(x).mean()
         classifier, decoder = self.before
         with torch.no_grad(), self.setting.autocast():
-            fake = drawn(len(x), self.config.latent, decoder, self.generator, self.setting.device)
+            fake = generated_images(len(x), self.config.latent, decoder, self.generator, self.setting.device)
             targets = classifier(fake).float()
-        # One pass over both.
+        # One pass over real and generated inputs.
         both, share = torch.cat((x, fake)), 1 / (task + 1)
         real, of_fake = self.logits(both).split(len(x))
         setting = self.setting
@@ -79,13 +79,13 @@ class Dgr(FineTune):
     def _distilled(
         self, task: int, logits: Float[Tensor, "n outputs"], targets: Float[Tensor, "n outputs"]
     ) -> Float[Tensor, ""]:
-        """In CL1 by every head from before, as nobody says of which stream task a drawn picture is."""
+        """Return the distillation loss; in CL1 by every earlier head, as the task of a generated input is unknown."""
         setting, temperature = self.setting, self.config.temperature
         if setting.scenario != "cl1":
             now, known = setting.active(task, task), setting.active(task - 1, task - 1)
             return distillation(logits[:, now], targets[:, known], temperature)
         each = [
-            distillation(logits[:, setting.own(old)], targets[:, setting.own(old)], temperature)
+            distillation(logits[:, setting.head_of(old)], targets[:, setting.head_of(old)], temperature)
             for old in range(task)
         ]
         return torch.stack(each).mean()

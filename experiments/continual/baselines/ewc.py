@@ -1,6 +1,6 @@
 """Online elastic weight consolidation (1612.00796; 1805.06370): λ/2 Σ F̃ (θ − θ*)², F̃ ← γ F̃ + F.
 
-F is the diagonal of the empirical Fisher matrix at the end of a stream task, each example by itself.
+F is the diagonal of the empirical Fisher matrix at the end of a stream task, from per-example gradients.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from experiments.continual.baselines.continual_method import Setting
-from experiments.continual.baselines.sequential_training import FineTune
+from experiments.continual.baselines.continual_method import ComparisonSetting
+from experiments.continual.baselines.sequential_training import SequentialTraining
 
 
 class EwcConfig(BaseModel):
+    """Hyperparameters of online EWC."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     strength: float = Field(default=5000.0, ge=0)
@@ -25,20 +27,23 @@ class EwcConfig(BaseModel):
     """γ."""
 
 
-class Ewc(FineTune):
+class Ewc(SequentialTraining):
+    """Online elastic weight consolidation."""
+
     Config = EwcConfig
 
-    def __init__(self, setting: Setting, config: BaseModel) -> None:
+    def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         super().__init__(setting, config)
         assert isinstance(config, EwcConfig)
         self.config = config
         self.fisher = torch.zeros_like(self.network.grad)
         self.anchor = self.network.flat.detach().clone()
 
-    def kept(self) -> Mapping[str, Tensor]:
-        return {**super().kept(), "fisher": self.fisher, "anchor": self.anchor}
+    def stored(self) -> Mapping[str, Tensor]:
+        return {**super().stored(), "fisher": self.fisher, "anchor": self.anchor}
 
     def penalty(self) -> Float[Tensor, ""]:
+        """Return the value of the penalty, whose gradient `step` adds in closed form."""
         moved = self.network.flat.detach() - self.anchor
         return self.config.strength / 2 * (self.fisher * moved.square()).sum()
 

@@ -1,6 +1,6 @@
-"""Networks whose parameters, and their gradients, are one vector; and the one of ReLU layers.
+"""Networks whose parameters and gradients are one vector each: MLPs, and the target networks of hypernetworks.
 
-Penalties over all parameters are then a few operations on vectors, and Adam steps one tensor.
+Penalties over all parameters take a few operations on vectors, and Adam steps one tensor.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.continual.baselines.continual_method import Setting
-from models.continual.target_networks import Target, head, target
+from experiments.continual.baselines.continual_method import ComparisonSetting
+from models.continual.target_networks import TargetArchitecture, head, target
 
 _CHUNK = 2000
 
 
 class FlatNetwork(ABC):
-    """`grad` is the gradient of `flat`, in the same order."""
+    """A network with parameters `flat` and their gradient `grad`, in the same order."""
 
     at_once: ClassVar[int] = _CHUNK
-    """Inputs that are answered together."""
+    """Inputs per batch in prediction."""
 
     def __init__(self, drawn: Float[Tensor, "parameters"]) -> None:
-        """Works where `drawn` lies."""
+        """Start from the parameters drawn, on their device."""
         self.flat = nn.Parameter(drawn)
         self.grad = torch.zeros_like(self.flat)
         self.flat.grad = self.grad
@@ -37,27 +37,29 @@ class FlatNetwork(ABC):
 
     @abstractmethod
     def copy(self) -> FlatNetwork:
-        """The same function, apart from this one, and with no gradient."""
+        """Return an independent copy without gradients."""
 
     @abstractmethod
     def fisher(
         self, x: Float[Tensor, "n enter"], y: Int[Tensor, "n"], active: slice
     ) -> Float[Tensor, "parameters"]:
-        """Diagonal of the empirical Fisher matrix: mean over examples of the squared gradient of log p(y | x).
+        """Return the diagonal of the empirical Fisher matrix: the mean squared gradient of log p(y | x) over examples.
 
         `y` indexes the outputs `active`.
         """
 
     @torch.no_grad()
-    def answers(self, x: Float[Tensor, "n enter"]) -> Float[Tensor, "n leave"]:
+    def outputs_of(self, x: Float[Tensor, "n enter"]) -> Float[Tensor, "n leave"]:
+        """Return outputs without gradients, batch by batch."""
         return torch.cat([self(part) for part in x.split(self.at_once)])
 
     def adam(self, lr: float) -> torch.optim.Adam:
+        """Return a fresh optimiser of the parameters."""
         return torch.optim.Adam([self.flat], lr=lr, fused=True)
 
 
 class Network(FlatNetwork):
-    """ReLU layers: weight and bias of each in order."""
+    """An MLP of ReLU layers; `flat` holds weight and bias of each layer in order."""
 
     def __init__(
         self, widths: Sequence[int], generator: torch.Generator, device: torch.device | str = "cpu"
@@ -94,8 +96,8 @@ class Network(FlatNetwork):
     def fisher(
         self, x: Float[Tensor, "n enter"], y: Int[Tensor, "n"], active: slice
     ) -> Float[Tensor, "parameters"]:
-        """The gradient of one example in a layer is an outer product, so the sum of its squares is a product of
-        matrices: no example is taken by itself."""
+        """Return the diagonal without a pass per example: in a layer, the gradient of one example is an outer
+        product, so the sum of its squares is a matrix product."""
         total = torch.zeros_like(self.flat)
         for part_x, part_y in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
             entered, left = [], []
@@ -120,18 +122,20 @@ class Network(FlatNetwork):
         return view, stop
 
 
-_FISHER_EXAMPLES = 1000
+_MOST_FISHER_EXAMPLES = 1000
 
 
-class TargetNetwork(FlatNetwork):
-    """Body and head as in `Target`, with the variances at the start that a target asks for. Inputs are flattened
-    pictures."""
+class FlatTargetNetwork(FlatNetwork):
+    """A target network as a single network, so that methods are compared on the same architecture.
+
+    It has the initial variances of the target. Inputs are flattened images.
+    """
 
     at_once: ClassVar[int] = 250
 
     def __init__(
         self,
-        body: Target,
+        body: TargetArchitecture,
         shape: tuple[int, ...],
         outputs: int,
         generator: torch.Generator,
@@ -146,8 +150,8 @@ class TargetNetwork(FlatNetwork):
         features = self.body.features(body, x.view(1, len(x), *self.shape))
         return head(rows.unflatten(1, (self.outputs, -1)), features)[0]
 
-    def copy(self) -> TargetNetwork:
-        found = TargetNetwork(self.body, self.shape, self.outputs, torch.Generator(), self.flat.device)
+    def copy(self) -> FlatTargetNetwork:
+        found = FlatTargetNetwork(self.body, self.shape, self.outputs, torch.Generator(), self.flat.device)
         with torch.no_grad():
             found.flat.copy_(self.flat)
         found.flat.requires_grad_(False)
@@ -156,8 +160,8 @@ class TargetNetwork(FlatNetwork):
     def fisher(
         self, x: Float[Tensor, "n enter"], y: Int[Tensor, "n"], active: slice
     ) -> Float[Tensor, "parameters"]:
-        """Of at most 1,000 examples, evenly spaced: each needs a pass of its own."""
-        rows = torch.linspace(0, len(y) - 1, min(len(y), _FISHER_EXAMPLES)).long()
+        """Return the diagonal from at most 1,000 evenly spaced examples, as each needs a separate pass."""
+        rows = torch.linspace(0, len(y) - 1, min(len(y), _MOST_FISHER_EXAMPLES)).long()
         total = torch.zeros_like(self.grad)
         for row in rows.split(1):
             loss = F.cross_entropy(self(x[row])[:, active], y[row])
@@ -166,9 +170,12 @@ class TargetNetwork(FlatNetwork):
         return total / len(rows)
 
 
-def main_network(setting: Setting, generator: torch.Generator) -> FlatNetwork:
-    """With outputs as the scenario has them. Raises `LearnerError` where the target takes no such inputs."""
+def main_network(setting: ComparisonSetting, generator: torch.Generator) -> FlatNetwork:
+    """Return the main network with the outputs of the scenario.
+
+    Raise `LearnerError` if the target rejects the inputs.
+    """
     if setting.target == "mlp":
         return Network((setting.inputs, *setting.hidden, setting.outputs), generator, setting.device)
     body = target(setting.target, setting.shape, setting.hidden)
-    return TargetNetwork(body, setting.shape, setting.outputs, generator, setting.device)
+    return FlatTargetNetwork(body, setting.shape, setting.outputs, generator, setting.device)

@@ -1,7 +1,7 @@
-"""HNET+R (1906.00695): a classifier that replays what a VAE draws, whose decoder a hypernetwork protects.
+"""HNET+R (1906.00695): a classifier trained with generative replay from a VAE whose decoder a hypernetwork protects.
 
-Each stream task has a decoder of its own, h(e_j; Θ): learning another trains Θ under the two-step output regulariser,
-so nothing that was drawn is ever learned from again by what draws. The encoder is needed in training alone.
+Each stream task has its own decoder h(e_j; Θ). Learning another task trains Θ under the two-step output regulariser, so
+the decoders are never trained on generated images. The encoder is needed only in training.
 """
 
 from __future__ import annotations
@@ -15,20 +15,27 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments.continual.baselines.continual_method import Setting
-from experiments.continual.baselines.sequential_training import FineTune
-from experiments.continual.baselines.vae import LATENT, Decode, distillation, drawn, encoder, negative_elbo
+from experiments.continual.baselines.continual_method import ComparisonSetting
+from experiments.continual.baselines.sequential_training import SequentialTraining
+from experiments.continual.baselines.vae import (
+    LATENT,
+    Decode,
+    distillation,
+    encoder,
+    generated_images,
+    negative_elbo,
+)
 from models.continual.chunked_hypernetwork import Activation, ChunkedHypernetwork
 from models.continual.output_regulariser import GramRegulariser, OutputSnapshot
 from models.continual.target_networks import MLPTarget, head
 from models.continual.two_step_training import learn, scheduled
 
-_STEPS_AT_ONCE = 32
-"""Pictures of so many steps are drawn together: large products are faster."""
+_STEPS_PER_BATCH = 32
+"""Training steps for which images are generated together, as large products are faster."""
 
 
 class DecoderConfig(BaseModel):
-    """As published for split-MNIST."""
+    """Hyperparameters of the protected VAE, with defaults as published for split-MNIST."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,9 +51,9 @@ class DecoderConfig(BaseModel):
 
 
 class ProtectedVae:
-    """Draws pictures of every stream task that it has learned."""
+    """A VAE that generates images of every stream task it has learned."""
 
-    def __init__(self, setting: Setting, config: DecoderConfig) -> None:
+    def __init__(self, setting: ComparisonSetting, config: DecoderConfig) -> None:
         self.setting, self.config = setting, config
         self.target = MLPTarget((config.latent,), config.decoder)
         self.size = self.target.size(setting.inputs)
@@ -65,20 +72,20 @@ class ProtectedVae:
             setting.inputs, config.encoder, config.latent, setting.generator(6), self.device
         )
 
-    def kept(self) -> dict[str, Tensor]:
-        """The encoder is of use to a later stream task, but could start afresh."""
-        found = {f"decoders.{name}": value for name, value in self.params.items()}
-        return {**found, "decoders.embeddings": self.embeddings, "encoder": self.encoder.flat}
+    def stored(self) -> dict[str, Tensor]:
+        """Return all tensors to store. The encoder helps a later stream task, but could start afresh."""
+        tensors = {f"decoders.{name}": value for name, value in self.params.items()}
+        return {**tensors, "decoders.embeddings": self.embeddings, "encoder": self.encoder.flat}
 
     def learn(self, x: Float[Tensor, "n pixels"]) -> None:
-        """Of one more stream task."""
+        """Learn the images of another stream task."""
         setting = self.setting
         optimiser = self.encoder.adam(setting.lr)
         rate = scheduled(optimiser, setting.iterations, setting.schedule)
 
         def loss(step: int, flat: Tensor) -> Tensor:
             if step:
-                # The gradient that the step before left: `learn` steps what it generates from, and that alone.
+                # Apply the gradient of the previous step: `learn` steps only the hypernetwork and the embedding.
                 optimiser.step()
                 rate.step()
             self.encoder.grad.zero_()
@@ -87,11 +94,11 @@ class ProtectedVae:
                 encoded = self.encoder(x[rows]).float()
                 decode = self._decoder(flat[None])
                 elbo = negative_elbo(x[rows], encoded, decode, self.generator)
-            # A mean over pixels too, as in the reference: β is weighed against it.
+            # The mean over pixels as well, as in the reference, against which β is balanced.
             return elbo.mean() / setting.inputs
 
         tasks = len(self.embeddings)
-        kept = OutputSnapshot(self.params, self.embeddings, self.size) if tasks else None
+        snapshot = OutputSnapshot(self.params, self.embeddings, self.size) if tasks else None
         self.params, embedding = learn(
             self.net,
             self.params,
@@ -102,27 +109,29 @@ class ProtectedVae:
             lr=setting.lr,
             schedule=setting.schedule,
             beta=self.config.beta,
-            regulariser=None if kept is None else GramRegulariser(self.net, kept),
+            regulariser=None if snapshot is None else GramRegulariser(self.net, snapshot),
         )
         self.embeddings = torch.cat([self.embeddings, embedding[None]])
 
     @torch.no_grad()
     def replay(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of pictures [batch, pixels], each with its stream task, evenly of all; without end."""
+        """Yield endless batches of images [batch, pixels] and their stream tasks, evenly over all tasks."""
         setting, tasks = self.setting, len(self.embeddings)
         flats = self.net.generate(self.params, self.embeddings, self.size)
-        each = -(-setting.batch * _STEPS_AT_ONCE // tasks)
-        of = torch.arange(tasks, device=self.device).repeat_interleave(each)
+        each = -(-setting.batch * _STEPS_PER_BATCH // tasks)
+        labels = torch.arange(tasks, device=self.device).repeat_interleave(each)
         while True:
             with setting.autocast():
                 decoders = [self._decoder(flat[None]) for flat in flats]
-                found = [
-                    drawn(each, self.config.latent, decode, generator, self.device) for decode in decoders
-                ]
-                pictures = torch.cat(found)
-            order = torch.randperm(len(of), generator=generator)
-            for rows in order.split(setting.batch)[:_STEPS_AT_ONCE]:
-                yield pictures[rows], of[rows]
+                images = torch.cat(
+                    [
+                        generated_images(each, self.config.latent, decode, generator, self.device)
+                        for decode in decoders
+                    ]
+                )
+            order = torch.randperm(len(labels), generator=generator)
+            for rows in order.split(setting.batch)[:_STEPS_PER_BATCH]:
+                yield images[rows], labels[rows]
 
     def _decoder(self, flat: Float[Tensor, "1 size"]) -> Decode:
         body, rows = flat[:, : self.target.body], flat[:, self.target.body :]
@@ -130,57 +139,61 @@ class ProtectedVae:
         return lambda z: head(rows, self.target.features(body, z[None]))[0]
 
 
-class ReplayedConfig(BaseModel):
+class HnetReplayConfig(BaseModel):
+    """Hyperparameters of HNET+R."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decoder: DecoderConfig = Field(default_factory=DecoderConfig)
     temperature: float = Field(default=2.0, gt=0)
     real: float = Field(default=0.5, gt=0, lt=1)
-    """Weight of the loss on data, against that on what is drawn."""
+    """Weight of the loss on data; the loss on generated images has the rest."""
     unknown: Literal["zero", "never"] = "zero"
-    """What the classifier from before is taken to say of the newest classes in CL3: a logit of 0, as the paper's code,
-    or a probability of 0, as the replay it is compared with (1809.10635). All that is drawn is old and all data new:
-    unbounded, the newest outputs learn to tell drawings from data."""
+    """The target of the newest classes for generated images in CL3: a logit of 0, as in the paper's code, or a
+    probability of 0, as in the replay it is compared with (1809.10635). All generated images are of old tasks and all
+    data is new, so without a bound the newest outputs learn to tell generated images from data."""
 
 
-class Replayed(FineTune):
-    Config = ReplayedConfig
-    draws = True
+class HnetReplay(SequentialTraining):
+    """`hnet-r`: a classifier with generative replay from a protected VAE."""
 
-    def __init__(self, setting: Setting, config: BaseModel) -> None:
+    Config = HnetReplayConfig
+    generates_inputs = True
+
+    def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         super().__init__(setting, config)
-        assert isinstance(config, ReplayedConfig)
+        assert isinstance(config, HnetReplayConfig)
         self.config = config
         self.vae = ProtectedVae(setting, config.decoder)
         self.unknown = 0.0 if config.unknown == "zero" else -torch.inf
 
-    def kept(self) -> Mapping[str, Tensor]:
-        return {**super().kept(), **self.vae.kept()}
+    def stored(self) -> Mapping[str, Tensor]:
+        return {**super().stored(), **self.vae.stored()}
 
     def optimisers(self, task: int) -> list[torch.optim.Optimizer]:
         if task:
             self.before = self.network.copy()
-            self.fakes = self.vae.replay(self.generator)
+            self.generated = self.vae.replay(self.generator)
         return super().optimisers(task)
 
     def losses(self, task: int, x: Float[Tensor, "batch d"], y: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
         if not task:
             return self.loss(task, x, y)
         setting, real = self.setting, self.config.real
-        fake, of = next(self.fakes)
+        generated, tasks = next(self.generated)
         with torch.no_grad(), setting.autocast():
-            targets = self.before(fake).float()
-        of_data, of_fake = self.logits(torch.cat((x, fake))).split(len(x))
+            targets = self.before(generated).float()
+        on_data, on_generated = self.logits(torch.cat((x, generated))).split(len(x))
         now, known = setting.active(task, task), setting.active(task - 1, task - 1)
-        loss = F.cross_entropy(of_data[:, now], setting.indices(task, y))
+        loss = F.cross_entropy(on_data[:, now], setting.indices(task, y))
         if setting.scenario == "cl1":
-            # Of a drawn picture the stream task is known, so its own head answers.
-            heads = torch.arange(len(of)), of
+            # The stream task of a generated image is known, so its own head predicts.
+            heads = torch.arange(len(tasks)), tasks
             shape = (setting.tasks, setting.way)
-            of_fake, targets = (found.unflatten(1, shape)[heads] for found in (of_fake, targets))
+            on_generated, targets = (logits.unflatten(1, shape)[heads] for logits in (on_generated, targets))
         else:
-            of_fake, targets = of_fake[:, now], targets[:, known]
-        replayed = distillation(of_fake, targets, self.config.temperature, self.unknown)
+            on_generated, targets = on_generated[:, now], targets[:, known]
+        replayed = distillation(on_generated, targets, self.config.temperature, self.unknown)
         return real * loss + (1 - real) * replayed
 
     def finish(self, task: int, x: Float[Tensor, "n d"], y: Int[Tensor, "n"]) -> None:

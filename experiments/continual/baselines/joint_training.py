@@ -1,4 +1,5 @@
-"""All stream tasks so far, trained on together: what a single network could reach if data were kept."""
+"""JointTraining training on all stream tasks so far: the accuracy that a single network could reach if data were
+stored."""
 
 from __future__ import annotations
 
@@ -9,19 +10,19 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel
 from torch import Tensor
 
-from experiments.continual.baselines.continual_method import Setting
-from experiments.continual.baselines.sequential_training import FineTune
+from experiments.continual.baselines.continual_method import ComparisonSetting
+from experiments.continual.baselines.sequential_training import SequentialTraining
 
 
-class Joint(FineTune):
-    """Each step takes a batch of each of two stream tasks: the new one, and one of those before, drawn anew."""
+class JointTraining(SequentialTraining):
+    """Each step takes two batches: one of the new stream task, and one of a randomly chosen earlier task."""
 
-    def __init__(self, setting: Setting, config: BaseModel) -> None:
+    def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         super().__init__(setting, config)
         self.before: list[tuple[Tensor, Tensor]] = []
 
-    def kept(self) -> Mapping[str, Tensor]:
-        return {**super().kept(), **{f"data {index}": x for index, (x, _) in enumerate(self.before)}}
+    def stored(self) -> Mapping[str, Tensor]:
+        return {**super().stored(), **{f"data {index}": x for index, (x, _) in enumerate(self.before)}}
 
     def losses(self, task: int, x: Float[Tensor, "batch d"], y: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
         loss = self.loss(task, x, y)

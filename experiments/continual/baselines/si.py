@@ -1,6 +1,7 @@
 """Synaptic intelligence (1703.04200): penalty c Σ Ω (θ − θ*)², Ω ← Ω + ω / (Δ² + ξ), ω = Σ over steps −g·δθ.
 
-g is the gradient of the stream task's own loss, δθ the step taken, Δ how far the whole stream task moved a parameter.
+g is the gradient of the stream task's loss without the penalty, δθ the step taken, Δ the change of a parameter over the
+whole stream task.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from experiments.continual.baselines.continual_method import Setting
-from experiments.continual.baselines.sequential_training import FineTune
+from experiments.continual.baselines.continual_method import ComparisonSetting
+from experiments.continual.baselines.sequential_training import SequentialTraining
 
 
 class SiConfig(BaseModel):
+    """Hyperparameters of synaptic intelligence."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     strength: float = Field(default=10.0, ge=0)
@@ -25,10 +28,12 @@ class SiConfig(BaseModel):
     """ξ."""
 
 
-class Si(FineTune):
+class Si(SequentialTraining):
+    """Synaptic intelligence."""
+
     Config = SiConfig
 
-    def __init__(self, setting: Setting, config: BaseModel) -> None:
+    def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         super().__init__(setting, config)
         assert isinstance(config, SiConfig)
         self.config = config
@@ -36,8 +41,8 @@ class Si(FineTune):
         self.anchor = self.network.flat.detach().clone()
         self.path = torch.zeros_like(self.network.grad)
 
-    def kept(self) -> Mapping[str, Tensor]:
-        return {**super().kept(), "importance": self.importance, "anchor": self.anchor}
+    def stored(self) -> Mapping[str, Tensor]:
+        return {**super().stored(), "importance": self.importance, "anchor": self.anchor}
 
     @torch.no_grad()
     def step(self, optimisers: list[torch.optim.Optimizer]) -> None:

@@ -1,4 +1,4 @@
-"""A variational autoencoder (1312.6114) of stream tasks, whose decoder stands apart: a network, or a generated one.
+"""A variational autoencoder (1312.6114) of stream tasks, whose decoder is a network or a generated one.
 
 Pixels are probabilities of ink: the loss of an example is Σ binary cross-entropy + KL(q(z | x) ‖ N(0, I)).
 """
@@ -16,7 +16,7 @@ from experiments.continual.baselines.flat_networks import Network
 
 LATENT = 100
 Decode = Callable[[Float[Tensor, "n latent"]], Float[Tensor, "n pixels"]]
-"""Logits of pixels."""
+"""Maps latents to logits of pixels."""
 
 
 def encoder(
@@ -26,7 +26,7 @@ def encoder(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> Network:
-    """Mean and log variance side by side."""
+    """Return an encoder, which outputs mean and log variance side by side."""
     return Network((pixels, *hidden, 2 * latent), generator, device)
 
 
@@ -36,7 +36,7 @@ def negative_elbo(
     decode: Decode,
     generator: torch.Generator,
 ) -> Float[Tensor, "n"]:
-    """In nats, with one draw of z for each."""
+    """Return the negative ELBO of each input, in nats, from one draw of z."""
     mean, log_variance = encoded.chunk(2, dim=1)
     z = mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=generator).to(mean.device)
     ink = F.binary_cross_entropy_with_logits(decode(z).float(), x, reduction="none").sum(1)
@@ -44,14 +44,14 @@ def negative_elbo(
 
 
 @torch.no_grad()
-def drawn(
+def generated_images(
     count: int,
     latent: int,
     decode: Decode,
     generator: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> Float[Tensor, "n pixels"]:
-    """Pictures from 0 to 1."""
+    """Generate images with pixels from 0 to 1."""
     return decode(torch.randn(count, latent, generator=generator).to(device)).float().sigmoid()
 
 
@@ -61,7 +61,9 @@ def distillation(
     temperature: float,
     unknown: float = -torch.inf,
 ) -> Float[Tensor, ""]:
-    """T² · cross-entropy to the softened targets (1503.02531). Of classes that these do not know they are taken to say
-    the logit `unknown`: at −∞ a probability of 0."""
+    """Return T² · cross-entropy to the softened targets (1503.02531).
+
+    Classes missing from the targets get the logit `unknown`; −∞ is a probability of 0.
+    """
     soft = (F.pad(targets, (0, logits.shape[1] - targets.shape[1]), value=unknown) / temperature).softmax(-1)
     return -(temperature**2) * (soft * (logits / temperature).log_softmax(-1)).sum(-1).mean()

@@ -13,15 +13,15 @@ from torch import Tensor
 from experiments.continual import accuracy_plots as plots
 from experiments.continual import method_settings as methods
 from experiments.continual import results_page as continual_page
-from experiments.continual.harness import HELD_OUT, Plan, measure
+from experiments.continual.harness import HELD_OUT, ComparisonPlan, measure
 from experiments.continual.records import Record, Run
 from experiments.continual.records_file import RecordFile
 from experiments.continual.reported_continual import reported
 from experiments.continual.task_streams import permuted_mnist, split_mnist
+from experiments.errors import ExperimentError
 from models.continual.stream_config import Scenario
 from models.data.dataset import DatasetError
 from models.data.mnist import Digits
-from models.protocol import LearnerError
 
 BUDGET = {"iterations": 20, "hidden": (16,), "batch": 16, "lr": 1e-2, "precision": "fp32"}
 SMALL_HNET = {"chunk": 3000, "task_embedding": 4, "chunk_embedding": 4, "trunk": (4,)}
@@ -41,7 +41,7 @@ DIGITS = Digits(*digits(200), *digits(100))
 def measured(
     method: str, scenario: Scenario = "cl3", benchmark: str = "split-mnist", **given: object
 ) -> Record:
-    plan = Plan(benchmark, scenario, tasks=3, budget=BUDGET)
+    plan = ComparisonPlan(benchmark, scenario, tasks=3, budget=BUDGET)
     return measure(plan, DIGITS, method, 0, given, "a command", lambda line: None)
 
 
@@ -91,7 +91,7 @@ def test_pitfall_14_a_record_without_its_scenario_is_refused() -> None:
     with pytest.raises(ValidationError, match="scenario"):
         Record.model_validate(known)
     page = continual_page.page([record(ROWS)], {})
-    assert "CL3: all labels are different" in page
+    assert "CL3: all labels differ" in page
     row = continual_page.summaries([record(ROWS), record(ROWS, scenario="cl1")])
     assert [one["scenario"] for one in row] == ["cl1", "cl3"]
 
@@ -122,7 +122,7 @@ def test_final_accuracy_and_forgetting_of_a_matrix() -> None:
 
 def test_a_long_stream_is_asked_now_and_then() -> None:
     """After two of five stream tasks, after four, and after the last."""
-    plan = Plan("permuted-mnist", "cl1", tasks=5, budget=BUDGET, every=2)
+    plan = ComparisonPlan("permuted-mnist", "cl1", tasks=5, budget=BUDGET, every=2)
     found = measure(plan, DIGITS, "fine-tune", 0, {}, "a command", lambda line: None)
     assert [len(row) for row in found.accuracy] == [2, 4, 5]
     assert len(found.seconds) == len(found.test_examples) == 5
@@ -179,7 +179,7 @@ def test_records_are_kept_at_once_and_replaced_by_their_own_kind(tmp_path: Path)
     assert len(json.loads(file.path.read_text())["summary"]) == 1
     assert [path.name for path in file.path.parent.iterdir()] == ["found.json"]
     file.path.write_text("[]")
-    with pytest.raises(DatasetError, match="not a file of records"):
+    with pytest.raises(ExperimentError, match="not a file of records"):
         file.read()
 
 
@@ -218,8 +218,8 @@ def test_methods_are_measured_alike(method: str, scenario: Scenario, given: dict
 
 
 def test_methods_and_hyperparameters_have_names() -> None:
-    setting = Plan("split-mnist", "cl3").setting(split_mnist(DIGITS), 0)
-    with pytest.raises(LearnerError, match="known are fine-tune"):
+    setting = ComparisonPlan("split-mnist", "cl3").setting(split_mnist(DIGITS), 0)
+    with pytest.raises(ExperimentError, match="known are fine-tune"):
         methods.hparams("none", "split-mnist", setting, {})
-    with pytest.raises(LearnerError, match="'strength'"):
+    with pytest.raises(ExperimentError, match="'strength'"):
         methods.hparams("ewc", "split-mnist", setting, {"strength": -1})

@@ -5,12 +5,12 @@ import torch
 
 from experiments.continual import method_settings as methods
 from experiments.continual import results_page as continual_page
-from experiments.continual.harness import Plan, measure
+from experiments.continual.harness import ComparisonPlan, measure
 from experiments.continual.records import Run
 from experiments.continual.task_streams import split_cifar
+from experiments.errors import ExperimentError
 from models.data.cifar100 import Pictures
 from models.data.dataset import DatasetError
-from models.protocol import LearnerError
 from tests.experiments.continual.test_harness import ROWS, record
 
 
@@ -44,9 +44,9 @@ def test_a_stream_task_has_ten_classes_scaled_by_the_first() -> None:
 
 def test_a_target_brings_its_budget() -> None:
     stream = split_cifar(DATA)
-    small = Plan("split-cifar-80", "cl1").setting(stream, 0)
+    small = ComparisonPlan("split-cifar-80", "cl1").setting(stream, 0)
     assert (small.target, small.hidden, small.iterations, small.batch) == ("lenet", (200, 200), 2000, 128)
-    published = Plan("split-cifar-80", "cl1", budget={"target": "resnet32"}).setting(stream, 0)
+    published = ComparisonPlan("split-cifar-80", "cl1", budget={"target": "resnet32"}).setting(stream, 0)
     assert (published.target, published.hidden, published.iterations, published.batch) == (
         "resnet32",
         (),
@@ -68,7 +68,7 @@ def test_methods_take_pictures_in_colour(method: str) -> None:
     features = {"features": {"count": 64}}
     given = {"hnet-gate": {"gate": features}, "analytic": features}.get(method, {})
     found = measure(
-        Plan("split-cifar-80", "cl3", budget=budget), DATA, method, 0, given, "", lambda line: None
+        ComparisonPlan("split-cifar-80", "cl3", budget=budget), DATA, method, 0, given, "", lambda line: None
     )
     assert [len(row) for row in found.accuracy] == [1, 2]
     assert found.run.target == "lenet"
@@ -78,8 +78,10 @@ def test_methods_take_pictures_in_colour(method: str) -> None:
 @pytest.mark.parametrize("method", ["dgr", "hnet-r", "hnet-tir"])
 def test_what_draws_grey_pictures_takes_none_in_colour(method: str) -> None:
     for target in ("lenet", "mlp"):
-        setting = Plan("split-cifar-80", "cl1", budget={"target": target}).setting(split_cifar(DATA), 0)
-        with pytest.raises(LearnerError, match=f"{method} learns to draw grey pictures"):
+        setting = ComparisonPlan("split-cifar-80", "cl1", budget={"target": target}).setting(
+            split_cifar(DATA), 0
+        )
+        with pytest.raises(ExperimentError, match=f"{method} generates grey images"):
             methods.hparams(method, "split-cifar-80", setting, {})
 
 

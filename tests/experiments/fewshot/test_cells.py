@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.fewshot import omniglot_protocol, paired_comparison, vectors_protocol
-from experiments.fewshot.table_rows import Plan, renamed_row
+from experiments.fewshot.table_rows import EvaluationPlan, renamed_row
 from models.data.dataset import model_input
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.evaluation.calibrate import CalibrationPlan, calibrate
@@ -54,7 +54,7 @@ def test_cells_are_those_that_the_learner_takes(
 
 
 def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
-    found = omniglot_protocol.evaluate(fixed(3), PLAIN, TEST, Plan(tasks=2, gold_tasks=2))
+    found = omniglot_protocol.evaluate(fixed(3), PLAIN, TEST, EvaluationPlan(tasks=2, gold_tasks=2))
     for name in ("characters", "characters_with_rotations"):
         assert [(row["way"], row["shot"]) for row in found[name]] == [(3, 1), (3, 5)]
     assert [row["foreign"] for row in found["unknown"]] == ["any test alphabet", "same alphabet"] * 2
@@ -63,7 +63,7 @@ def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
 
 
 def test_pitfall_04_what_other_names_of_the_classes_change_is_measured() -> None:
-    plan = Plan(tasks=20, gold_tasks=2)
+    plan = EvaluationPlan(tasks=20, gold_tasks=2)
     row = renamed_row(fixed(3), embed(fixed(3), TEST, PLAIN), Cell(3, 1), plan)
     assert row["probability_moved"]["mean"] > 0, "averages over turns still depend on the order a little"
     learner = protonet()

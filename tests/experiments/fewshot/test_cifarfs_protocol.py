@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.fewshot import cifarfs_protocol as cifarfs
-from experiments.fewshot.table_rows import Plan
+from experiments.fewshot.table_rows import EvaluationPlan
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.inputs import ImageInput, InputSpec, PhotoInput
 from models.protocol import LearnerError, MetaLearner
@@ -38,7 +38,7 @@ def learner(config: LearnerConfig) -> MetaLearner:
 
 def test_the_table_names_widths_seeds_and_what_others_report() -> None:
     config = described(PhotoInput(), cifarfs.TRAINING_CLASSES)
-    found = cifarfs.evaluate(learner(config), config, TEST, Plan(tasks=3, gold_tasks=2))
+    found = cifarfs.evaluate(learner(config), config, TEST, EvaluationPlan(tasks=3, gold_tasks=2))
     assert [(row["way"], row["shot"], row["accuracy"]["n"]) for row in found["accuracy"]] == [
         (5, 1, 3 * cifarfs.SEEDS),
         (5, 5, 3 * cifarfs.SEEDS),
@@ -65,4 +65,4 @@ def test_a_learner_of_other_classes_or_other_pictures_is_refused(
 ) -> None:
     config = described(PhotoInput(), None)
     with pytest.raises(LearnerError, match=said):
-        cifarfs.evaluate(build(config), described(spec, classes), TEST, Plan(tasks=1))
+        cifarfs.evaluate(build(config), described(spec, classes), TEST, EvaluationPlan(tasks=1))

@@ -15,7 +15,7 @@ from experiments.fewshot import family_table, reliability_diagrams
 from experiments.fewshot.family_page import page
 from experiments.fewshot.omniglot_emnist_protocol import SEEDS, TRAINING_CLASSES
 from experiments.fewshot.reported_emnist import FIELD, OF_METHOD
-from experiments.fewshot.table_rows import Plan
+from experiments.fewshot.table_rows import EvaluationPlan
 from experiments.fewshot.uncertainty import Queries, selective
 from experiments.fewshot.uncertainty import reliability as bins_of
 from models.artifact import Artifact
@@ -28,7 +28,7 @@ from models.protocol import LearnerError
 from models.registry import LearnerConfig, build
 
 PLAIN, TURNED = list(TRAINING_CLASSES)[:2]
-PLAN = Plan(tasks=2, gold_tasks=1)
+PLAN = EvaluationPlan(tasks=2, gold_tasks=1)
 NAMES = tuple("PpQ3btXy")
 
 

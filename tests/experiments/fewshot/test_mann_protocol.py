@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from experiments.fewshot.mann_protocol import evaluate, instances_right
-from experiments.fewshot.table_rows import Plan
+from experiments.fewshot.table_rows import EvaluationPlan
 from models.encoders.base import EncoderConfig
 from models.encoders.identity import Identity
 from models.encoders.pixels import Pixels, PixelsConfig
@@ -32,8 +32,8 @@ def test_the_table_has_the_published_instances_over_rotated_characters() -> None
     torch.manual_seed(0)
     learner = Mann(Pixels(PixelsConfig()), MannConfig.model_validate(SMALL)).requires_grad_(False)
     data = glyphs(classes=4, examples=10)
-    made = evaluate(learner, ImageInput(), data, Plan(tasks=3))
-    assert made == evaluate(learner, ImageInput(), data, Plan(tasks=3))
+    made = evaluate(learner, ImageInput(), data, EvaluationPlan(tasks=3))
+    assert made == evaluate(learner, ImageInput(), data, EvaluationPlan(tasks=3))
     assert made["classes"] == 16
     assert [row["instance"] for row in made["instances"]] == [1, 2, 3, 4, 5, 10]
     assert all(row["accuracy"]["n"] == 3 for row in made["instances"])
@@ -42,4 +42,4 @@ def test_the_table_has_the_published_instances_over_rotated_characters() -> None
 def test_a_learner_that_reads_no_stream_is_refused() -> None:
     learner = ProtoNet(Identity(EncoderConfig()), ProtoNetConfig())
     with pytest.raises(LearnerError, match="mann alone"):
-        evaluate(learner, ImageInput(), glyphs(classes=4, examples=10), Plan(tasks=1))
+        evaluate(learner, ImageInput(), glyphs(classes=4, examples=10), EvaluationPlan(tasks=1))

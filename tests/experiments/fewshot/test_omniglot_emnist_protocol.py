@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.fewshot import omniglot_emnist_protocol as emnist
-from experiments.fewshot.table_rows import Plan
+from experiments.fewshot.table_rows import EvaluationPlan
 from models.data.dataset import ClassDataset
 from models.encoders.identity import Identity, IdentityConfig
 from models.evaluation.calibrate import CalibrationPlan, calibrate
@@ -32,7 +32,7 @@ def learner_and_data() -> tuple[ProtoNet, ClassDataset]:
 
 def test_what_looks_the_same_is_forgiven_in_a_column_of_its_own() -> None:
     learner, data = learner_and_data()
-    found = emnist.evaluate(learner, VectorInput(), ACCEPTED, data, Plan(tasks=4, gold_tasks=2))
+    found = emnist.evaluate(learner, VectorInput(), ACCEPTED, data, EvaluationPlan(tasks=4, gold_tasks=2))
     for row in found["accuracy"]:
         assert row["accuracy"]["n"] == 4 * emnist.SEEDS
         assert row["accuracy"]["mean"] < row["case_merged"]["mean"] == 1.0
@@ -43,4 +43,4 @@ def test_what_looks_the_same_is_forgiven_in_a_column_of_its_own() -> None:
 def test_a_learner_that_may_have_seen_latin_is_refused(digest: str | None) -> None:
     learner, data = learner_and_data()
     with pytest.raises(LearnerError, match="without Latin"):
-        emnist.evaluate(learner, VectorInput(), digest, data, Plan(tasks=1))
+        emnist.evaluate(learner, VectorInput(), digest, data, EvaluationPlan(tasks=1))

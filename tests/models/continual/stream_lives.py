@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from experiments.continual import method_settings as methods
-from experiments.continual.baselines.continual_method import Setting
+from experiments.continual.baselines.continual_method import ComparisonSetting
 from models.continual.held_out import measure
 from models.continual.stream_config import StreamConfig, build
 from models.inputs import VectorInput
@@ -80,7 +80,7 @@ def of_stream(name: str, device: str, *, forgetting: bool = False) -> dict[str, 
 
 def of_method(method: str, device: str) -> dict[str, Tensor]:
     """Of a method of the comparison, in CL3: what it keeps of three stream tasks, and its answers."""
-    setting = Setting(
+    setting = ComparisonSetting(
         "cl3",
         tasks=3,
         way=2,
@@ -99,5 +99,5 @@ def of_method(method: str, device: str) -> dict[str, Tensor]:
         learner.learn(task, x.to(device), y.to(device))
     answer = learner.predict(x.to(device), None)
     assert answer.task is not None
-    found = {name: value.detach().cpu() for name, value in learner.kept().items()}
+    found = {name: value.detach().cpu() for name, value in learner.stored().items()}
     return {**found, "label": answer.label.cpu(), "task": answer.task.cpu()}

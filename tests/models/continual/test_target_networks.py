@@ -1,4 +1,4 @@
-"""Target networks: a batch of flat vectors is a batch of networks, each with its own answers."""
+"""TargetArchitecture networks: a batch of flat vectors is a batch of networks, each with its own answers."""
 
 import pytest
 import torch
@@ -6,25 +6,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from models.continual.target_networks import LeNet, MLPTarget, ModuleTarget, ResNet32, Target, head, target
+from models.continual.target_networks import (
+    LeNet,
+    MLPTarget,
+    ModuleTarget,
+    ResNet32,
+    TargetArchitecture,
+    head,
+    target,
+)
 from models.protocol import LearnerError
 
 SHAPES = {"mlp": (7,), "lenet": (1, 12, 12), "resnet32": (3, 8, 8)}
 
 
 @pytest.fixture(params=SHAPES)
-def case(request: pytest.FixtureRequest) -> tuple[Target, tuple[int, ...]]:
+def case(request: pytest.FixtureRequest) -> tuple[TargetArchitecture, tuple[int, ...]]:
     return target(request.param, SHAPES[request.param], (6, 5)), SHAPES[request.param]
 
 
-def drawn(of: Target, tasks: int) -> Tensor:
+def drawn(of: TargetArchitecture, tasks: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(tasks, of.body, generator=generator) * of.variance(0).sqrt()
 
 
 @pytest.mark.parametrize("queries", [4, 9])
 def test_networks_of_a_batch_answer_as_they_do_alone(
-    case: tuple[Target, tuple[int, ...]], queries: int
+    case: tuple[TargetArchitecture, tuple[int, ...]], queries: int
 ) -> None:
     """Few queries in one pass, many network by network."""
     of, shape = case
@@ -36,7 +44,7 @@ def test_networks_of_a_batch_answer_as_they_do_alone(
         assert_close(together[index : index + 1], alone, atol=1e-4, rtol=1e-4)
 
 
-def test_an_answer_does_not_depend_on_its_batch(case: tuple[Target, tuple[int, ...]]) -> None:
+def test_an_answer_does_not_depend_on_its_batch(case: tuple[TargetArchitecture, tuple[int, ...]]) -> None:
     of, shape = case
     flat, x = drawn(of, 1), torch.rand(1, 4, *shape, generator=torch.Generator().manual_seed(1))
     assert_close(of.features(flat, x)[:, :1], of.features(flat, x[:, :1]), atol=1e-5, rtol=1e-5)

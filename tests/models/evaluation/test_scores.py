@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.evaluation.scores import Estimate, auroc, brier, calibration_error, spearman
+from models.evaluation.scores import MeanEstimate, auroc, brier, calibration_error, spearman
 
 
 def test_estimate_is_a_mean_with_its_95_percent_interval() -> None:
-    found = Estimate.over(torch.tensor([0.0, 1.0, 0.0, 1.0]))
+    found = MeanEstimate.over(torch.tensor([0.0, 1.0, 0.0, 1.0]))
     assert found.mean == 0.5
     assert found.ci95 == pytest.approx(1.96 * math.sqrt(1 / 3) / 2)
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from models.noise import Noise, label_key
 from models.predictive import Categorical
 from models.protocol import LearnerError, TaskWeights, Traits
-from models.stream_protocol import Report, StreamLearner, StreamVersion
+from models.stream_protocol import ProgressCallback, StreamLearner, StreamVersion
 
 _RIDGE = 1.0
 _SHARPNESS = 8.0
@@ -40,7 +40,7 @@ class RidgeStream(StreamLearner):
         labels: tuple[str, ...],
         x: Float[Tensor, "n d"],
         y: Int[Tensor, "n"],
-        report: Report | None = None,
+        report: ProgressCallback | None = None,
     ) -> StreamVersion:
         features = self.embed(x)
         hot = F.one_hot(y, len(labels)).to(features)
@@ -52,7 +52,9 @@ class RidgeStream(StreamLearner):
         number = version.number + 1
         return StreamVersion(number, {**version.labels, task: labels}, {}, {**version.per_task, task: own})
 
-    def forget(self, version: StreamVersion, task: str, report: Report | None = None) -> StreamVersion:
+    def forget(
+        self, version: StreamVersion, task: str, report: ProgressCallback | None = None
+    ) -> StreamVersion:
         if task not in version.tasks:
             raise LearnerError(f"stream task {task!r} is not registered")
         if len(version.tasks) == 1:

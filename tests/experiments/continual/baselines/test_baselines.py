@@ -9,18 +9,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from experiments.continual.baselines.continual_method import NoConfig, Setting, likelier
+from experiments.continual.baselines.continual_method import ComparisonSetting, NoConfig, most_certain
 from experiments.continual.baselines.dgr import Dgr, DgrConfig
 from experiments.continual.baselines.ewc import Ewc, EwcConfig
-from experiments.continual.baselines.experience_replay import Replay, ReplayConfig
+from experiments.continual.baselines.experience_replay import ExperienceReplay, ReplayConfig
 from experiments.continual.baselines.flat_networks import Network
-from experiments.continual.baselines.separate_networks import Separate
-from experiments.continual.baselines.sequential_training import FineTune
+from experiments.continual.baselines.separate_networks import SeparateNetworks
+from experiments.continual.baselines.sequential_training import SequentialTraining
 from experiments.continual.baselines.si import Si, SiConfig
 from experiments.continual.baselines.vae import distillation
 from models.protocol import LearnerError
 
-TINY = Setting(
+TINY = ComparisonSetting(
     "cl3", tasks=3, way=2, shape=(6,), hidden=(8,), iterations=40, batch=16, lr=1e-2, precision="fp32"
 )
 
@@ -33,7 +33,9 @@ def examples(task: int, n: int = 40) -> tuple[Tensor, Tensor]:
     return (centres[y] + 0.3 * torch.randn(n, 6, generator=generator)).sigmoid(), y
 
 
-def after(method: FineTune | Separate, tasks: int = 3) -> FineTune | Separate:
+def after(
+    method: SequentialTraining | SeparateNetworks, tasks: int = 3
+) -> SequentialTraining | SeparateNetworks:
     for task in range(tasks):
         method.learn(task, *examples(task))
     return method
@@ -75,7 +77,7 @@ def test_ewc_adds_fishers_that_fade() -> None:
 
 def test_ewc_penalty_and_its_gradient() -> None:
     """λ/2 Σ F (θ − θ*)² = 10/2 · (2·1² + 1·3²) = 55, gradient λ F (θ − θ*)."""
-    setting = Setting("cl2", tasks=2, way=2, shape=(1,), hidden=(), precision="fp32")
+    setting = ComparisonSetting("cl2", tasks=2, way=2, shape=(1,), hidden=(), precision="fp32")
     ewc = Ewc(setting, EwcConfig(strength=10))
     ewc.fisher, ewc.anchor = torch.tensor([2.0, 1.0, 0.0, 7.0]), torch.tensor([1.0, 1.0, 1.0, 1.0])
     set_flat(ewc.network, [2.0, 4.0, 9.0, 1.0])
@@ -88,7 +90,7 @@ def test_ewc_penalty_and_its_gradient() -> None:
 
 def test_si_follows_the_path_of_the_loss() -> None:
     """SGD of rate 0.1 on θ² / 2 from 1, two steps: −g·δθ = 0.1 + 0.081, and Ω = 0.181 / (0.19² + ξ)."""
-    setting = Setting("cl2", tasks=2, way=2, shape=(1,), hidden=(), precision="fp32")
+    setting = ComparisonSetting("cl2", tasks=2, way=2, shape=(1,), hidden=(), precision="fp32")
     si = Si(setting, SiConfig(strength=3, damping=0.1))
     set_flat(si.network, [1.0, 0.0, 0.0, 0.0])
     si.anchor = si.network.flat.detach().clone()
@@ -115,7 +117,7 @@ def test_distillation_softens_and_knows_no_new_class() -> None:
 
 def test_of_networks_the_surest_answers() -> None:
     log_probs = torch.tensor([[[0.5, 0.5], [0.9, 0.1]], [[0.2, 0.8], [0.1, 0.9]]]).log()
-    answer = likelier(log_probs)
+    answer = most_certain(log_probs)
     assert answer.label.tolist() == [1, 0]
     assert answer.task is not None
     assert answer.task.tolist() == [1, 0]
@@ -124,36 +126,38 @@ def test_of_networks_the_surest_answers() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: FineTune(TINY, NoConfig()),
+        lambda: SequentialTraining(TINY, NoConfig()),
         lambda: Ewc(TINY, EwcConfig(strength=1)),
         lambda: Si(TINY, SiConfig(strength=0.1)),
-        lambda: Replay(TINY, ReplayConfig(per_class=3)),
+        lambda: ExperienceReplay(TINY, ReplayConfig(per_class=3)),
         lambda: Dgr(replace(TINY, iterations=80), DgrConfig(latent=2)),
-        lambda: Separate(TINY, NoConfig()),
+        lambda: SeparateNetworks(TINY, NoConfig()),
     ],
 )
 def test_the_newest_stream_task_is_learned_and_a_seed_repeats(
-    make: Callable[[], FineTune | Separate],
+    make: Callable[[], SequentialTraining | SeparateNetworks],
 ) -> None:
     one, other = after(make(), 2), after(make(), 2)
     answer = one.predict(examples(1)[0], None)
     assert answer.task is not None
     right = (answer.label == examples(1)[1]) & (answer.task == 1)
-    assert right.float().mean() > (0.4 if isinstance(one, Separate) else 0.9)
-    assert all(value.equal(other.kept()[name]) for name, value in one.kept().items())
-    assert one.kept_bytes > 0
+    assert right.float().mean() > (0.4 if isinstance(one, SeparateNetworks) else 0.9)
+    assert all(value.equal(other.stored()[name]) for name, value in one.stored().items())
+    assert one.stored_bytes > 0
 
 
 def test_a_buffer_remembers_what_fine_tuning_forgets() -> None:
     x, y = examples(0)
-    replay = after(Replay(TINY, ReplayConfig(per_class=3)))
-    assert len(replay.kept()["x"]) == 3 * 2 * 3
-    right = {name: (found.predict(x, None).label == y) & (found.predict(x, None).task == 0)
-             for name, found in (("replay", replay), ("fine-tune", after(FineTune(TINY, NoConfig()))))}  # fmt: skip
+    replay = after(ExperienceReplay(TINY, ReplayConfig(per_class=3)))
+    assert len(replay.stored()["x"]) == 3 * 2 * 3
+    right = {}
+    for name, method in (("replay", replay), ("fine-tune", after(SequentialTraining(TINY, NoConfig())))):
+        prediction = method.predict(x, None)
+        right[name] = (prediction.label == y) & (prediction.task == 0)
     assert right["replay"].float().mean() > 0.8
     assert right["fine-tune"].float().mean() < 0.2
 
 
 def test_stream_tasks_come_in_order() -> None:
-    with pytest.raises(LearnerError, match="where 0 is next"):
-        FineTune(TINY, NoConfig()).learn(1, *examples(1))
+    with pytest.raises(LearnerError, match="next stream task is 0"):
+        SequentialTraining(TINY, NoConfig()).learn(1, *examples(1))

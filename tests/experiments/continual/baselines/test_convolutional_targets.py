@@ -9,17 +9,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from experiments.continual.baselines.continual_method import NoConfig, Setting
+from experiments.continual.baselines.continual_method import ComparisonSetting, NoConfig
 from experiments.continual.baselines.ewc import Ewc, EwcConfig
-from experiments.continual.baselines.experience_replay import Replay, ReplayConfig
-from experiments.continual.baselines.flat_networks import Network, TargetNetwork, main_network
-from experiments.continual.baselines.separate_networks import Separate
-from experiments.continual.baselines.sequential_training import FineTune
-from experiments.continual.baselines.stream_learners import SurestHypernetwork
+from experiments.continual.baselines.experience_replay import ExperienceReplay, ReplayConfig
+from experiments.continual.baselines.flat_networks import FlatTargetNetwork, Network, main_network
+from experiments.continual.baselines.separate_networks import SeparateNetworks
+from experiments.continual.baselines.sequential_training import SequentialTraining
+from experiments.continual.baselines.stream_learners import HnetEntropy
 from models.continual.generated_networks import HyperStreamConfig
 from models.protocol import LearnerError
 
-LENET = Setting(
+LENET = ComparisonSetting(
     "cl3", tasks=2, way=2, shape=(3, 8, 8), target="lenet", hidden=(8,), iterations=25, batch=16, lr=3e-3,
     precision="fp32",
 )  # fmt: skip
@@ -39,7 +39,7 @@ def examples(task: int, n: int = 40) -> tuple[Tensor, Tensor]:
 def test_a_target_is_one_vector_with_the_variances_it_asks_for(target: str) -> None:
     setting = replace(LENET, target=target)
     network = main_network(setting, setting.generator(0))
-    assert isinstance(network, TargetNetwork)
+    assert isinstance(network, FlatTargetNetwork)
     assert isinstance(main_network(replace(LENET, target="mlp"), LENET.generator(0)), Network)
     size = max(network.body.shapes, key=lambda name: torch.Size(network.body.shapes[name]).numel())
     weight = network.body.named(network.flat[None, : network.body.body].detach())[size][0]
@@ -68,12 +68,12 @@ def test_fisher_is_the_mean_of_squared_gradients_of_single_examples() -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        lambda: FineTune(LENET, NoConfig()),
+        lambda: SequentialTraining(LENET, NoConfig()),
         lambda: Ewc(LENET, EwcConfig(strength=1)),
-        lambda: Replay(LENET, ReplayConfig(per_class=3)),
+        lambda: ExperienceReplay(LENET, ReplayConfig(per_class=3)),
     ],
 )
-def test_the_newest_stream_task_is_learned(method: Callable[[], FineTune]) -> None:
+def test_the_newest_stream_task_is_learned(method: Callable[[], SequentialTraining]) -> None:
     found = method()
     for task in range(2):
         found.learn(task, *examples(task))
@@ -85,8 +85,8 @@ def test_the_newest_stream_task_is_learned(method: Callable[[], FineTune]) -> No
 def test_separate_networks_and_a_hypernetwork_keep_the_first() -> None:
     told = replace(LENET, scenario="cl1", iterations=40)
     config = HyperStreamConfig(chunk=2000, task_embedding=4, chunk_embedding=8, trunk=(8,), beta=0.1)
-    config = SurestHypernetwork.within(told, config)
-    for found in (Separate(told, NoConfig()), SurestHypernetwork(told, config)):
+    config = HnetEntropy.with_budget(told, config)
+    for found in (SeparateNetworks(told, NoConfig()), HnetEntropy(told, config)):
         for task in range(2):
             found.learn(task, *examples(task))
         for task in range(2):
@@ -95,4 +95,4 @@ def test_separate_networks_and_a_hypernetwork_keep_the_first() -> None:
 
 def test_a_target_of_pictures_refuses_other_inputs() -> None:
     with pytest.raises(LearnerError, match="'lenet' needs features"):
-        FineTune(replace(LENET, shape=(28, 28)), NoConfig())
+        SequentialTraining(replace(LENET, shape=(28, 28)), NoConfig())

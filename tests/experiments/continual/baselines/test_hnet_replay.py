@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from experiments.continual.baselines.continual_method import Setting
-from experiments.continual.baselines.hnet_replay import DecoderConfig, Replayed, ReplayedConfig
+from experiments.continual.baselines.continual_method import ComparisonSetting
+from experiments.continual.baselines.hnet_replay import DecoderConfig, HnetReplay, HnetReplayConfig
 from experiments.continual.baselines.vae import distillation
 from models.continual.stream_config import Scenario
 from tests.experiments.continual.baselines.test_baselines import TINY, examples
@@ -18,8 +18,8 @@ DECODER = DecoderConfig(
 )
 
 
-def learned(setting: Setting = TINY, tasks: int = 2, **hparams: str) -> Replayed:
-    method = Replayed(setting, ReplayedConfig.model_validate({"decoder": DECODER, **hparams}))
+def learned(setting: ComparisonSetting = TINY, tasks: int = 2, **hparams: str) -> HnetReplay:
+    method = HnetReplay(setting, HnetReplayConfig.model_validate({"decoder": DECODER, **hparams}))
     for task in range(tasks):
         method.learn(task, *examples(task))
     return method
@@ -35,7 +35,7 @@ def test_what_was_learned_first_is_replayed() -> None:
 
 def test_every_stream_task_has_a_decoder_and_is_drawn() -> None:
     method = learned(replace(TINY, iterations=4))
-    assert len(method.kept()["decoders.embeddings"]) == 2
+    assert len(method.stored()["decoders.embeddings"]) == 2
     _, of = next(method.vae.replay(torch.Generator().manual_seed(0)))
     assert of.unique().tolist() == [0, 1]
 
@@ -58,5 +58,5 @@ def test_targets_may_give_new_classes_a_logit() -> None:
 @pytest.mark.parametrize(("scenario", "same"), [("cl2", True), ("cl3", False)])
 def test_only_where_classes_are_added_is_one_unknown(scenario: Scenario, same: bool) -> None:
     setting = replace(TINY, scenario=scenario, iterations=4)
-    zero, never = (learned(setting, unknown=unknown).kept()["network"] for unknown in ("zero", "never"))
+    zero, never = (learned(setting, unknown=unknown).stored()["network"] for unknown in ("zero", "never"))
     assert zero.equal(never) == same
