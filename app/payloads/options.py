@@ -62,7 +62,7 @@ SUPPORT_DESCRIPTION = (
 
 class LearnerOption(Options):
     learner: Slug | None = Field(
-        default=None, description="Slug of a learner. Default: the default learner for the kind of input."
+        default=None, description="Slug of a learner; by default the default learner for the kind of input."
     )
 
 
@@ -99,5 +99,5 @@ class AnswerOptions(Options):
 
 class VersionOption(Options):
     version: VersionNumber | None = Field(
-        default=None, description="Number of a version. Default: the current one."
+        default=None, description="Number of a version; by default the current one."
     )

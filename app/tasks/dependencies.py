@@ -14,7 +14,6 @@ from app.http.problems import fail
 from app.learners.service import Learners, UnknownLearnerError
 from app.runtime import Runtime
 from app.tasks.cache import TaskInvalidation, TaskVersionCache, TaskVersionRef
-from app.tasks.garbage import Collector
 from app.tasks.learner_selection import UnsuitableLearnerError
 from app.telemetry.spans import span
 from hyperserve.types import Timing
@@ -28,7 +27,6 @@ R = TypeVar("R")
 class TaskResources:
     runtime: Runtime
     learners: Learners
-    collector: Collector
     versions: TaskVersionCache = field(default_factory=TaskVersionCache)
     revision_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """By id of a task: requests of this process that revise it wait for each other."""
@@ -37,7 +35,7 @@ class TaskResources:
 
     @classmethod
     def open(cls, runtime: Runtime, learners: Learners) -> TaskResources:
-        resources = cls(runtime, learners, Collector(runtime.database, runtime.blobs))
+        resources = cls(runtime, learners)
         runtime.cluster.watcher.subscribe(TaskInvalidation(resources.versions, runtime.engine))
         return resources
 

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from app.core.ids import is_id, created_ms, new_id
+from app.core.ids import created_ms, is_id, new_id
 from app.db.base import now
 from app.db.blobs import BlobMissingError, digest
 from app.db.tables import PredictionRow, TaskRow, VersionRow
@@ -96,7 +96,8 @@ class FeedbackService:
             await repository.hold_task(session, ref.task)
             await repository.add_predictions(session, rows)
 
-        await self.resources.collector.write(self.store, dict(zip(names, data, strict=True)), add)
+        blobs = dict(zip(names, data, strict=True))
+        await self.resources.runtime.collector.write(self.store, repository.INPUTS, blobs, add)
         return [row.id for row in rows]
 
     async def give(self, prediction: str, given: schemas.Relabelling, claim: Claim) -> RevisedTask:
@@ -120,7 +121,7 @@ class FeedbackService:
                 # It may have lapsed at this moment; otherwise the input is lost.
                 if await self._found(prediction):
                     raise
-        raise fail("task_contended", "Other requests keep giving feedback on the prediction; try again.")
+        raise fail("task_contended", "Other requests kept giving feedback on the prediction; try again.")
 
     @property
     def _seconds(self) -> float:

@@ -10,6 +10,8 @@ from sqlalchemy import Row, Select, and_, delete, func, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.ids import is_id
+from app.db.blob_collector import BlobFolder, CacheFolder
+from app.db.blobs import RAW, raw_path
 from app.db.tables import ExampleRow, PredictionRow, TaskRow, VersionExampleRow, VersionRow
 from app.db.tenancy import TenantSession
 from app.http.problems import ProblemError, fail
@@ -327,7 +329,7 @@ async def drop_lapsed(session: AsyncSession, now: datetime) -> list[tuple[str, s
 
 
 async def unreferenced(session: TenantSession, blobs: Collection[str]) -> set[str]:
-    """Return the blobs that no example and no prediction names. Call it under `Holds.alone`."""
+    """Return the blobs that no example and no prediction names."""
     left = set(blobs)
     names = sorted(left)
     for start in range(0, len(names), _CHUNK):
@@ -336,3 +338,14 @@ async def unreferenced(session: TenantSession, blobs: Collection[str]) -> set[st
             query = select(row.blob).where(row.blob.in_(chunk)).distinct()
             left -= set(await session.scalars(query))
     return left
+
+
+INPUTS = BlobFolder(
+    RAW,
+    unreferenced,
+    paths=lambda digest: (raw_path(digest),),
+    blob_of=lambda path: path.rpartition("/")[2],
+)
+"""Raw inputs of examples and predictions."""
+FEATURES = CacheFolder("features", known_versions)
+"""Features of versions, by learner digest and version id."""

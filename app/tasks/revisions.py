@@ -181,7 +181,7 @@ class RevisionService:
                     return await self._revised(base, edit, terms)
                 except BaseChangedError:
                     continue
-        raise fail("task_contended", "Other requests keep changing the task; try again.")
+        raise fail("task_contended", "Other requests kept changing the task; try again.")
 
     async def _base(self, task: str) -> RevisionBase:
         async with self.store.read() as session:

@@ -99,7 +99,8 @@ class TaskService:
             self.resources.runtime.engine.evict(version)
         await WeightsLoader(self.resources, self.store).unshare(removed.versions)
         await self.store.all_blobs.delete_features(removed.versions)
-        await self.resources.collector.collect(self.store.tenant, removed.blobs)
+        collector = self.resources.runtime.collector
+        await collector.collect(self.store.tenant, repository.INPUTS, removed.blobs)
 
     async def promote(self, task: str, request: schemas.Promote, condition: Condition) -> RevisedTask:
         """Make a version the current one, whether it is newer or older."""

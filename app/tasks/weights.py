@@ -124,7 +124,7 @@ class WeightsLoader:
         try:
             if features is not None:
                 await self._put_features(version.learner_digest, version.id, features)
-            return await self.resources.collector.write(self.store, blobs, rows)
+            return await self.resources.runtime.collector.write(self.store, repository.INPUTS, blobs, rows)
         except BaseException:
             await self.store.all_blobs.delete_features([(version.learner_digest, version.id)])
             raise
