@@ -12,7 +12,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 DEFAULT_URL = "http://127.0.0.1:8000"
-SECONDS = 60
+SECONDS = 100
 # The commands of the documents, made strict and independent of where the environment lies.
 PREAMBLE = """
 set -euo pipefail

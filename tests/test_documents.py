@@ -75,7 +75,7 @@ def bundled_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_the_commands_run_from_top_to_bottom(path: Path, bundled_server: Server, tmp_path: Path) -> None:
     session = ReaderSession(bundled_server.url, tmp_path)
     for block in blocks(path):
