@@ -1,6 +1,6 @@
-"""Bayes by Backprop on MNIST, one task: error, calibration, what it does not know, and how much of it is needed.
+"""Bayes by Backprop on MNIST, one task: error, calibration, detection of unknown inputs, and pruning.
 
-The test digits are looked at once, with settings chosen on training digits held out (`Digits.held_out`).
+Test digits are evaluated once, with settings chosen on held-out training digits (`Digits.held_out`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PRUNED = (0.5, 0.75, 0.95, 0.98)
 
 
 def evaluate(digits: Digits, config: VariationalConfig, report: EpochCallback) -> dict[str, Any]:
-    """Trains on the training digits and measures on the others; intervals are 95 % over images."""
+    """Train on the training digits and measure on the others. Intervals are 95 % over images."""
     field = train_variational(digits.train_x.flatten(1), digits.train_y, CLASSES, config, report)
     return {
         "protocol": "MNIST, one task: an MLP of Gaussian weights, no augmentation; prior: a mixture for each weight",
@@ -47,7 +47,7 @@ def evaluate(digits: Digits, config: VariationalConfig, report: EpochCallback) -
 
 @torch.no_grad()
 def measure(field: MeanField, digits: Digits, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Tables: answers of the mean and of drawn networks, of pruned ones, and entropies on what is no digit."""
+    """Return tables: predictions of the mean and of sampled networks, of pruned ones, and entropies on other images."""
     x, y = digits.test_x.flatten(1), digits.test_y
     mean = field(x).softmax(-1)
     averaged, _ = _averaged(field, x, seed)
@@ -67,7 +67,8 @@ def measure(field: MeanField, digits: Digits, seed: int = 0) -> dict[str, list[d
 
 
 def _entropies(field: MeanField, digits: Digits, seed: int) -> list[dict[str, Any]]:
-    """In nats, of the averaged answer; AUROC tells these images from the test digits by it."""
+    """Return entropies of the averaged prediction, in nats, and the AUROC of telling images from test digits by
+    them."""
     kinds: dict[str, Callable[[Tensor], Tensor]] = {
         "test digits": lambda x: x,
         "turned by 90°": lambda x: x.rot90(1, (1, 2)),
@@ -109,7 +110,7 @@ def _scores(probabilities: Float[Tensor, "n classes"], target: Int[Tensor, "n"])
 
 
 def _shuffled(x: Float[Tensor, "n 28 28"], seed: int) -> Float[Tensor, "n 28 28"]:
-    """One order of the pixels for all: as bright as a digit, and none."""
+    """Permute the pixels of all images alike: as bright as digits, but not digits."""
     order = torch.randperm(x[0].numel(), generator=torch.Generator().manual_seed(seed))
     return x.flatten(1)[:, order].view_as(x)
 

@@ -1,8 +1,9 @@
-"""One task by Bayes by Backprop (1505.05424): a network of ReLU layers that learns a Gaussian for each weight.
+"""The training loop of Bayes by Backprop (1505.05424): an MLP of ReLU layers that learns a Gaussian for each weight.
 
-Minimised is, per minibatch i of M, π_i KL(q ‖ p) − E_q[log likelihood of the batch], Σ π_i = 1. With `local` each
-layer's outputs are drawn, for each example its own: for linear layers that is exact and of less variance (1506.02557).
-The KL to the scale mixture has no closed form and is that of one draw of all weights; both are unbiased.
+The loss of minibatch i of M is π_i KL(q ‖ p) − E_q[log likelihood of the batch], with Σ π_i = 1. With `local`,
+outputs of each layer are sampled per example instead of its weights, which is exact for linear layers and has less
+variance (1506.02557). The KL to the scale mixture has no closed form and is estimated from one sample of all weights.
+Both estimates are unbiased.
 """
 
 from __future__ import annotations
@@ -24,32 +25,33 @@ EpochCallback = Callable[[dict[str, float]], None]
 
 
 class VariationalConfig(BaseModel):
-    """Defaults were chosen on held-out training digits of MNIST."""
+    """Hyperparameters, with defaults chosen on held-out training digits of MNIST."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     units: int = Field(default=400, ge=1, le=4096)
     layers: int = Field(default=2, ge=0, le=8)
-    """Hidden ones."""
+    """Number of hidden layers."""
     share: float = Field(default=0.25, gt=0, lt=1)
-    """π of the prior: share of the wide Gaussian."""
+    """π of the prior, the share of the wide Gaussian."""
     wide: float = Field(default=math.exp(-1), gt=0)
     narrow: float = Field(default=math.exp(-6), gt=0)
     deviation: float = Field(default=0.005, gt=0)
-    """σ that every weight starts with."""
+    """Initial σ of every weight."""
     local: bool = True
     schedule: Literal["even", "geometric"] = "even"
     """Weight of the KL in a minibatch: 1/M, or 2^(M−i)/(2^M − 1)."""
     epochs: int = Field(default=75, ge=1)
     batch: int = Field(default=250, ge=1)
     lr: float = Field(default=3e-3, gt=0)
-    """Of Adam, falling to nothing along a cosine."""
+    """Learning rate of Adam, which falls to zero along a cosine."""
     precision: Literal["fp32", "bf16"] = "bf16"
-    """Of the matrix products of training where `local`; weights, KL and answers are fp32."""
+    """Precision of matrix products in training if `local`; weights, KL and predictions are fp32."""
     seed: int = 0
 
     @property
     def prior(self) -> ScaleMixture:
+        """The prior of every weight."""
         return ScaleMixture(self.share, self.wide, self.narrow)
 
 
@@ -60,7 +62,7 @@ def train_variational(
     config: VariationalConfig,
     report: EpochCallback,
 ) -> MeanField:
-    """The posterior after all epochs. Raises `TrainingDivergedError` where the loss is not finite."""
+    """Return the posterior after all epochs. Raise `TrainingDivergedError` if the loss is not finite."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = mlp(x.shape[1], classes, config.units, config.layers)
@@ -74,10 +76,10 @@ def train_variational(
         for index, chosen in enumerate(order.split(config.batch), start=1):
             weight = 1 / batches if config.schedule == "even" else minibatch_weight(index, batches)
             nll, divergence = _parts(field, x[chosen], y[chosen], config, generator)
-            # Sum over the batch, divided by its size: the same minimum, steps of the usual size.
+            # The loss of the batch divided by its size: the same minimum with steps of the usual size.
             loss = nll + weight * divergence / len(chosen)
             if not torch.isfinite(loss):
-                raise TrainingDivergedError(f"loss is {loss.item()} in epoch {epoch}")
+                raise TrainingDivergedError(f"the loss is {loss.item()} in epoch {epoch}")
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -89,19 +91,20 @@ def train_variational(
 
 
 def mlp(inputs: int, outputs: int, units: int, layers: int) -> nn.Sequential:
+    """Return an MLP of ReLU layers."""
     widths = [inputs, *[units] * layers]
     hidden = [part for i in range(layers) for part in (nn.Linear(widths[i], widths[i + 1]), nn.ReLU())]
     return nn.Sequential(*hidden, nn.Linear(widths[-1], outputs))
 
 
-def drawn_outputs(
+def sampled_outputs(
     field: MeanField, x: Float[Tensor, "n d"], generator: torch.Generator
 ) -> Float[Tensor, "n out"]:
-    """Outputs of a field over `mlp` by the local reparameterisation: each layer's are drawn, not its weights."""
+    """Return outputs of a field over `mlp` by local reparameterisation: outputs of layers are sampled, not weights."""
     means, deviations = field.means, field.deviations
     layers = [name.removesuffix(".weight") for name in means if name.endswith(".weight")]
     for layer in layers:
-        # The bias is a weight of an input that is always 1.
+        # The bias is the weight of a constant input of 1.
         mean, deviation = (_with_bias(values, layer) for values in (means, deviations))
         centre, spread = linear_moments(F.pad(x, (0, 1), value=1.0), mean, deviation)
         x = centre + spread * torch.randn(centre.shape, generator=generator)
@@ -113,7 +116,8 @@ def drawn_outputs(
 def averaged_probabilities(
     field: MeanField, x: Float[Tensor, "n d"], samples: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n"]]:
-    """Mean of the *probabilities* of `samples` drawn networks, and the mean of their entropies, in nats."""
+    """Return the mean of the *probabilities* of `samples` sampled networks, and the mean of their entropies, in
+    nats."""
     total, entropy = torch.zeros(()), torch.zeros(())
     for _ in range(samples):
         log_probs = field(x, field.draw(generator)).log_softmax(-1)
@@ -129,11 +133,11 @@ def _parts(
     config: VariationalConfig,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Mean negative log likelihood under drawn outputs or weights, and the KL."""
+    """Return the mean negative log likelihood under sampled outputs or weights, and the KL."""
     weights = field.draw(generator)
     if config.local:
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            logits = drawn_outputs(field, x, generator).float()
+            logits = sampled_outputs(field, x, generator).float()
     else:
         logits = field(x, weights)
     return F.cross_entropy(logits, y), field.divergence(config.prior, weights)

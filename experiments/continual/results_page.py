@@ -48,7 +48,7 @@ def page(records: Sequence[Record], pictures: Mapping[str, Sequence[str]]) -> st
         "network, number of steps and optimiser. Accuracies are in per cent.",
         "",
         "- final: mean accuracy over stream tasks after the last; ±: half-width of the 95 % interval of Student's t "
-        "over training seeds (order of examples, initial parameters, permutations); in brackets their standard deviation",
+        "over training seeds (order of examples, initial parameters, permutations); in brackets the standard deviation",
         "- just learned: mean accuracy over stream tasks evaluated right after they were learned",
         "- forgetting: best accuracy of a stream task before the last was learned minus its final one, averaged over "
         "tasks",

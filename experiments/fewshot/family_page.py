@@ -1,4 +1,4 @@
-"""The table of `experiments.fewshot.family_table` as Markdown: accuracies in per cent, one row per learner."""
+"""The table of `experiments.fewshot.family_table` as a Markdown page, with accuracies in per cent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LearnerRow = dict[str, Any]
 
 
 def page(result: LearnerRow, pictures: Sequence[str] = ()) -> str:
-    """`pictures` are the files of reliability diagrams, beside the page."""
+    """Return the page. `pictures` are files of reliability diagrams beside it."""
     family = result["family"]
     lines = [
         "# omniglot-emnist: the family",
@@ -25,17 +25,17 @@ def page(result: LearnerRow, pictures: Sequence[str] = ()) -> str:
             if name in result
         ),
         "- ±: 95 % interval over tasks; in brackets the standard deviation over the seeds of the tasks",
-        "- reported: as the papers say, their ± being over training runs; on the open track the best of the field",
-        f"- values of two shots are given as {' / '.join(map(str, SHOTS))} shots",
+        "- reported: by the papers, whose ± is over training runs; on the open track the best of the field",
+        f"- pairs of values are for {' / '.join(map(str, SHOTS))} shots",
         "",
         "## Accuracy",
         "",
         *_table(ACCURACY, family),
         "",
-        "*Difference* is ours minus the report in the report's own BatchNorm mode. *Transductive* lets BatchNorm use "
-        "the statistics of all queries of a task together; it is not served and ranks nothing, and our encoders were "
-        "trained with statistics of batches of several tasks. *Renamed*: share of labels that change, and change of "
-        "accuracy in points, when the classes get other names.",
+        "*Difference* is ours minus the reported figure, in the BatchNorm mode of the report. *Transductive* lets "
+        "BatchNorm use the statistics of all queries of a task together; it is not served and not used for ranking, "
+        "and our encoders were trained with statistics of batches of several tasks. *Renamed*: share of labels that "
+        "change, and change of accuracy in points, when the classes get other names.",
         "",
         "## Uncertainty",
         "",
@@ -43,20 +43,23 @@ def page(result: LearnerRow, pictures: Sequence[str] = ()) -> str:
         "",
         "## Stochastic methods",
         "",
-        *(_table(STOCHASTIC, [row for row in family if row["cells"][0]["epistemic"]]) or ["None here."]),
+        *(
+            _table(STOCHASTIC, [row for row in family if row["cells"][0]["epistemic"]])
+            or ["None of these learners is stochastic."]
+        ),
         "",
-        "*Mean weights*: accuracy of the mean of the posterior alone, as the papers of Bayesian methods report it; "
-        "the other columns average probabilities over samples. *Ratio*: disagreement of redrawn support sets over the "
-        "epistemic part that the learner states, 1 at best.",
+        "*Mean weights*: accuracy of the posterior mean alone, as reported by the papers on Bayesian methods; the "
+        "other columns average probabilities over samples. *Ratio*: disagreement between redrawn support sets divided by the "
+        "epistemic uncertainty of the learner; 1 is ideal.",
         "",
-        *(f"![reliability of {picture}]({picture})\n" for picture in pictures),
-        "## As reported, not measured here",
+        *(f"![Reliability diagram {picture}]({picture})\n" for picture in pictures),
+        "## Reported figures, not measured here",
         "",
         "| method | 1-shot | 5-shot | source |",
         "|---|---|---|---|",
         *(
-            f"| {one.name} | {_percent(one.one_shot)} | {_percent(one.five_shot)} | {one.source} |"
-            for one in (*OTHERS, FINE_TUNED, FIELD)
+            f"| {row.name} | {_percent(row.one_shot)} | {_percent(row.five_shot)} | {row.source} |"
+            for row in (*OTHERS, FINE_TUNED, FIELD)
         ),
         "",
     ]
@@ -83,7 +86,7 @@ def _estimate(value: LearnerRow | None) -> str:
 
 
 def _shots(read: Callable[[LearnerRow], str]) -> Callable[[LearnerRow], str]:
-    """A value of each cell, of 1 and of 5 shots."""
+    """Return a reader of a value of each cell, at 1 and at 5 shots."""
 
     def both(row: LearnerRow) -> str:
         cells = {cell["shot"]: cell for cell in row["cells"]}
@@ -103,7 +106,7 @@ def _accuracy(shot: int) -> Callable[[LearnerRow], str]:
 
 
 def _of(name: str, inner: str, show: Callable[[Any], str]) -> Callable[[LearnerRow], str]:
-    """A value of a part that a cell may not have."""
+    """Return a reader of a value in a part that a cell may lack."""
     return lambda cell: _NONE if cell[name] is None else show(cell[name][inner])
 
 
@@ -152,7 +155,7 @@ UNCERTAINTY: dict[str, Callable[[LearnerRow], str]] = {
     "90 % sets: coverage (size)": _shots(_sets(0)),
     "99 % sets": _shots(_sets(1)),
     **{
-        f"right of the surest {fraction:.0%}": _shots(_answered(index))
+        f"accuracy of the most confident {fraction:.0%}": _shots(_answered(index))
         for index, fraction in enumerate(FRACTIONS)
         if fraction < 1
     },

@@ -1,9 +1,9 @@
-"""The papers' "+ finetune" and "+ adaptation" of a whole model, as a protocol with a name; nothing serves it.
+"""The papers' "+ finetune" and "+ adaptation" of a whole model, as a protocol that is measured but not served.
 
-For each task a copy of all parameters, encoder included, moves down the loss of the support set by Adam, and the moved
-model then adapts and answers as ever. A task would have to keep a model of its own, so this is for measuring alone;
-what HyperShot serves is `finetune_steps`, which moves its hypernetwork only. BatchNorm keeps its running statistics:
-answers stay inductive, where the authors' code trains on in batch statistics.
+For each task, Adam fine-tunes a copy of all parameters, encoder included, on the loss of the support set, and the tuned
+model adapts and predicts as usual. Serving it would need a whole model per task; HyperShot serves `finetune_steps`
+instead, which tune its hypernetwork only. BatchNorm keeps its running statistics, so predictions stay inductive, while
+the authors' code uses batch statistics.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _MODEL = "model."
 _METHODS = HyperShot, BayesHyperShot, HyperMAML, BayesHMAML
 
 
-class _Calls(nn.Module):
-    """The learner's steps as one forward, so that any parameters can stand in for its own."""
+class _LearnerModule(nn.Module):
+    """The steps of a learner as one module, so that `functional_call` can replace its parameters."""
 
     def __init__(self, learner: MetaLearner) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Calls(nn.Module):
     def forward(
         self, support: Support, query: Float[Tensor, "1 m *input"] | None
     ) -> TaskWeights | Categorical:
-        """Task weights; with queries, the answers to them."""
+        """Return task weights or, given queries, predictions."""
         weights = self.learner.adapt(replace(support, features=self._embedded(support.features)))
         if query is None:
             return weights
@@ -53,16 +53,16 @@ class _Calls(nn.Module):
 
 
 class FineTuned(MetaLearner):
-    """A hypernetwork learner under this protocol; its features are the inputs, since each task has its own encoder.
-
-    Raises `LearnerError` for methods whose papers have no such figure.
-    """
+    """A hypernetwork learner under this protocol. Its features are the inputs, since each task has its own encoder."""
 
     def __init__(self, learner: MetaLearner, steps: int, lr: float = PUBLISHED_LR) -> None:
+        """Wrap a learner. Raise `LearnerError` for methods whose papers report no such figure."""
         super().__init__(Identity(IdentityConfig()), learner.config)
         if not isinstance(learner, _METHODS):
-            raise LearnerError("fine-tuning is measured of hypershot, hypermaml and their Bayesian kin alone")
-        self.calls = _Calls(learner.eval())
+            raise LearnerError(
+                "this protocol needs a learner of hypershot, hypermaml, bayeshypershot or bayeshmaml"
+            )
+        self.module = _LearnerModule(learner.eval())
         self.steps, self.lr = steps, lr
         self.traits = replace(learner.traits, stochastic=False)
 
@@ -70,16 +70,16 @@ class FineTuned(MetaLearner):
         return x
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """The model of each task, and what it made of the support set."""
-        start: FastWeights = dict(self.calls.named_parameters())
+        """Return, for each task, its fine-tuned model and the task weights made by it."""
+        start: FastWeights = dict(self.module.named_parameters())
         found = []
         for one in each(support):
 
             def loss(fast: FastWeights, one: Support = one) -> Tensor:
-                return support_loss(functional_call(self.calls, fast, (one, one.features)), one)
+                return support_loss(functional_call(self.module, fast, (one, one.features)), one)
 
             fast = tuned(start, loss, self.steps, self.lr)
-            weights = functional_call(self.calls, fast, (one, None))
+            weights = functional_call(self.module, fast, (one, None))
             model = {_MODEL + name: value[None] for name, value in fast.items()}
             found.append(replace(weights, task={**weights.task, **model}))
         return together(found)
@@ -90,7 +90,7 @@ class FineTuned(MetaLearner):
         answers = []
         for task, query in enumerate(features):
             one = weights.select(task)
-            learner = self.calls.learner
+            learner = self.module.learner
             model = {
                 name.removeprefix(f"{_MODEL}learner."): value[0]
                 for name, value in one.task.items()
@@ -107,4 +107,4 @@ class FineTuned(MetaLearner):
         return Categorical(torch.cat([one.log_probs for one in answers]))
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        raise LearnerError("fine-tuning of a whole model is for measuring alone")
+        raise LearnerError("the fine-tuning protocol only measures; it cannot be trained")

@@ -1,8 +1,8 @@
 """Lake's one-shot classification (Lake, Salakhutdinov, Tenenbaum 2015): 20 runs of 20 characters of one alphabet.
 
-Each run shows one drawing of each of 20 characters by one drawer and asks for 20 drawings by another, one of each; a
-learner answers each query by itself. Only learners trained on the 964 characters of the background alphabets count.
-People err in 4.5 % of the answers, BPL in 3.3 %, a siamese network in 8.0 %, as Lake et al. report (2015; 1902.03477).
+The support set of a run has one drawing of each of 20 characters by one drawer; its queries are 20 drawings by another,
+one of each, classified independently. Only learners trained on the 964 characters of the background alphabets are
+measured. Lake et al. (2015; 1902.03477) report errors of 4.5 % for people, 3.3 % for BPL, 8.0 % for a siamese network.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from experiments.errors import ExperimentError
 from models.data.dataset import ClassDataset, model_input
 from models.data.omniglot import LakeRuns
 from models.evaluation.episodic import SAMPLES
@@ -19,7 +20,7 @@ from models.evaluation.scores import MeanEstimate
 from models.inputs import InputSpec
 from models.noise import Noise
 from models.predictive import Categorical
-from models.protocol import LearnerError, MetaLearner, Support
+from models.protocol import MetaLearner, Support
 
 TRAINING_CLASSES = {
     "90912b225af0db7fd482aace64619493b5dff1e59ac7dfa843e13d9da321416c": "characters",
@@ -27,7 +28,7 @@ TRAINING_CLASSES = {
     "d5a55326186d952914f8339d0fa8b718a9ecaad8755e11935361515a22666794": "characters, mirrored and rotated",
     "5728ab9d826b75a59d5f53d9f32900a58c6c3090161e0dfb230ea14c48050acc": "characters, mirrored",
 }
-"""Digest of the 964 background characters, as classes of training, to what was made of them."""
+"""Descriptions of the training classes made of the 964 background characters, by digest."""
 REPORTED_ERRORS = {"people": 0.045, "BPL": 0.033, "siamese network": 0.080}
 
 
@@ -35,17 +36,17 @@ REPORTED_ERRORS = {"people": 0.045, "BPL": 0.033, "siamese network": 0.080}
 def evaluate(
     learner: MetaLearner, spec: InputSpec, training_classes: str | None, runs: LakeRuns
 ) -> dict[str, Any]:
-    """Error rate over the runs, and that of each. Deterministic: the tasks are given.
+    """Return the error rate over all runs and in each. The tasks are given, so the result is deterministic.
 
-    Raises `LearnerError` for a learner of other training classes or of no such way.
+    Raise `ExperimentError` if the learner was trained on other classes or does not support this number of classes.
     """
     if training_classes not in TRAINING_CLASSES:
-        raise LearnerError(
-            "the learner was not trained on the 964 background characters alone, which Lake's runs need"
+        raise ExperimentError(
+            "Lake's runs need a learner trained on exactly the 964 background characters of Omniglot"
         )
     count, way = runs.answers.shape
     if way not in learner.traits.ways:
-        raise LearnerError(f"the learner takes {learner.traits.ways} classes; the runs have {way}")
+        raise ExperimentError(f"the runs have {way} classes; the learner supports {learner.traits.ways}")
     learner = learner.eval()
     support, query = (
         learner.embed(model_input(ClassDataset(runs.source, pictures, *_unlabelled(len(pictures))), spec))
@@ -59,7 +60,7 @@ def evaluate(
     noise = Noise(SAMPLES) if learner.traits.stochastic else None
     answer = learner.predict(weights, query.unflatten(0, (count, way)), noise)
     if not isinstance(answer, Categorical):
-        raise LearnerError("the learner does not classify")
+        raise ExperimentError("Lake's runs need a classifier")
     wrong = (answer.log_probs.argmax(-1) != runs.answers).float().mean(1)
     return {
         "protocol": f"Lake's {count} runs: {way}-way 1-shot within an alphabet, one query of each; inductive",
@@ -73,5 +74,5 @@ def evaluate(
 
 
 def _unlabelled(count: int) -> tuple[torch.Tensor, tuple[str, ...], torch.Tensor]:
-    """Labels, class names and domains of pictures that are all called the same."""
+    """Return labels, class names and domains for images of a single class."""
     return torch.zeros(count, dtype=torch.long), ("character",), torch.zeros(1, dtype=torch.long)

@@ -1,8 +1,9 @@
 """MANN's own table (Santoro et al. 2016, 1605.06065): accuracy at the first, second, … example of a class.
 
-A stream shows 10 examples of each of the learner's `ways` classes in random order, and every example is answered
-before its label is told. Test characters and their rotations are classes; labels are drawn anew for each stream. At the
-first example of a class only guessing helps, better than chance where the labels that are taken are ruled out.
+A sequence has 10 examples of each of the learner's `ways` classes in random order, and each example is classified
+before its label is revealed. Test characters and their rotations are classes; labels are drawn anew for each
+sequence. The first example of a class can only be guessed, though better than by chance if labels already in use are
+ruled out.
 """
 
 from __future__ import annotations
@@ -15,26 +16,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from experiments.errors import ExperimentError
 from experiments.fewshot.table_rows import EvaluationPlan
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, Features, draw, embed_all
 from models.evaluation.scores import MeanEstimate
 from models.fewshot.mann import Mann, shuffled
 from models.inputs import InputSpec
-from models.protocol import LearnerError, MetaLearner, Support
+from models.protocol import MetaLearner, Support
 
 EXAMPLES = 10
 INSTANCES = (1, 2, 3, 4, 5, 10)
-"""Those that are published."""
-_STREAMS_AT_ONCE = 50
+"""Instances whose accuracy is published."""
+_SEQUENCES_PER_BATCH = 50
 
 
 def evaluate(
     learner: MetaLearner, spec: InputSpec, test: ClassDataset, plan: EvaluationPlan
 ) -> dict[str, Any]:
-    """The table of one learner. Raises `LearnerError` for a learner that reads no streams."""
+    """Return the table of one learner. Raise `ExperimentError` if its method is not mann."""
     if not isinstance(learner, Mann):
-        raise LearnerError("accuracy by instance is measured of mann alone")
+        raise ExperimentError("accuracy by instance needs a learner of method mann")
     turned = test.rotations()
     features = embed_all(learner, model_input(turned, spec), turned.labels, turned.domains)
     found = by_instance(learner, features, plan.tasks, plan.seed)
@@ -55,13 +57,13 @@ def evaluate(
 def by_instance(
     learner: Mann, features: Features, streams: int, seed: int
 ) -> Float[Tensor, "streams examples"]:
-    """Share of a stream's classes that were answered right at their first, second, … example."""
+    """Return, for each sequence, the share of classes predicted correctly at their first, second, … example."""
     cell = Cell(learner.config.ways, EXAMPLES, queries=0)
     rng = np.random.default_rng((seed, cell.way, EXAMPLES))
     learner = learner.eval()
     found = []
-    for start in range(0, streams, _STREAMS_AT_ONCE):
-        count = min(_STREAMS_AT_ONCE, streams - start)
+    for start in range(0, streams, _SEQUENCES_PER_BATCH):
+        count = min(_SEQUENCES_PER_BATCH, streams - start)
         support = torch.from_numpy(np.stack([draw(rng, features, cell)[1] for _ in range(count)]))
         y = torch.arange(cell.way).repeat_interleave(EXAMPLES).expand(count, -1)
         seeds = torch.arange(start, start + count) + 1_000_003 * seed
@@ -73,10 +75,10 @@ def by_instance(
 def instances_right(
     logits: Float[Tensor, "streams steps way"], stream: Support
 ) -> Float[Tensor, "streams examples"]:
-    """Mean over the classes at each of their examples, of streams with as many examples of every class."""
+    """Return the accuracy over classes at each of their examples, given sequences with equally many of every class."""
     assert stream.targets is not None
     way = logits.shape[-1]
     right = (logits.argmax(-1) == stream.targets).to(logits)
-    # Stable, so that the examples of a class stay in the order in which they came.
+    # A stable sort keeps the examples of a class in their order in the sequence.
     by_class = stream.targets.argsort(dim=-1, stable=True)
     return right.gather(1, by_class).view(len(right), way, -1).mean(1)

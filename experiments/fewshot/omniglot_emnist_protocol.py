@@ -1,7 +1,7 @@
 """Omniglot→EMNIST ("cross_char"): trained on Omniglot without Latin, tested on 31 classes of EMNIST.
 
-600 tasks of 15 queries per class for each of 5 seeds, inductive. Beside the accuracy as published stands one that
-forgives upper for lower case and l for 1, of which some pairs look the same.
+600 tasks of 15 queries per class for each of 5 seeds, inductive. Beside the published accuracy there is one that
+accepts upper for lower case and l for 1, since some of these pairs look the same.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.fewshot.table_rows import EvaluationPlan, cell_row, gold_row, unknown_row
+from experiments.errors import ExperimentError
+from experiments.fewshot.table_rows import EvaluationPlan, cell_row, disagreement_row, unknown_row
 from models.data.dataset import ClassDataset, model_input
 from models.data.emnist import merged
 from models.evaluation.episodic import Batch, Cell, Features, accuracy, answers, cells_of, embed_all
 from models.evaluation.scores import MeanEstimate
 from models.inputs import InputSpec
-from models.protocol import LearnerError, MetaLearner
+from models.protocol import MetaLearner
 
 WAYS, SHOTS = (5,), (1, 5)
 SEEDS = 5
@@ -29,7 +30,7 @@ TRAINING_CLASSES = {
     "8a90c03911a1ab4e3c34b0dd8bf7b675dbe11a323380c09b577967fea5408db0": "characters and their rotations",
     "993ac3072ecc9d6e74d520d6034a4424fd7b2152db56eb33423014e6f08c9a08": "characters, mirrored and rotated",
 }
-"""Digest of the training classes of Omniglot without Latin, which alone make the figures count, to what they are."""
+"""Descriptions of Omniglot's training classes without Latin by digest. Only learners of these may be measured."""
 
 
 def evaluate(
@@ -39,12 +40,12 @@ def evaluate(
     test: ClassDataset,
     plan: EvaluationPlan,
 ) -> dict[str, Any]:
-    """All tables of one learner of some input. `training_classes` is the digest that its card holds.
+    """Return all tables of one learner. `training_classes` is the digest in its card.
 
-    Raises `LearnerError` for a learner that was trained on other classes, Latin ones perhaps.
+    Raise `ExperimentError` if the learner was trained on other classes, which might include Latin.
     """
     if training_classes not in TRAINING_CLASSES:
-        raise LearnerError("the learner was not trained on Omniglot without Latin, which this protocol needs")
+        raise ExperimentError("this protocol needs a learner trained on Omniglot without Latin")
     features = embed_all(learner, model_input(test, spec), test.labels, test.domains)
     cells = cells_of(learner.traits, WAYS, SHOTS)
     result = {
@@ -63,20 +64,20 @@ def evaluate(
         "unknown": [unknown_row(learner, features, cell, False, plan, "any test class") for cell in cells],
     }
     if learner.traits.stochastic:
-        result["epistemic"] = [gold_row(learner, features, shot, plan) for shot in (1, 2, 5, 10)]
+        result["epistemic"] = [disagreement_row(learner, features, shot, plan) for shot in (1, 2, 5, 10)]
     return result
 
 
 def accuracies(batches: Sequence[Batch], test: ClassDataset) -> dict[str, Any]:
-    """Of the tasks of `SEEDS` seeds, one seed after another, on classes of `test`."""
+    """Return accuracies on classes of `test`, given the tasks of `SEEDS` seeds one seed after another."""
     groups = sorted({merged(name) for name in test.class_names})
     group = torch.tensor([groups.index(merged(name)) for name in test.class_names])
     exact = torch.cat([accuracy(batch) for batch in batches])
-    forgiven = torch.cat([_forgiving(batch, group) for batch in batches])
+    merged_case = torch.cat([_case_merged_accuracy(batch, group) for batch in batches])
     return {
         "accuracy": asdict(MeanEstimate.over(exact)),
         "std_over_seeds": float(exact.view(SEEDS, -1).mean(1).std()),
-        "case_merged": asdict(MeanEstimate.over(forgiven)),
+        "case_merged": asdict(MeanEstimate.over(merged_case)),
     }
 
 
@@ -88,8 +89,8 @@ def _all_seeds(learner: MetaLearner, features: Features, cell: Cell, plan: Evalu
     ]
 
 
-def _forgiving(batch: Batch, group: Tensor) -> Tensor:
-    """Share of queries answered by a class of the same group, per task."""
+def _case_merged_accuracy(batch: Batch, group: Tensor) -> Tensor:
+    """Return, for each task, the share of queries predicted as a class of the same group."""
     groups = group[batch.classes]
     named = groups.gather(1, batch.answer.log_probs.argmax(-1))
     return (named == groups.gather(1, batch.target)).float().mean(1)

@@ -1,4 +1,4 @@
-"""Two learners on the same tasks: paired differences, way {2, 5, 10, 20} × shot {1, 2, 5}."""
+"""Paired differences of two learners on the same tasks: way {2, 5, 10, 20} × shot {1, 2, 5}."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from experiments.errors import ExperimentError
 from models.data.dataset import ClassDataset, model_input
 from models.evaluation.episodic import Cell, accuracy, answers, embed_all, nll
 from models.evaluation.scores import MeanEstimate
 from models.inputs import InputSpec
-from models.protocol import LearnerError, MetaLearner
+from models.protocol import MetaLearner
 
 WAYS, SHOTS = (2, 5, 10, 20), (1, 2, 5)
 
@@ -23,16 +24,19 @@ def compare(
     seed: int,
     spec: InputSpec | None = None,
 ) -> list[dict[str, Any]]:
-    """`pairs` are (ours, baseline), one per training seed, all of one input. Differences are ours − baseline,
-    over all tasks."""
+    """Return a row per cell with differences ours − baseline over all tasks.
+
+    `pairs` are (ours, baseline), one per training seed, all of one input. Raise `ExperimentError` if the learners
+    have no number of classes in common.
+    """
     inputs = model_input(test, spec)
     features = [
         tuple(embed_all(learner, inputs, test.labels, test.domains) for learner in pair) for pair in pairs
     ]
-    taken = [set(learner.traits.ways.among(WAYS)) for pair in pairs for learner in pair]
-    ways = sorted(set.intersection(*taken))
+    supported = [set(learner.traits.ways.among(WAYS)) for pair in pairs for learner in pair]
+    ways = sorted(set.intersection(*supported))
     if not ways:
-        raise LearnerError("the learners take no number of classes in common")
+        raise ExperimentError("the learners support no common number of classes")
     rows = []
     for way in ways:
         for shot in SHOTS:

@@ -1,7 +1,7 @@
-"""Omniglot→EMNIST, 5-way: figures as reported by the papers. None of them was measured here.
+"""Omniglot→EMNIST, 5-way: figures reported by the papers, none of them measured here.
 
-Every paper's ± is a deviation over training runs, not an interval over tasks. The rows of ProtoNet, MAML and others
-are those of the table of Deep Kernel Transfer, which later papers copied.
+The ± of each paper is a deviation over training runs, not an interval over tasks. Figures of ProtoNet, MAML and others
+are from the table of Deep Kernel Transfer, which later papers copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BAYESHMAML = "Borycki et al. 2022, 2210.02796"
 
 @dataclass(frozen=True)
 class ReportedAccuracy:
-    """Accuracies at 1 and 5 shots, in [0, 1]. `transductive`: BatchNorm used statistics of the queries asked."""
+    """Accuracies at 1 and 5 shots, in [0, 1]. `transductive`: BatchNorm used the statistics of the queries."""
 
     name: str
     one_shot: float
@@ -24,6 +24,7 @@ class ReportedAccuracy:
     transductive: bool = False
 
     def at(self, shot: int) -> float | None:
+        """Return the accuracy at this shot, or None if it is not reported."""
         return {1: self.one_shot, 5: self.five_shot}.get(shot)
 
 
@@ -49,5 +50,5 @@ OTHERS = (
 
 
 def reported_for(method: str, *, open_track: bool) -> ReportedAccuracy | None:
-    """What a learner is held against: the report of its method, or on the open track the best of the field."""
+    """Return the figure to compare with: that of the method or, on the open track, the best of the field."""
     return FIELD if open_track else OF_METHOD.get(method)

@@ -1,4 +1,4 @@
-"""Tables of one learner on one protocol: each function is one row, over the same tasks for every learner."""
+"""Rows of the tables of one learner: each function returns one row, over the same tasks for every learner."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from models.protocol import MetaLearner
 
 COVERAGES = (0.9, 0.99)
 LOW_COVERAGE = 0.8
-"""Tasks whose own coverage is under this are counted: conformal sets promise only the average."""
-GOLD_WAY = 5
-_GOLD_QUERIES = 5
+"""Tasks with a coverage below this are counted, as conformal sets guarantee only the average."""
+DISAGREEMENT_WAY = 5
+_DISAGREEMENT_QUERIES = 5
 
 
 @dataclass(frozen=True)
 class EvaluationPlan:
+    """Number of tasks, of tasks for resampled disagreement, and the seed of the tasks."""
+
     tasks: int = 1000
-    gold_tasks: int = 100
+    disagreement_tasks: int = 100
     seed: int = 1000
 
 
@@ -35,12 +37,13 @@ def accuracy_row(
 
 
 def cell_row(learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan) -> dict[str, Any]:
+    """Return accuracy, calibration and prediction sets of one cell."""
     batches = list(answers(learner, features, cell, plan.tasks, plan.seed))
     return {"way": cell.way, "shot": cell.shot, **summary(batches), "sets": sets_rows(batches)}
 
 
 def sets_rows(batches: list[Batch]) -> list[dict[str, Any]]:
-    """Prediction sets of tasks without foreign queries, at each coverage asked for."""
+    """Return rows of prediction sets, at each coverage, from tasks without foreign queries."""
     return [_sets(batches, coverage) for coverage in COVERAGES]
 
 
@@ -60,10 +63,10 @@ def _sets(batches: list[Batch], coverage: float) -> dict[str, Any]:
 
 
 def unknown_row(
-    learner: MetaLearner, features: Features, asked: Cell, near: bool, plan: EvaluationPlan, foreign_are: str
+    learner: MetaLearner, features: Features, base: Cell, near: bool, plan: EvaluationPlan, foreign_are: str
 ) -> dict[str, Any]:
-    """Half the queries are foreign: of any test class, or (near) of the task's own domain."""
-    cell = replace(asked, foreign=asked.queries * asked.way, within_domain=near)
+    """Measure `unknown`. Half of the queries are foreign: from any test class or, if `near`, from the task's domain."""
+    cell = replace(base, foreign=base.queries * base.way, within_domain=near)
     score, foreign, per_task = [], [], []
     for batch in answers(learner, features, cell, plan.tasks, plan.seed + 1):
         assert batch.answer.unknown is not None
@@ -84,7 +87,7 @@ def unknown_row(
 
 
 def renamed_row(learner: MetaLearner, features: Features, cell: Cell, plan: EvaluationPlan) -> dict[str, Any]:
-    """What other class labels would change: nothing in a perfect world."""
+    """Measure how much predictions change with the class labels; ideally not at all."""
     changed, moved, gained = [], [], []
     pairs = (
         answers(learner, features, cell, plan.tasks, plan.seed, renamed=renamed) for renamed in (False, True)
@@ -103,9 +106,13 @@ def renamed_row(learner: MetaLearner, features: Features, cell: Cell, plan: Eval
     }
 
 
-def gold_row(learner: MetaLearner, features: Features, shot: int, plan: EvaluationPlan) -> dict[str, Any]:
-    way = learner.traits.ways.nearest(GOLD_WAY)
-    found = disagreement(learner, features, Cell(way, shot, _GOLD_QUERIES), plan.gold_tasks, plan.seed + 2)
+def disagreement_row(
+    learner: MetaLearner, features: Features, shot: int, plan: EvaluationPlan
+) -> dict[str, Any]:
+    """Compare the learner\'s epistemic uncertainty with the disagreement between resampled support sets."""
+    way = learner.traits.ways.nearest(DISAGREEMENT_WAY)
+    cell = Cell(way, shot, _DISAGREEMENT_QUERIES)
+    found = disagreement(learner, features, cell, plan.disagreement_tasks, plan.seed + 2)
     return {
         "way": way,
         "shot": shot,
@@ -113,5 +120,5 @@ def gold_row(learner: MetaLearner, features: Features, shot: int, plan: Evaluati
         "mean_epistemic": float(found.epistemic.mean()),
         "ratio": float(found.disagreement.mean() / found.epistemic.mean()),
         "spearman": scores.spearman(found.epistemic, found.disagreement),
-        "tasks": plan.gold_tasks,
+        "tasks": plan.disagreement_tasks,
     }

@@ -1,11 +1,11 @@
-"""The BatchNorm mode in which the MAML family published its figures, as a protocol with a name; nothing serves it.
+"""The BatchNorm mode in which the MAML family published its figures, as a protocol that is measured but not served.
 
-There BatchNorm always uses the statistics of the batch it is given: those of the support set for the support set, and
-those of *all queries of the task together* for its queries. An answer then depends on which other queries are asked,
-so such figures neither rank nor describe what is served; they only can be held against the papers' tables.
+In it, BatchNorm always uses the statistics of its batch: those of the support set for the support set, and those of
+*all queries of the task together* for its queries. A prediction then depends on the other queries, so these figures
+do not describe what is served and serve only for comparison with the papers' tables.
 
-For a learner whose encoder was trained as ours are, with statistics of batches of several tasks and running ones to
-answer with, the figure says what the network does under statistics that it was not trained with.
+Our encoders are trained with statistics of batches of several tasks, and predict with running statistics. For them, the
+figure shows the network under statistics that it was not trained with.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from models.protocol import Episodes, LearnerError, Losses, MetaLearner, Support
 
 NAME = "transductive: BatchNorm statistics of the support set and of all queries of a task (not served)"
 _STATISTICS = "statistics."
-"""How the task weights of a network that adapts name those of its support set."""
+"""Prefix of the statistics of the support set in the task weights of a network that adapts as a whole."""
 
 
 class BatchStatistics(nn.Module):
-    """BatchNorm by the statistics of the batch, each task of [tasks × n, channels, …] by its own."""
+    """BatchNorm by batch statistics, separately for each task of [tasks × n, channels, …]."""
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
@@ -40,26 +40,24 @@ class BatchStatistics(nn.Module):
         self.tasks = 1
 
     def forward(self, x: Float[Tensor, "n channels *space"]) -> Float[Tensor, "n channels *space"]:
-        own = x.reshape(self.tasks, -1, *x.shape[1:])
-        dims = [1, *range(3, own.ndim)]
-        variance, mean = torch.var_mean(own, dims, correction=0, keepdim=True)
-        shape = (1, 1, -1, *[1] * (own.ndim - 3))
-        normal = (own - mean) * (variance + self.eps).rsqrt()
+        by_task = x.reshape(self.tasks, -1, *x.shape[1:])
+        dims = [1, *range(3, by_task.ndim)]
+        variance, mean = torch.var_mean(by_task, dims, correction=0, keepdim=True)
+        shape = (1, 1, -1, *[1] * (by_task.ndim - 3))
+        normal = (by_task - mean) * (variance + self.eps).rsqrt()
         return (normal * self.weight.view(shape) + self.bias.view(shape)).reshape(x.shape)
 
 
 class Transductive(MetaLearner):
-    """A learner of the MAML family under this protocol. Its features are the inputs, since they depend on the batch.
-
-    Raises `LearnerError` for other methods, and for encoders without BatchNorm.
-    """
+    """A learner of the MAML family under this protocol. Its features are the inputs, since they depend on the batch."""
 
     def __init__(self, learner: MetaLearner) -> None:
+        """Wrap a learner. Raise `LearnerError` for other methods, and for encoders without BatchNorm."""
         super().__init__(Identity(IdentityConfig()), learner.config)
         if not isinstance(learner, Maml | HyperMAML):
-            raise LearnerError("the transductive protocol is that of maml, hypermaml and bayeshmaml alone")
+            raise LearnerError("the transductive protocol needs a learner of maml, hypermaml or bayeshmaml")
         if not has_batchnorm(learner):
-            raise LearnerError("an encoder without BatchNorm has no transductive mode")
+            raise LearnerError("the transductive protocol needs an encoder with BatchNorm")
         self.learner = copy.deepcopy(learner).eval()
         self.traits = replace(learner.traits, transductive=True, stochastic=False)
         self.norms = _with_batch_statistics(self.learner)
@@ -69,11 +67,11 @@ class Transductive(MetaLearner):
         return x
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """All support sets of a batch must be of one size."""
+        """Adapt to support sets, all of which must be of one size."""
         if self.whole:
             return self.learner.adapt(support, prior)
         if not bool(support.mask.all()):
-            raise LearnerError("the transductive protocol takes support sets of one size")
+            raise LearnerError("the transductive protocol needs support sets of one size")
         return self.learner.adapt(replace(support, features=self._features(support.features)), prior)
 
     def predict(
@@ -81,7 +79,7 @@ class Transductive(MetaLearner):
     ) -> Predictive:
         if not self.whole:
             return self.learner.predict(weights, self._features(features))
-        # A network that adapts measures whatever batch it is given no statistics for.
+        # A network that adapts as a whole uses batch statistics if it is given none.
         blank = {
             name: value.new_empty(len(value), 0)
             for name, value in weights.task.items()
@@ -90,7 +88,7 @@ class Transductive(MetaLearner):
         return self.learner.predict(replace(weights, task={**weights.task, **blank}), features)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        raise LearnerError("the transductive protocol is for measuring alone")
+        raise LearnerError("the transductive protocol only measures; it cannot be trained")
 
     def _features(self, x: Float[Tensor, "tasks n *input"]) -> Float[Tensor, "tasks n *feature"]:
         for norm in self.norms:
@@ -100,11 +98,12 @@ class Transductive(MetaLearner):
 
 
 def has_batchnorm(learner: MetaLearner) -> bool:
+    """Return True if any module of the learner is a BatchNorm."""
     return any(isinstance(module, _BatchNorm | SupportNorm) for module in learner.modules())
 
 
 def _with_batch_statistics(learner: MetaLearner) -> list[BatchStatistics]:
-    """Replaces every BatchNorm in place."""
+    """Replace every BatchNorm in place, and return the replacements."""
     found = []
     for parent in list(learner.modules()):
         for name, child in list(parent.named_children()):

@@ -1,6 +1,6 @@
-"""What is known of uncertainty from the answers to many tasks: calibration, and what refusing to answer buys.
+"""Calibration and selective prediction over the queries of many tasks.
 
-All figures are over the queries of all tasks together, which have equally many each.
+All figures are over the queries of all tasks together; tasks have equally many queries.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ FRACTIONS = (1.0, 0.9, 0.8, 0.5)
 
 
 @dataclass(frozen=True)
-class Queries:
-    """Answers to known queries, flat: the probability of each label given, and whether it was right."""
+class PredictedQueries:
+    """Predictions of known queries, flat: confidence, and if the predicted label was right."""
 
     confidence: Float[Tensor, "n"]
     right: Bool[Tensor, "n"]
 
     @classmethod
-    def of(cls, batches: list[Batch]) -> Queries:
+    def from_batches(cls, batches: list[Batch]) -> PredictedQueries:
+        """Collect the known queries of all batches."""
         confidence, right = [], []
         for batch in batches:
             best, label = batch.answer.probabilities.max(-1)
@@ -36,7 +37,7 @@ class Queries:
 
 
 def selective(queries: Queries) -> list[dict[str, float]]:
-    """Accuracy among the most confident share of the queries (El-Yaniv, Wiener 2010): refusing the others."""
+    """Return the accuracy on the most confident share of the queries (El-Yaniv, Wiener 2010)."""
     order = queries.confidence.argsort(descending=True, stable=True)
     right = queries.right[order].double()
     counts = (max(1, round(fraction * len(right))) for fraction in FRACTIONS)
@@ -47,7 +48,7 @@ def selective(queries: Queries) -> list[dict[str, float]]:
 
 
 def reliability(queries: Queries) -> list[dict[str, Any]]:
-    """For each bin of the calibration error: its share of the queries, mean confidence and accuracy (None if empty)."""
+    """Return share of queries, mean confidence and accuracy (None if empty) of each bin of the calibration error."""
     bins = scores.ECE_BINS
     index = scores.confidence_bins(queries.confidence)
     count = torch.bincount(index, minlength=bins).double()

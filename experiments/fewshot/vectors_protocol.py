@@ -1,4 +1,4 @@
-"""Any embedding: tasks of 5 classes and of every class at once, from a set of labelled vectors."""
+"""Labelled vectors of any embedding: tasks of 5 classes, and of all classes at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _QUERIES = 15
 
 
 def evaluate(learner: MetaLearner, data: ClassDataset, tasks: int, seed: int) -> dict[str, Any]:
+    """Return the table of one learner."""
     features = embed_all(learner, data.inputs, data.labels, data.domains)
     classes, smallest = len(features.members), min(map(len, features.members))
     cells = [

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from experiments.bayes_by_backprop_training import (
     VariationalConfig,
     averaged_probabilities,
-    drawn_outputs,
     mlp,
+    sampled_outputs,
     train_variational,
 )
 from models.bayes.variational import MeanField
@@ -75,7 +75,7 @@ def test_drawn_outputs_of_one_layer_have_the_moments_of_drawn_weights() -> None:
     """One layer is where both are the same distribution for each example, bias included."""
     torch.manual_seed(0)
     field, x = MeanField(mlp(2, 3, 8, 0), 0.5).requires_grad_(False), two_rings(4)[0]
-    locally = torch.stack([drawn_outputs(field, x, rng(seed)) for seed in range(1500)])
+    locally = torch.stack([sampled_outputs(field, x, rng(seed)) for seed in range(1500)])
     by_weights = torch.stack([field(x, field.draw(rng(seed))) for seed in range(1500)])
     assert_close(locally.mean(0), by_weights.mean(0), atol=0.08, rtol=0)
     assert_close(locally.std(0), by_weights.std(0), atol=0, rtol=0.1)
@@ -83,7 +83,7 @@ def test_drawn_outputs_of_one_layer_have_the_moments_of_drawn_weights() -> None:
 
 def test_drawn_outputs_of_all_layers_are_the_network_where_weights_are_certain() -> None:
     field, x = small_field(1e-6), two_rings(6)[0]
-    assert_close(drawn_outputs(field, x, rng()), field(x), atol=1e-4, rtol=1e-4)
+    assert_close(sampled_outputs(field, x, rng()), field(x), atol=1e-4, rtol=1e-4)
 
 
 def test_predictive_probabilities_are_averaged_not_logits() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from experiments.errors import ExperimentError
 from experiments.fewshot import omniglot_protocol, paired_comparison, vectors_protocol
 from experiments.fewshot.table_rows import EvaluationPlan, renamed_row
 from models.data.dataset import model_input
@@ -16,7 +17,7 @@ from models.evaluation.episodic import Cell, cells_of
 from models.fewshot.hypershot import HyperShot, HyperShotConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.inputs import ImageInput
-from models.protocol import LearnerError, Span, Traits
+from models.protocol import Span, Traits
 from models.training.recipe import embed
 from tests.models.glyph_data import glyphs
 
@@ -54,7 +55,7 @@ def test_cells_are_those_that_the_learner_takes(
 
 
 def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
-    found = omniglot_protocol.evaluate(fixed(3), PLAIN, TEST, EvaluationPlan(tasks=2, gold_tasks=2))
+    found = omniglot_protocol.evaluate(fixed(3), PLAIN, TEST, EvaluationPlan(tasks=2, disagreement_tasks=2))
     for name in ("characters", "characters_with_rotations"):
         assert [(row["way"], row["shot"]) for row in found[name]] == [(3, 1), (3, 5)]
     assert [row["foreign"] for row in found["unknown"]] == ["any test alphabet", "same alphabet"] * 2
@@ -63,7 +64,7 @@ def test_omniglot_measures_a_fixed_way_at_its_way() -> None:
 
 
 def test_pitfall_04_what_other_names_of_the_classes_change_is_measured() -> None:
-    plan = EvaluationPlan(tasks=20, gold_tasks=2)
+    plan = EvaluationPlan(tasks=20, disagreement_tasks=2)
     row = renamed_row(fixed(3), embed(fixed(3), TEST, PLAIN), Cell(3, 1), plan)
     assert row["probability_moved"]["mean"] > 0, "averages over turns still depend on the order a little"
     learner = protonet()
@@ -81,5 +82,5 @@ def test_embeddings_are_measured_at_a_way_that_learner_and_data_have() -> None:
 def test_learners_are_compared_where_both_answer() -> None:
     rows = paired_comparison.compare([(fixed(5), protonet())], TEST, 2, 0)
     assert [(row["way"], row["shot"]) for row in rows] == [(5, 1), (5, 2), (5, 5)]
-    with pytest.raises(LearnerError, match="in common"):
+    with pytest.raises(ExperimentError, match="no common number of classes"):
         paired_comparison.compare([(fixed(3), fixed(5))], TEST, 2, 0)

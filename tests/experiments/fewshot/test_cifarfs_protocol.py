@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from experiments.errors import ExperimentError
 from experiments.fewshot import cifarfs_protocol as cifarfs
 from experiments.fewshot.table_rows import EvaluationPlan
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.inputs import ImageInput, InputSpec, PhotoInput
-from models.protocol import LearnerError, MetaLearner
+from models.protocol import MetaLearner
 from models.registry import LearnerConfig, build, complete
 from models.training.recipe import embed
 from tests.models.photo_data import photos
@@ -38,7 +39,7 @@ def learner(config: LearnerConfig) -> MetaLearner:
 
 def test_the_table_names_widths_seeds_and_what_others_report() -> None:
     config = described(PhotoInput(), cifarfs.TRAINING_CLASSES)
-    found = cifarfs.evaluate(learner(config), config, TEST, EvaluationPlan(tasks=3, gold_tasks=2))
+    found = cifarfs.evaluate(learner(config), config, TEST, EvaluationPlan(tasks=3, disagreement_tasks=2))
     assert [(row["way"], row["shot"], row["accuracy"]["n"]) for row in found["accuracy"]] == [
         (5, 1, 3 * cifarfs.SEEDS),
         (5, 5, 3 * cifarfs.SEEDS),
@@ -57,12 +58,12 @@ def test_the_table_names_widths_seeds_and_what_others_report() -> None:
     [
         (PhotoInput(), None, "training classes"),
         (PhotoInput(), "0" * 64, "training classes"),
-        (ImageInput(), cifarfs.TRAINING_CLASSES, "in colour"),
+        (ImageInput(), cifarfs.TRAINING_CLASSES, "colour images"),
     ],
 )
 def test_a_learner_of_other_classes_or_other_pictures_is_refused(
     spec: InputSpec, classes: str | None, said: str
 ) -> None:
     config = described(PhotoInput(), None)
-    with pytest.raises(LearnerError, match=said):
+    with pytest.raises(ExperimentError, match=said):
         cifarfs.evaluate(build(config), described(spec, classes), TEST, EvaluationPlan(tasks=1))

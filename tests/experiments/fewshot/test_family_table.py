@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from experiments.errors import ExperimentError
 from experiments.fewshot import family_table, reliability_diagrams
 from experiments.fewshot.family_page import page
 from experiments.fewshot.omniglot_emnist_protocol import SEEDS, TRAINING_CLASSES
 from experiments.fewshot.reported_emnist import FIELD, OF_METHOD
 from experiments.fewshot.table_rows import EvaluationPlan
-from experiments.fewshot.uncertainty import Queries, selective
+from experiments.fewshot.uncertainty import PredictedQueries, selective
 from experiments.fewshot.uncertainty import reliability as bins_of
 from models.artifact import Artifact
 from models.data.dataset import ClassDataset
@@ -24,11 +25,10 @@ from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import embed_all
 from models.evaluation.scores import calibration_error
 from models.inputs import VectorInput
-from models.protocol import LearnerError
 from models.registry import LearnerConfig, build
 
 PLAIN, TURNED = list(TRAINING_CLASSES)[:2]
-PLAN = EvaluationPlan(tasks=2, gold_tasks=1)
+PLAN = EvaluationPlan(tasks=2, disagreement_tasks=1)
 NAMES = tuple("PpQ3btXy")
 
 
@@ -65,9 +65,9 @@ def test_who_may_have_seen_latin_has_no_row_but_a_reason() -> None:
     found = table(made("protonet"), stranger)
     assert [row["learner"] for row in found["family"]] == ["protonet"]
     assert found["left_out"] == [{"learner": "stranger", "reason": "not trained on Omniglot without Latin"}]
-    with pytest.raises(LearnerError, match="stranger: not trained"):
+    with pytest.raises(ExperimentError, match="stranger: not trained"):
         table(stranger)
-    with pytest.raises(LearnerError, match="there are none"):
+    with pytest.raises(ExperimentError, match="there are none"):
         table()
 
 
@@ -127,11 +127,11 @@ def test_a_stochastic_learner_has_mean_weights_and_an_epistemic_part_and_others_
     assert all(cell["mean_weights_accuracy"] is None for cell in plain["cells"])
     assert plain["cells"][0]["unknown"]["auroc_pooled"] > 0.5
     said = page({**table(made("protonet"))})
-    assert "None here." in said
+    assert "None of these learners is stochastic." in said
 
 
 def test_selective_answers_are_those_of_the_surest() -> None:
-    queries = Queries(torch.arange(10) / 10, torch.tensor([False] * 5 + [True] * 5))
+    queries = PredictedQueries(torch.arange(10) / 10, torch.tensor([False] * 5 + [True] * 5))
     assert [(row["answered"], row["accuracy"]) for row in selective(queries)] == [
         (1.0, 0.5),
         (0.9, pytest.approx(5 / 9)),
@@ -142,11 +142,11 @@ def test_selective_answers_are_those_of_the_surest() -> None:
 
 def test_bins_of_the_diagram_sum_to_the_calibration_error() -> None:
     rng = torch.Generator().manual_seed(0)
-    queries = Queries(torch.rand(500, generator=rng), torch.rand(500, generator=rng) < 0.5)
+    queries = PredictedQueries(torch.rand(500, generator=rng), torch.rand(500, generator=rng) < 0.5)
     bins = [one for one in bins_of(queries) if one["accuracy"] is not None]
     error = sum(one["share"] * abs(one["accuracy"] - one["confidence"]) for one in bins)
     assert_close(error, calibration_error(queries.confidence, queries.right))
-    empty = bins_of(Queries(torch.full((3,), 0.99), torch.ones(3, dtype=torch.bool)))
+    empty = bins_of(PredictedQueries(torch.full((3,), 0.99), torch.ones(3, dtype=torch.bool)))
     assert empty[0]["accuracy"] is None, "nothing is said of a bin without queries"
     png = reliability_diagrams.diagrams(
         [{"way": 5, "shot": shot, "ece": 0.1, "reliability": empty} for shot in (1, 5)], "a title"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.errors import ExperimentError
 from experiments.fewshot import lake_protocol as lake
 from models.data import omniglot
 from models.data.dataset import DatasetError
@@ -15,7 +16,6 @@ from models.encoders.conv4 import Conv4, Conv4Config
 from models.fewshot.hypershot import HyperShot, HyperShotConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.inputs import ImageInput
-from models.protocol import LearnerError
 
 BACKGROUND = next(iter(lake.TRAINING_CLASSES))
 WAY, RUNS = 4, 2
@@ -56,13 +56,13 @@ def test_every_query_is_answered_among_the_characters_of_its_run(file: Path) -> 
 
 @pytest.mark.parametrize("digest", [None, "0" * 64])
 def test_only_a_learner_of_the_background_characters_is_measured(file: Path, digest: str | None) -> None:
-    with pytest.raises(LearnerError, match="964 background characters"):
+    with pytest.raises(ExperimentError, match="964 background characters"):
         lake.evaluate(protonet(), ImageInput(), digest, omniglot.lake_runs(file))
 
 
 def test_a_learner_of_another_way_is_refused(file: Path) -> None:
     learner = HyperShot(Conv4(Conv4Config(width=4)), HyperShotConfig(ways=3, hidden=4)).eval()
-    with pytest.raises(LearnerError, match="takes 3 classes; the runs have 4"):
+    with pytest.raises(ExperimentError, match="the runs have 4 classes; the learner supports 3"):
         lake.evaluate(learner, ImageInput(), BACKGROUND, omniglot.lake_runs(file))
 
 

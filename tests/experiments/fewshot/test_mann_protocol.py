@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from experiments.errors import ExperimentError
 from experiments.fewshot.mann_protocol import evaluate, instances_right
 from experiments.fewshot.table_rows import EvaluationPlan
 from models.encoders.base import EncoderConfig
@@ -13,7 +14,7 @@ from models.encoders.pixels import Pixels, PixelsConfig
 from models.fewshot.mann import Mann, MannConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.inputs import ImageInput
-from models.protocol import LearnerError, Support
+from models.protocol import Support
 from tests.models.glyph_data import glyphs
 
 SMALL = {"ways": 3, "hidden": 8, "slots": 6, "width": 4, "heads": 2}
@@ -41,5 +42,5 @@ def test_the_table_has_the_published_instances_over_rotated_characters() -> None
 
 def test_a_learner_that_reads_no_stream_is_refused() -> None:
     learner = ProtoNet(Identity(EncoderConfig()), ProtoNetConfig())
-    with pytest.raises(LearnerError, match="mann alone"):
+    with pytest.raises(ExperimentError, match="method mann"):
         evaluate(learner, ImageInput(), glyphs(classes=4, examples=10), EvaluationPlan(tasks=1))

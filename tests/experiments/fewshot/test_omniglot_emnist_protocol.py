@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from experiments.errors import ExperimentError
 from experiments.fewshot import omniglot_emnist_protocol as emnist
 from experiments.fewshot.table_rows import EvaluationPlan
 from models.data.dataset import ClassDataset
@@ -11,7 +12,6 @@ from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import embed_all
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.inputs import VectorInput
-from models.protocol import LearnerError
 
 ACCEPTED = next(iter(emnist.TRAINING_CLASSES))
 NAMES = ("P", "p", "3", "b", "t", "X")
@@ -32,7 +32,9 @@ def learner_and_data() -> tuple[ProtoNet, ClassDataset]:
 
 def test_what_looks_the_same_is_forgiven_in_a_column_of_its_own() -> None:
     learner, data = learner_and_data()
-    found = emnist.evaluate(learner, VectorInput(), ACCEPTED, data, EvaluationPlan(tasks=4, gold_tasks=2))
+    found = emnist.evaluate(
+        learner, VectorInput(), ACCEPTED, data, EvaluationPlan(tasks=4, disagreement_tasks=2)
+    )
     for row in found["accuracy"]:
         assert row["accuracy"]["n"] == 4 * emnist.SEEDS
         assert row["accuracy"]["mean"] < row["case_merged"]["mean"] == 1.0
@@ -42,5 +44,5 @@ def test_what_looks_the_same_is_forgiven_in_a_column_of_its_own() -> None:
 @pytest.mark.parametrize("digest", [None, "0" * 64])
 def test_a_learner_that_may_have_seen_latin_is_refused(digest: str | None) -> None:
     learner, data = learner_and_data()
-    with pytest.raises(LearnerError, match="without Latin"):
+    with pytest.raises(ExperimentError, match="without Latin"):
         emnist.evaluate(learner, VectorInput(), digest, data, EvaluationPlan(tasks=1))
