@@ -108,7 +108,7 @@ def _sorted_parts(
     parts: Sequence[Part], *, support: bool, queries: bool
 ) -> tuple[list[_Labelled], list[SubmittedInput]]:
     labelled: list[_Labelled] = []
-    asked: list[SubmittedInput] = []
+    found: list[SubmittedInput] = []
     shots: dict[str, int] = {}
     for index, part in enumerate(parts):
         if part.name == QUERY_PART:
@@ -116,7 +116,7 @@ def _sorted_parts(
                 raise fail(
                     "reserved_name", "A part named query is a query; this address takes none.", "/queries"
                 )
-            asked.append(SubmittedInput(part, ("queries", len(asked))))
+            found.append(SubmittedInput(part, ("queries", len(found))))
             continue
         if not support:
             raise fail("unknown_field", "Every part must be named query here.", pointer((part.name,)))
@@ -124,7 +124,7 @@ def _sorted_parts(
         shot = shots.get(label, 0)
         shots[label] = shot + 1
         labelled.append((label, SubmittedInput(part, ("support", label, shot))))
-    return labelled, asked
+    return labelled, found
 
 
 def _from_map(value: dict[str, object]) -> Iterable[_Labelled]:

@@ -16,7 +16,7 @@ from hyperserve.types import TaskKind
 
 @dataclass(frozen=True)
 class TaskVersionRef:
-    """A version of a task, and where the task stood when it was read."""
+    """A version of a task, and the revision of the task when it was read."""
 
     tenant: str
     task: str

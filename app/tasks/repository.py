@@ -44,7 +44,7 @@ class StoredExample:
 
 @dataclass(frozen=True)
 class RemovedTask:
-    """What a deleted task leaves behind outside the database."""
+    """The remains of a deleted task outside the database."""
 
     versions: list[tuple[str, str]]
     """Learner digest and version id."""

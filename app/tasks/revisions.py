@@ -118,7 +118,7 @@ class RevisedTask:
 
 @dataclass(frozen=True)
 class RevisionTerms:
-    """Where a revision comes from, and the conditions and effects of writing it."""
+    """The origin of a revision, and the conditions and effects of writing it."""
 
     origin: str
     promote: bool = True

@@ -137,11 +137,11 @@ async def rename_task(
     response: Response,
     task_id: str,
     service: Tasks,
-    wanted: Annotated[schemas.Rename, Depends(document(schemas.Rename))],
+    change: Annotated[schemas.Rename, Depends(document(schemas.Rename))],
     condition: IfMatch,
     _options: NoQuery,
 ) -> Task:
-    return _changed(await service.rename(task_id, wanted, condition), response, request)
+    return _changed(await service.rename(task_id, change, condition), response, request)
 
 
 @router.put(
@@ -155,11 +155,11 @@ async def promote(
     response: Response,
     task_id: str,
     service: Tasks,
-    wanted: Annotated[schemas.Promote, Depends(document(schemas.Promote))],
+    change: Annotated[schemas.Promote, Depends(document(schemas.Promote))],
     condition: IfMatch,
     _options: NoQuery,
 ) -> Task:
-    return _changed(await service.promote(task_id, wanted, condition), response, request)
+    return _changed(await service.promote(task_id, change, condition), response, request)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""Weights of versions: regenerated from what is stored if they left memory, and kept near when they are made.
+"""Weights of versions: regenerated from stored inputs if they left memory, admitted and shared when they are made.
 
 Raw inputs are the truth; the features of one learner are a cache beside them.
 """
