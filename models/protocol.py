@@ -109,7 +109,7 @@ class Trial:
     encoder: str = "conv4"
     encoder_hparams: Mapping[str, object] = field(default_factory=lambda: {"width": 8})
     hparams: Mapping[str, object] = field(default_factory=dict)
-    steps: int = 50
+    steps: int = 25
     lr: float = 1e-2
     floor: float = 0.7
     """Least score after the training: from 0 at chance to 1, or the share of the variance explained."""

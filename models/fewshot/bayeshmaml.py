@@ -21,6 +21,7 @@ Task weights: per class row, μ and s (weights, then bias) in each order. `unkno
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -61,6 +62,7 @@ class BayesHMAMLConfig(HyperMAMLConfig):
 class BayesHMAML(HyperMAML):
     Config = BayesHMAMLConfig
     TAILS = ("delta", "log_variance")
+    trial = replace(HyperMAML.trial, steps=50)
     config: BayesHMAMLConfig
 
     def __init__(self, encoder: Encoder, config: BayesHMAMLConfig) -> None:

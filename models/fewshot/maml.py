@@ -62,6 +62,7 @@ from models.protocol import (
     Support,
     TaskWeights,
     Traits,
+    Trial,
     refuse_prior,
 )
 
@@ -79,6 +80,7 @@ class MamlConfig(InnerLoopConfig):
 
 class Maml(Classifier):
     Config = MamlConfig
+    trial = Trial(steps=50)
     config: MamlConfig
     together: bool | None = None
     """Whether networks of tasks descend all at once; None is as the device likes it. Answers are the same."""

@@ -7,8 +7,9 @@ At step t an LSTM sees the features of example t, the label of example t − 1 a
     p(y_t) = softmax(W [h_t ; recalled_t] + b).
 
 A label comes one step late, so an answer at t owes nothing to y_t, and what x_t was must be kept in memory until y_t
-is told. The memory is that of `models.fewshot.common.least_used_memory`. A query is one more step, with the last label of the
-stream, on a copy that is thrown away: queries never write, and the next query finds the memory as the stream left it.
+comes. The memory is that of `models.fewshot.common.least_used_memory`. A query is one more step, with the last label of
+the stream, on a copy that is thrown away: queries never write, and the next query finds the memory as the stream left
+it.
 
 Labels are one-hot over `ways` places: a fixed way. Classes take places in the order of the digests of their labels;
 in training a class is at a random place in each episode, as published. As far as the paper leaves it open or we

@@ -2,17 +2,17 @@
 
 | number | pitfall | where |
 |---|---|---|
-| 1 | answers depend on other queries | `test_contract`, `fewshot/test_maml_network`, `evaluation/test_transductive` |
-| 2 | cached weights answer otherwise than fresh ones | `test_contract` |
+| 1 | answers depend on other queries | `models/testing`, `fewshot/test_maml_network`, `evaluation/test_transductive` |
+| 2 | cached weights answer otherwise than fresh ones | `models/testing` |
 | 3 | HyperShot's tensors without its supports | `fewshot/test_hypershot`, `test_bayeshypershot` |
-| 4 | order and names of classes | `test_contract`, `evaluation/test_cells`, each method |
-| 5 | another way than the one trained for | each method of a fixed way, `app/tasks/test_fixed_way` |
+| 4 | order and names of classes | `models/testing`, `evaluation/test_cells`, each method |
+| 5 | another way than the one trained for | `models/testing`, each method of a fixed way, `app/tasks/test_fixed_way` |
 | 6 | a loss divided by the wrong thing; the label as a number | `fewshot/test_hypershot`, `test_hypermaml` |
 | 7 | HyperMAML's gradients of several steps | `fewshot/test_hypermaml` |
 | 8 | schedules of the switch and of the divergence | `fewshot/test_hypermaml`, `test_bayeshmaml` |
 | 9 | divergence of the wrong variance, shifted, summed or not | `test_variational`, the Bayesian methods |
 | 10 | mixture prior of the whole vector | `test_variational` |
-| 11 | fine-tuning that fails in silence | `fewshot/test_finetune` |
+| 11 | fine-tuning that fails in silence | `fewshot/common/test_fine_tuning` |
 | 12 | stale targets, or a gradient through the look-ahead | `continual/test_regulariser`, `test_two_step` |
 | 13 | task inference that the first task always wins | `continual/test_hypernetwork` and others |
 | 14 | figures of one scenario taken for those of another | `evaluation/test_continual` |
@@ -35,7 +35,8 @@ import re
 from pathlib import Path
 
 _TESTS = Path(__file__).parents[1]
-_NAMED = re.compile(r"^def test_pitfall_(\d+)_", re.MULTILINE)
+_CONTRACTS = Path(__file__).parents[2] / "models" / "testing"
+_NAMED = re.compile(r"^ *def test_pitfall_(\d+)_", re.MULTILINE)
 _LISTED = re.compile(r"^\| (\d+) \|", re.MULTILINE)
 
 
@@ -43,7 +44,7 @@ def test_every_pitfall_that_is_listed_has_a_test_of_its_name() -> None:
     listed = {int(number) for number in _LISTED.findall(__doc__ or "")}
     found = {
         int(number)
-        for file in _TESTS.rglob("test_*.py")
+        for file in (*_TESTS.rglob("test_*.py"), *_CONTRACTS.glob("*_contract.py"))
         for number in _NAMED.findall(file.read_text("utf-8"))
     }
     assert listed == found

@@ -17,9 +17,10 @@ from models.artifact import Artifact
 from models.noise import Noise
 from models.protocol import TaskWeights
 from models.registry import METHODS
+from models.testing.case import Case
+from models.testing.tasks import Task, queries_of, support_of
 from models.weights import tensors
-from tests.models.cases import CASES, TOYS, Case
-from tests.models.episodes import Task, queries_of, support_of
+from tests.models.cases import CASES, TOYS
 
 SAMPLES = 8
 

@@ -19,9 +19,8 @@ from models.protocol import (
     TaskWeights,
     UnsupportedSupportError,
 )
+from models.testing.tasks import episodes_of, fixed, vectors
 from models.weights import nbytes
-from tests.models import episodes
-from tests.models.episodes import episodes_of
 
 SMALL = {"ways": 3, "hidden": 16, "slots": 8, "width": 6, "heads": 2}
 TARGETS = torch.tensor([[0, 1, 2, 0, 2, 1, 1, 0]])
@@ -190,7 +189,7 @@ def test_a_state_is_its_tensors() -> None:
 
 def test_the_loss_is_the_mean_over_steps_and_known_queries() -> None:
     learner = frozen()
-    task = episodes.fixed(3, episodes.vectors)(torch.Generator().manual_seed(4))
+    task = fixed(3, vectors)(torch.Generator().manual_seed(4))
     batch = episodes_of([task])
     assert batch.support_y is not None
     stream = shuffled(Support.of(batch.support_x, batch.support_y, seed=batch.seed), 0.25)

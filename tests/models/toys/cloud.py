@@ -35,10 +35,11 @@ class CloudConfig(BaseModel):
 
 class PointCloud(MetaLearner):
     Config = CloudConfig
+    config: CloudConfig
     traits = Traits(representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: CloudConfig) -> None:
-        super().__init__()
+        super().__init__(encoder, config)
         axes, hidden, width = config.axes, config.hidden, config.width
         self.shapes = {"a": (axes, axes), "u": (axes, hidden), "v": (hidden, axes), "b": (1, axes)}
         self.sizes = [rows * columns for rows, columns in self.shapes.values()]

@@ -37,10 +37,11 @@ class FlowConfig(BaseModel):
 
 class AffineFlow(MetaLearner):
     Config = FlowConfig
+    config: FlowConfig
     traits = Traits(representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: FlowConfig) -> None:
-        super().__init__()
+        super().__init__(encoder, config)
         self.hyper = nn.Sequential(
             nn.Linear(config.dim, config.width), nn.Tanh(), nn.Linear(config.width, 2 * config.target)
         )

@@ -36,10 +36,11 @@ class FieldConfig(BaseModel):
 
 class ImageField(MetaLearner):
     Config = FieldConfig
+    config: FieldConfig
     traits = Traits(representation="feed-forward")
 
     def __init__(self, encoder: Encoder, config: FieldConfig) -> None:
-        super().__init__()
+        super().__init__(encoder, config)
         hidden, width = config.hidden, config.width
         self.shapes = {
             "w1": (config.axes, hidden),

@@ -39,11 +39,11 @@ class MamlConfig(BaseModel):
 
 class Maml(MetaLearner):
     Config = MamlConfig
+    config: MamlConfig
     traits = Traits(representation="initialisation")
 
     def __init__(self, encoder: Encoder, config: MamlConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(encoder, config)
         self.body = nn.Sequential(nn.Linear(config.dim, config.width), nn.Tanh())
         self.row = nn.Parameter(torch.zeros(config.width))
 

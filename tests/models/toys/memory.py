@@ -28,18 +28,14 @@ class MemoryConfig(BaseModel):
 
 class StreamMemory(MetaLearner):
     Config = MemoryConfig
+    config: MemoryConfig
     traits = Traits(order_dependent=True, incremental=True, representation="black-box memory")
 
     def __init__(self, encoder: Encoder, config: MemoryConfig) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder, config)
         self.key = nn.Linear(config.dim, config.width)
         self.rate = nn.Parameter(torch.zeros(()))
         self.log_sharpness = nn.Parameter(torch.zeros(()))
-
-    def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
-        features: Tensor = self.encoder(x)
-        return features
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         keys = self._keys(support.features)

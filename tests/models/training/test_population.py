@@ -20,13 +20,14 @@ from models.fewshot.maml import Maml, MamlConfig
 from models.fewshot.ppa import Ppa, PpaConfig
 from models.protocol import MetaLearner
 from models.registry import METHODS
+from models.testing.case import Case, advantage
+from models.testing.tasks import episodes_of
 from models.training.fitness import Fitness
 from models.training.population import PopulationTrainer
 from models.training.recipe import Recipe, TrainingData, train
 from models.training.search import Search, SearchConfig, SearchError, Subset, axis_of, trainable_by
 from models.training.trainer import TrainConfig
-from tests.models.cases import REGISTERED, Case, advantage
-from tests.models.episodes import episodes_of
+from tests.models.cases import REGISTERED
 from tests.models.glyph_data import glyphs
 
 OPTIMISERS: tuple[Search, ...] = ("evolution", "cma-es", "reinforce")
