@@ -94,7 +94,7 @@ async def stubborn(context: JobContext) -> Outcome:
 
 
 async def register_slowly(context: JobContext) -> Outcome:
-    """As the job that it stands for, but the first attempt stops in the middle of learning, and says so."""
+    """Register a stream task; the first attempt stops in the middle, after leaving a file that says so."""
     from workers.jobs import register_task
 
     def progress(values: Mapping[str, Any]) -> None:

@@ -16,7 +16,9 @@ from sqlalchemy import select
 
 from app.cluster import Cluster
 from app.core.settings import Settings
+from app.datasets.dependencies import DatasetResources
 from app.datasets.service import DatasetService
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
 from app.db.invalidation_log import Change, ChangeWatcher
@@ -71,7 +73,8 @@ def runtime_of(settings: Settings, database: Database, blobs: Blobs) -> Runtime:
     """Return a runtime whose engine is not started, alone in its cluster."""
     cluster = Cluster(ChangeWatcher(database), CacheStats(), None, None)
     pool = ThreadPoolExecutor(1)
-    return Runtime(settings, database, blobs, Engine({}, arena_bytes=1 << 16), cluster, pool, pool)
+    collector, engine = BlobCollector(database, blobs), Engine({}, arena_bytes=1 << 16)
+    return Runtime(settings, database, blobs, collector, engine, cluster, pool, pool)
 
 
 def resources_of(runtime: Runtime, learners: Learners, bundled: BundledStreams) -> StreamResources:
@@ -80,7 +83,7 @@ def resources_of(runtime: Runtime, learners: Learners, bundled: BundledStreams) 
     return StreamResources(
         runtime,
         learners,
-        Spool(Path(), most=0, at_once=0, seconds=0),
+        DatasetResources(Spool(Path(), most=0, at_once=0, seconds=0), runtime.collector),
         bundled,
         versions,
         StreamLearners(learners, "cpu"),
@@ -115,7 +118,7 @@ class StreamBench:
         self.store = runtime.store(TENANT)
         self.streams = StreamService(self.resources, self.store)
         self.registrations = StreamRegistrations(self.resources, self.store)
-        self.datasets = DatasetService(self.resources.spool, self.store)
+        self.datasets = DatasetService(self.resources.datasets, self.store)
 
     @property
     def applied(self) -> list[Change]:
@@ -165,6 +168,7 @@ class StreamBench:
             folder=folder,
             previous=None,
             settings=self.settings,
+            collector=self.resources.runtime.collector,
             store=Store(job.tenant, self.database, self.store.all_blobs),
             progress=self.reports.append,
         )
@@ -173,7 +177,7 @@ class StreamBench:
         return await load(KINDS[job.kind])(self.context(job))
 
     async def publish(self, job: JobRow, outcome: Outcome) -> None:
-        async with self.store.write() as session:
+        async with self.resources.runtime.collector.naming(self.store) as session:
             assert await queue.finish(
                 session, job.id, job.lease_token, "succeeded", outcome.result, effect=outcome.effect
             )

@@ -1,4 +1,4 @@
-"""What a child publishes, here within the process of the test."""
+"""The outcomes that a child publishes, run in the process of the test."""
 
 from __future__ import annotations
 

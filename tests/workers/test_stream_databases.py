@@ -63,10 +63,10 @@ def test_a_name_is_registered_once_by_two_at_a_time(run: Run) -> None:
     async def story(bench: StreamBench) -> None:
         await bench.create()
         dataset = await bench.upload(vectors("a", "b"))
-        asked = await asyncio.gather(
+        results = await asyncio.gather(
             *(bench.request("first", dataset=dataset) for _ in range(3)), return_exceptions=True
         )
-        refused = [one.code for one in asked if isinstance(one, ProblemError)]
+        refused = [one.code for one in results if isinstance(one, ProblemError)]
         assert refused == ["stream_task_exists"] * 2
 
     run(story)
@@ -77,13 +77,13 @@ def test_a_dataset_is_deleted_or_registered_and_never_both(run: Run) -> None:
         await bench.create(scenario="cl1")
         for round in range(2):
             dataset = await bench.upload(vectors("a", "b"))
-            asked, deleted = await asyncio.gather(
+            requested, deleted = await asyncio.gather(
                 bench.request(f"round-{round}", dataset=dataset),
                 bench.datasets.delete(dataset),
                 return_exceptions=True,
             )
-            codes = [one.code for one in (asked, deleted) if isinstance(one, ProblemError)]
-            assert codes in (["dataset_in_use"], ["unknown_dataset"]), (asked, deleted)
+            codes = [one.code for one in (requested, deleted) if isinstance(one, ProblemError)]
+            assert codes in (["dataset_in_use"], ["unknown_dataset"]), (requested, deleted)
 
     run(story)
 

@@ -28,7 +28,7 @@ def alive(pid: int) -> bool:
 
 
 def children() -> list[int]:
-    """Of the supervisor in this process."""
+    """Return the pids of the children of the supervisor in this process."""
     found = []
     for child in psutil.Process().children():
         # One that has just ended is none any more.
@@ -94,12 +94,12 @@ def test_cancel_ends_even_a_stubborn_process_and_its_helpers(run: Run, tmp_path:
             await until(place.exists)
             pids = [int(pid) for pid in place.read_text().split()]
             assert all(alive(pid) for pid in pids)
-            asked = time.monotonic()
+            requested = time.monotonic()
             job = await bench.cancel(id)
             assert job is not None
             assert (job.state, job.cancel_requested) == ("running", True)
             assert (await bench.ended(id)).state == "cancelled"
-            assert time.monotonic() - asked < 5
+            assert time.monotonic() - requested < 5
             await until(lambda: not any(alive(pid) for pid in pids))
 
     run(story)

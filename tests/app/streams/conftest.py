@@ -12,7 +12,7 @@ from tests.app.streams.stream_requests import create, uploaded, vectors
 
 @pytest.fixture
 def clean(client: httpx.Client) -> Iterator[None]:
-    """Every test deletes what it made."""
+    """Delete what the test has made."""
     yield
     for stream in client.get("/v1/streams").json()["items"]:
         if not stream["bundled"]:
@@ -30,5 +30,5 @@ def points(client: httpx.Client, clean: None) -> str:
 
 @pytest.fixture
 def dataset(client: httpx.Client, clean: None) -> str:
-    """Of the classes a, b and c."""
+    """A dataset of the classes a, b and c."""
     return uploaded(client, vectors("a", "b", "c"))

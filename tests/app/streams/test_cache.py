@@ -39,6 +39,6 @@ def test_parts_are_read_once_until_they_are_cleared() -> None:
         cache.clear()
         assert await under_way == 4
         await get("4")
-        assert reads[-2:] == ["4", "4"], "what was being read is not kept"
+        assert reads[-2:] == ["4", "4"], "what was being read is not cached"
 
     asyncio.run(work())

@@ -1,4 +1,4 @@
-"""A copy of a stream that came with the server: one's own, answering alike, gone at once when it is deleted."""
+"""Copies of bundled streams: they answer alike, can be changed, and are gone as soon as they are deleted."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def answered(client: httpx.Client, stream: str, **body: Any) -> dict[str, float]
 
 def test_a_copy_answers_as_its_source(client: httpx.Client, mine: str) -> None:
     assert answered(client, mine) == pytest.approx(answered(client, "blobs"))
-    told = answered(client, "blobs", task="second")
-    assert answered(client, mine, task="second", version=1) == pytest.approx(told)
+    named = answered(client, "blobs", task="second")
+    assert answered(client, mine, task="second", version=1) == pytest.approx(named)
 
 
 def test_a_copy_lists_what_its_source_does(client: httpx.Client, mine: str) -> None:

@@ -1,4 +1,4 @@
-"""From files to answers and back to nothing: registered by the worker, asked, killed, forgotten, deleted."""
+"""The life of a stream with a worker: registered, queried, killed, forgotten, deleted."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_a_stream_of_ones_own(worker: Server) -> None:
     for child in running:
         child.send_signal(signal.SIGKILL)
     assert labels(client, "a", "b") == ["a"] * 3 + ["b"] * 3
-    for asked in (second, third):
-        assert finished(client, asked.json()["job"]["id"])["state"] == "succeeded"
+    for response in (second, third):
+        assert finished(client, response.json()["job"]["id"])["state"] == "succeeded"
     listed = client.get("/v1/streams/points/versions").json()["items"]
     assert [version["task"] for version in listed] == ["third", "second", "first"]
     assert labels(client, "a", "d", "e") == ["a"] * 3 + ["d"] * 3 + ["e"] * 3

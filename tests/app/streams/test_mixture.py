@@ -1,4 +1,4 @@
-"""What the gate says of stream tasks and what their networks say of classes, as one answer per query."""
+"""The posterior over stream tasks and the answers of their networks make one prediction per query."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def answered(
     unknown: list[float] | None = None,
     top: int | None = None,
 ) -> list[StreamPrediction]:
-    """`networks[task][query]` are probabilities of its classes; of those, only what is asked is passed on."""
+    """`networks[task][query]` are probabilities of its classes; only those of candidates are passed on."""
     unknown_tensor = None if unknown is None else torch.tensor([unknown])
     posterior = Categorical(log(*gate)[None], unknown=unknown_tensor)
     candidates = candidate_tasks(posterior, scenario)

@@ -1,4 +1,4 @@
-"""Asking streams over HTTP, with streams that came with the server."""
+"""Predictions by bundled streams over HTTP."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def queries(task: str, stream: str) -> tuple[list[list[float]], list[str]]:
 
 @pytest.mark.parametrize("stream", ["blobs", "choices", "heads"])
 @pytest.mark.parametrize("task", TASKS)
-def test_the_stream_task_is_inferred_or_told(client: httpx.Client, stream: str, task: str) -> None:
+def test_the_stream_task_is_inferred_or_named(client: httpx.Client, stream: str, task: str) -> None:
     x, right = queries(task, stream)
-    inferred, told = answers(client, stream, queries=x), answers(client, stream, queries=x, task=task)
-    for found in (inferred, told):
+    inferred, named = answers(client, stream, queries=x), answers(client, stream, queries=x, task=task)
+    for found in (inferred, named):
         hits = [one["label"] == label for one, label in zip(found, right, strict=True)]
         assert sum(hits) >= 0.8 * len(hits)
         assert sum(found[0]["probabilities"].values()) == pytest.approx(1)
@@ -45,7 +45,7 @@ def test_the_stream_task_is_inferred_or_told(client: httpx.Client, stream: str, 
     assert all(0 < one["task_probability"] <= 1 and 0 <= one["unknown"] <= 1 for one in inferred)
     assert all(
         (one["task"], one["task_probability"], one["unknown"], one["epistemic"]) == (task, None, None, None)
-        for one in told
+        for one in named
     )
 
 
@@ -111,15 +111,15 @@ def test_numbers_that_overflow_are_no_fault_of_the_server(client: httpx.Client) 
 
 
 def test_metrics_count_queries_and_name_no_stream(client: httpx.Client) -> None:
-    def told(text: str) -> float:
+    def count(text: str) -> float:
         (line,) = [line for line in text.splitlines() if line.startswith(COUNTED)]
         return float(line.split()[-1])
 
     ask(client, "blobs", queries=OK, task="first")
-    before = told(client.get("/metrics").text)
+    before = count(client.get("/metrics").text)
     ask(client, "blobs", queries=2 * OK, task="first")
     text = client.get("/metrics").text
-    assert told(text) == before + 2
+    assert count(text) == before + 2
     assert 'route="/v1/streams/{stream}/predict"' in text
     assert "hyperserve_stream_largest_drift" in text
     assert "blobs" not in text

@@ -1,4 +1,4 @@
-"""What can be told of a labelled set before its file is read."""
+"""Checks of a labelled set before its file is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking for registrations: queued in order, checked before a job is made of them."""
+"""Requests for registrations: checked before a job is made of them, and queued in order."""
 
 from __future__ import annotations
 

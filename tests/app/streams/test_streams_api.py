@@ -1,4 +1,4 @@
-"""Streams as the wire shows them: made, listed, read, deleted; what is asked for wrongly."""
+"""Streams over HTTP: created, listed, read, deleted; bad requests."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def test_it_is_taken_out_and_its_versions_go(bench: StreamBench, method: dict[st
         task = (await bench.tasks())["second"]
         assert (task.state, task.held_out, task.dataset, task.accuracy_now) == ("forgotten", 0, None, None)
         assert task.forgotten_at is not None
-        kept = [await bench.stored(number) for number in (1, 4)]
-        named = {blob for version in kept if version is not None for blob in version.blobs}
+        left = [await bench.stored(number) for number in (1, 4)]
+        named = {blob for version in left if version is not None for blob in version.blobs}
         assert await bench.blob_names() == named | await bench.held_out_blobs()
         second = old[1].parts[1].blob
         assert second not in await bench.blob_names()
@@ -134,7 +134,7 @@ def test_its_name_is_not_used_again_but_its_labels_may_be(bench: StreamBench) ->
     async def story() -> None:
         await three(bench)
         await bench.forget("second")
-        # Asked while the other still waits, which comes first.
+        # Requested while the other job still waits, which comes first.
         await bench.request("fourth", "c", "d")
         await bench.work()
         with pytest.raises(ProblemError) as caught:

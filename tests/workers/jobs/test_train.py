@@ -15,7 +15,9 @@ import pytest
 
 from app.core.ids import new_id
 from app.core.settings import Settings
+from app.datasets.dependencies import DatasetResources
 from app.datasets.service import DatasetService
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
 from app.db.migrate import prepare_database
@@ -53,11 +55,13 @@ class Workplace:
         self.settings = Settings(data_dir=folder)
         prepare_database(self.settings)
         self.store = Store("default", Database(self.settings.database), Blobs.at(None, folder))
+        self.collector = BlobCollector(self.store.database, self.store.all_blobs)
         self.reports: list[Mapping[str, Any]] = []
         self.learner = new_id("lrn")
 
     async def upload(self, data: bytes, media_type: str = "application/x-npz") -> Dataset:
-        service = DatasetService(Spool(Path(), most=0, at_once=0, seconds=0), self.store)
+        spool = Spool(Path(), most=0, at_once=0, seconds=0)
+        service = DatasetService(DatasetResources(spool, self.collector), self.store)
         with tempfile.TemporaryFile() as file:
             file.write(data)
             found = ReceivedFile(file, len(data), hashlib.sha256(data).hexdigest(), media_type)
@@ -88,6 +92,7 @@ class Workplace:
             folder=folder,
             previous=previous if previous.exists() else None,
             settings=self.settings,
+            collector=self.collector,
             store=self.store,
             progress=self.reports.append,
         )
