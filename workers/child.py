@@ -24,6 +24,7 @@ from typing import Any, Literal
 from app.core.allocator import keep_freed_memory
 from app.core.errors import UnavailableError
 from app.core.settings import Settings
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
 from app.db.tenancy import Store
@@ -81,6 +82,7 @@ def main() -> int:
 async def run(spec: JobSpec, settings: Settings, reporter: ProgressReporter) -> int:
     """Return the exit status: 0 if the end is published, or if this process may no longer publish it."""
     database = Database(settings.database, _CONNECTIONS)
+    blobs = Blobs.at(settings.blob_url, settings.data_dir)
     try:
         context = JobContext(
             id=spec.id,
@@ -91,7 +93,8 @@ async def run(spec: JobSpec, settings: Settings, reporter: ProgressReporter) -> 
             folder=Path(spec.folder),
             previous=None if spec.previous is None else Path(spec.previous),
             settings=settings,
-            store=Store(spec.tenant, database, Blobs.at(settings.blob_url, settings.data_dir)),
+            collector=BlobCollector(database, blobs),
+            store=Store(spec.tenant, database, blobs),
             progress=reporter,
         )
         await _publish(context, await _run(context, spec.function), reporter)
@@ -135,7 +138,8 @@ async def _publish(context: JobContext, end: JobEnd, reporter: ProgressReporter)
 
 
 async def _publish_once(context: JobContext, end: JobEnd, reporter: ProgressReporter) -> None:
-    async with context.store.write() as session:
+    # The effect may name blobs.
+    async with context.collector.naming(context.store) as session:
         published = await repository.finish(
             session,
             context.id,

@@ -29,7 +29,7 @@ _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 GRACE_SECONDS = 2.0
 """Time between SIGTERM and SIGKILL."""
 STOP_SECONDS = 1.0
-"""The same when the worker itself must stop; also the time to give the job back."""
+"""Time between SIGTERM and SIGKILL when the worker itself must stop; also the time to give the job back."""
 PROGRESS_SECONDS = 1.0
 RETRY_SECONDS = 0.25
 

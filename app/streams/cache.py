@@ -1,4 +1,4 @@
-"""What a process keeps of streams in memory, and how changes by other processes invalidate it."""
+"""The caches of versions and tensors in a process, and their invalidation by changes."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from app.http.upload import Spool
+from app.datasets.dependencies import DatasetResources
 from app.learners.service import Learners
 from app.runtime import Runtime
 from app.streams.bundled import BundledStreams
@@ -17,8 +17,7 @@ from app.streams.learners import StreamLearners
 class StreamResources:
     runtime: Runtime
     learners: Learners
-    spool: Spool
-    """Receives files that become datasets."""
+    datasets: DatasetResources
     bundled: BundledStreams
     versions: StreamVersionCache
     stream_learners: StreamLearners
@@ -27,7 +26,7 @@ class StreamResources:
     """Applies the changes of other processes as the watcher reads them, and this process's own at once."""
 
     @classmethod
-    async def open(cls, runtime: Runtime, learners: Learners, spool: Spool) -> StreamResources:
+    async def open(cls, runtime: Runtime, learners: Learners, datasets: DatasetResources) -> StreamResources:
         """Load the bundled streams and subscribe to changes. Raises `StreamStorageError`."""
         bundled = await asyncio.to_thread(BundledStreams.load, runtime.settings.streams_dir)
         versions, tensors = StreamVersionCache(), TensorCache()
@@ -35,4 +34,4 @@ class StreamResources:
         invalidation = StreamInvalidation(versions, tensors, runtime.engine, cluster.shared_cache)
         cluster.watcher.subscribe(invalidation)
         stream_learners = StreamLearners(learners, runtime.settings.device)
-        return cls(runtime, learners, spool, bundled, versions, stream_learners, tensors, invalidation)
+        return cls(runtime, learners, datasets, bundled, versions, stream_learners, tensors, invalidation)

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
-from app.core.errors import UnavailableError
 from app.db.blobs import Files, digest
-from app.db.locks import FILES, lock
-from app.db.tenancy import Store
-from app.streams import repository
 from app.streams.repository import StoredStreamVersion
 from models.continual.storage import StreamStorageError, assemble
 from models.stream_protocol import StreamVersion
-
-log = logging.getLogger("hyperserve")
 
 
 async def fetch(files: Files, name: str) -> bytes:
@@ -36,17 +29,3 @@ async def load(files: Files, stored: StoredStreamVersion) -> StreamVersion:
 async def keep(files: Files, parts: Mapping[str, bytes]) -> None:
     """Write the parts, by digest, that are missing. All of them are durable afterwards."""
     await files.put_all(parts)
-
-
-async def drop(files: Files, digests: Collection[str]) -> None:
-    await files.delete(digests)
-
-
-async def collect(store: Store, digests: Collection[str]) -> None:
-    """Delete the parts that no row names. The hourly maintenance deletes what cannot be deleted now."""
-    try:
-        async with store.write() as session:
-            await lock(session, FILES)
-            await drop(store.files(repository.FOLDER), await repository.unreferenced(session, digests))
-    except UnavailableError as error:
-        log.warning("parts of a stream that nothing needs stay for now: %s", error)

@@ -138,7 +138,7 @@ class StreamRegistrations:
         async with self.store.read() as session:
             row = await load_stream(session, stream)
             _check_name(await repository.tasks(session, row.id), name)
-        datasets = DatasetService(self.resources.spool, self.store)
+        datasets = DatasetService(self.resources.datasets, self.store)
         dataset = await datasets.create(upload, f"{stream}/{name}")
         request = RegisterTask(name=name, dataset=dataset.id, held_out=held_out)
         try:

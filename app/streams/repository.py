@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, select
 
+from app.db.blob_collector import BlobFolder
 from app.db.tables import JobRow, StreamPartRow, StreamRow, StreamTaskRow, StreamVersionRow
 from app.db.tenancy import TenantSession
 from app.jobs.repository import ACTIVE
@@ -101,7 +102,7 @@ async def get(session: TenantSession, name: str, *, lock: bool = False) -> Strea
 
 
 async def get_by_id(session: TenantSession, id: str, *, lock: bool = False) -> StreamRow | None:
-    """As `get`, for jobs: another stream may have taken the name since."""
+    """Load a stream for a job: another stream may have taken the name since."""
     query = select(StreamRow).where(StreamRow.id == id)
     return (await session.scalars(_locked(query) if lock else query)).one_or_none()
 
@@ -222,7 +223,7 @@ async def all_blobs(session: TenantSession, stream: str) -> set[str]:
 
 
 async def unreferenced(session: TenantSession, digests: Collection[str]) -> set[str]:
-    """Return the digests that no version and no stream task has. Call it under `app.db.locks.FILES`."""
+    """Return the digests that no version and no stream task has."""
     listed, left = sorted(digests), set(digests)
     for start in range(0, len(listed), _CHUNK):
         chunk = listed[start : start + _CHUNK]
@@ -231,9 +232,7 @@ async def unreferenced(session: TenantSession, digests: Collection[str]) -> set[
     return left
 
 
-async def refers(session: TenantSession, digest: str) -> bool:
-    """Return True if a version or a stream task has this digest. Call it under `app.db.locks.FILES`."""
-    return not await unreferenced(session, [digest])
+PARTS = BlobFolder(FOLDER, unreferenced)
 
 
 def _current() -> ColumnElement[bool]:

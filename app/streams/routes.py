@@ -80,7 +80,7 @@ async def _labelled_set(
         return
     if options.name is None:
         raise fail("missing", "The stream task needs a name, in the query string.", "/name")
-    async with resources.spool.receive(request, MEDIA_TYPES) as upload:
+    async with resources.datasets.spool.receive(request, MEDIA_TYPES) as upload:
         yield upload
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from app.core.ids import new_id
 from app.db.base import now
 from app.db.invalidation_log import record
-from app.db.locks import FILES, lock
 from app.db.tables import JobRow, StreamPartRow, StreamRow, StreamTaskRow, StreamVersionRow
 from app.db.tenancy import Store, TenantSession
 from app.http.etags import UNCONDITIONAL, Condition, etag
@@ -19,7 +19,7 @@ from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
 from app.http.problems import Fault, ProblemError, fail
 from app.jobs import repository as jobs
-from app.streams import files, repository
+from app.streams import repository
 from app.streams.bundled import (
     CONFIG_FIELDS,
     BundledStreams,
@@ -69,19 +69,23 @@ class StreamService:
             alarm_fall=request.alarm.fall,
             revision=1,
         )
-        async with self.store.write() as session:
-            # Two requests for one name take turns, and no blob of a copy is collected before its row exists.
-            await lock(session, FILES)
-            if await repository.get(session, row.name) is not None:
-                raise _name_taken()
-            await repository.add(session, row)
+
+        async def rows(session: TenantSession) -> Stream:
+            try:
+                await repository.add(session, row)
+            except IntegrityError:
+                raise _name_taken() from None
             if source is not None:
-                await self._copy(session, row, source)
+                await _copy(session, row, source)
             answer = stream_answer(row, 0 if source is None else len(source.description.labels))
             headers = {"Location": LOCATION.format(name=row.name), "ETag": etag(row.revision)}
             await claim.keep(session, 201, answer, headers, row.id)
             await record(session, changed(row))
-        return answer, row.revision
+            return answer
+
+        parts = {} if source is None else _parts(source)
+        collector = self.resources.runtime.collector
+        return await collector.write(self.store, repository.PARTS, parts, rows), row.revision
 
     async def page(self, options: PageOptions) -> Page[Stream]:
         """List streams in the order of names, bundled ones among them."""
@@ -178,43 +182,47 @@ class StreamService:
             await forget(session, row.id)
             await record(session, change)
         await self.resources.invalidation.apply(change)
-        await files.collect(self.store, blobs)
+        collector = self.resources.runtime.collector
+        await collector.collect(self.store.tenant, repository.PARTS, blobs)
 
-    async def _copy(self, session: TenantSession, row: StreamRow, bundle: Bundle) -> None:
-        """Copy the version and the stream tasks, without their held-out examples. Call it under `FILES`."""
-        description = bundle.description
-        parts = {digest: bundle.task_part(task) for task, digest in description.own.items()}
-        parts[description.shared] = bundle.shared()
-        await files.keep(self.store.files(repository.FOLDER), parts)
-        version = StreamVersionRow(
-            id=new_id("sv"),
-            stream_id=row.id,
-            number=1,
-            parent=None,
-            blob=description.shared,
-            origin="copied",
+
+def _parts(bundle: Bundle) -> dict[str, bytes]:
+    """Return the parts of a bundled version by digest."""
+    description = bundle.description
+    parts = {digest: bundle.task_part(task) for task, digest in description.own.items()}
+    return parts | {description.shared: bundle.shared()}
+
+
+async def _copy(session: TenantSession, row: StreamRow, bundle: Bundle) -> None:
+    """Add the rows of the version and of the stream tasks, without held-out examples. The parts are written before."""
+    description = bundle.description
+    version = StreamVersionRow(
+        id=new_id("sv"),
+        stream_id=row.id,
+        number=1,
+        parent=None,
+        blob=description.shared,
+        origin="copied",
+    )
+    # They are listed by id, and ids of the same millisecond have no order.
+    ids = sorted(new_id("stask") for _ in description.labels)
+    tasks = [_copied_task(row, id, name, bundle) for id, name in zip(ids, description.labels, strict=True)]
+    await repository.add(session, version, *tasks)
+    for position, task in enumerate(tasks):
+        figures = description.tasks.get(task.name, TaskFigures(examples=0))
+        part = StreamPartRow(
+            version_id=version.id,
+            position=position,
+            task_id=task.id,
+            blob=description.own[task.name],
+            accuracy=figures.accuracy_now,
+            inferred=figures.inferred_now,
+            drift=figures.drift,
+            alarm=False,
         )
-        # They are listed by id, and ids of the same millisecond have no order.
-        ids = sorted(new_id("stask") for _ in description.labels)
-        tasks = [
-            _copied_task(row, id, name, bundle) for id, name in zip(ids, description.labels, strict=True)
-        ]
-        await repository.add(session, version, *tasks)
-        for position, task in enumerate(tasks):
-            figures = description.tasks.get(task.name, TaskFigures(examples=0))
-            part = StreamPartRow(
-                version_id=version.id,
-                position=position,
-                task_id=task.id,
-                blob=description.own[task.name],
-                accuracy=figures.accuracy_now,
-                inferred=figures.inferred_now,
-                drift=figures.drift,
-                alarm=False,
-            )
-            session.add(part)
-        row.current = row.latest = 1
-        await session.flush()
+        session.add(part)
+    row.current = row.latest = 1
+    await session.flush()
 
 
 def stream_answer(row: StreamRow, tasks: int) -> Stream:

@@ -95,7 +95,9 @@ class StreamWeights:
         weights = await self._generated(version, generate)
         self.cluster.cache_stats.count("l3", "hit")
         if self.cluster.shared_cache is not None:
-            self.cluster.shared_cache.fill(key, weights, header, partial(self._exists, version, unknown=False))
+            self.cluster.shared_cache.fill(
+                key, weights, header, partial(self._exists, version, unknown=False)
+            )
         return weights
 
     async def _shared(self, key: WeightKey, header: Header) -> TaskWeights | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.core.settings import Settings
+from app.db.blob_collector import BlobCollector
 from app.db.tenancy import Store
 from app.jobs.repository import Effect
 
@@ -63,6 +64,7 @@ class JobContext:
     """Folder of the newest attempt before this one that left any. Its process may still write to it for a moment, so
     checkpoints are renamed into place."""
     settings: Settings
+    collector: BlobCollector
     store: Store
     """The rows and blobs of the tenant whose job it is."""
     progress: Callable[[Mapping[str, Any]], None]

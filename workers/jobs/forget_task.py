@@ -10,7 +10,6 @@ from sqlalchemy import select
 from app.db.base import now
 from app.db.blobs import BlobMissingError
 from app.db.invalidation_log import record
-from app.db.locks import FILES, lock
 from app.db.tables import StreamTaskRow
 from app.db.tenancy import TenantSession
 from app.streams import files, repository
@@ -51,7 +50,6 @@ async def _publish(
         await files.keep(stored_files, following.new_blobs)
 
     async def effect(session: TenantSession) -> None:
-        await lock(session, FILES)
         stream = await lock_unchanged(session, snapshot)
         if following is not None:
             await files.keep(stored_files, following.new_blobs)
@@ -72,7 +70,7 @@ async def _publish(
         await record(session, changed(stream, versions))
 
     async def after() -> None:
-        await files.collect(context.store, unneeded)
+        await context.collector.collect(context.store.tenant, repository.PARTS, unneeded)
 
     return Outcome({"stream": snapshot.stream.name, "task": name}, effect, after)
 

@@ -13,7 +13,6 @@ from app.datasets import repository as datasets
 from app.db.base import now
 from app.db.blobs import BlobMissingError, digest
 from app.db.invalidation_log import record
-from app.db.locks import FILES, lock
 from app.db.tables import DatasetRow, StreamTaskRow
 from app.db.tenancy import TenantSession
 from app.streams import files, repository
@@ -75,7 +74,6 @@ async def _publish(
     await files.keep(stored_files, blobs)
 
     async def effect(session: TenantSession) -> None:
-        await lock(session, FILES)
         # Blobs that no row named may have been collected since.
         await files.keep(stored_files, blobs)
         stream = await lock_unchanged(session, snapshot)

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from app.datasets import repository as datasets
 from app.db.blobs import BlobMissingError
 from app.db.invalidation_log import Change, record
-from app.db.locks import FILES, lock
 from app.db.tables import DatasetRow
 from app.db.tenancy import TenantSession
 from app.learners import files as learner_files
@@ -74,7 +73,6 @@ async def _publish(context: JobContext, name: str, digest: str) -> Outcome:
     await learner_files.keep(stored_files, bundle, data)
 
     async def effect(session: TenantSession) -> None:
-        await lock(session, FILES)
         # A learner with the same files may have been deleted since.
         await learner_files.keep(stored_files, bundle, data)
         if not await learners.publish(session, str(context.payload["learner"]), context.id, bundle):
