@@ -17,13 +17,14 @@ from app.cluster import Cluster, joined_cluster
 from app.core.settings import Settings
 from app.datasets import routes as dataset_routes
 from app.datasets.dependencies import DatasetResources
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import prepare_database
 from app.http import openapi
 from app.http.body import BodyReader
 from app.http.middleware import DrainBody, RequestContext
-from app.http.shutdown import Draining
+from app.http.shutdown import GracefulShutdown
 from app.jobs import routes as job_routes
 from app.jobs.dependencies import JobResources
 from app.jobs.events import Followers
@@ -31,12 +32,12 @@ from app.learners import openapi_examples as learner_examples
 from app.learners import routes as learner_routes
 from app.learners.dependencies import LearnerResources, load_learners
 from app.learners.service import Learners
-from app.maintenance.collection import Maintenance
+from app.maintenance.cleanup import Cleanup
 from app.meta import methods, metrics
 from app.meta import routes as meta_routes
 from app.payloads.openapi_examples import SCHEMAS
 from app.runtime import Runtime
-from app.sampler import Sampler
+from app.sampler import MetricsSampler
 from app.serving.engine import Engine
 from app.streams import openapi_examples as stream_examples
 from app.streams import routes as stream_routes
@@ -45,7 +46,7 @@ from app.tasks import openapi_examples as task_examples
 from app.tasks import routes as task_routes
 from app.tasks.dependencies import TaskResources
 from app.telemetry import tracing
-from app.telemetry.access import Access
+from app.telemetry.access_log import AccessLog
 from app.telemetry.gauges import JobGauges, StreamGauges
 
 DECODERS = 2
@@ -70,9 +71,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.ready = False
-    app.state.draining = Draining(settings.drain_seconds)
+    app.state.draining = GracefulShutdown(settings.drain_seconds)
     app.add_middleware(DrainBody)
-    app.add_middleware(Access)
+    app.add_middleware(AccessLog)
     app.add_middleware(RequestContext)
     problem_translations.install(app)
     for resource in (
@@ -126,7 +127,9 @@ async def _open_runtime(exits: AsyncExitStack, settings: Settings) -> tuple[Lear
     engine = _start_engine(settings, learners, cluster)
     exits.callback(engine.close)
     blobs = Blobs.at(settings.blob_url, settings.data_dir)
-    return learners, Runtime(settings, database, blobs, engine, cluster, decoders, builders)
+    return learners, Runtime(
+        settings, database, blobs, BlobCollector(database, blobs), engine, cluster, decoders, builders
+    )
 
 
 async def _open_resources(
@@ -140,17 +143,15 @@ async def _open_resources(
     )
     state.tasks = TaskResources.open(runtime, learners)
     state.datasets = DatasetResources.open(runtime)
-    state.streams = await StreamResources.open(runtime, learners, state.datasets.spool)
+    state.streams = await StreamResources.open(runtime, learners, state.datasets)
     state.jobs = JobResources(Followers(database))
-    cluster.watcher.listen(state.jobs.followers)
+    cluster.watcher.subscribe(state.jobs.followers)
     state.learners = await LearnerResources.open(runtime, learners)
     state.job_gauges, state.stream_gauges = JobGauges(database), StreamGauges(database)
-    state.sampler = Sampler(runtime.engine, cluster.tiers)
-    collector = state.tasks.garbage
+    state.sampler = MetricsSampler(runtime.engine, cluster.cache_stats)
     return (
         _warm(app),
-        collector.run(),
-        Maintenance(database, runtime.blobs, collector, settings).run(),
+        Cleanup(database, runtime.collector, settings).run(),
         cluster.run(),
         state.jobs.followers.run(),
         state.sampler.run(),
@@ -164,7 +165,7 @@ def _start_engine(settings: Settings, learners: Learners, cluster: Cluster) -> E
         device=settings.device,
         arena_bytes=settings.arena_bytes,
         queue_limit=settings.queue_limit,
-        tiers=cluster.tiers,
+        cache_stats=cluster.cache_stats,
     )
     engine.start()
     return engine

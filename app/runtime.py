@@ -8,8 +8,9 @@ from pathlib import Path
 
 from app.cluster import Cluster
 from app.core.settings import Settings
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tenancy import Store
 from app.serving.engine import Engine
 
@@ -19,6 +20,7 @@ class Runtime:
     settings: Settings
     database: Database
     blobs: Blobs
+    collector: BlobCollector
     engine: Engine
     cluster: Cluster
     decoders: Executor

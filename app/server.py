@@ -1,4 +1,4 @@
-"""Serving processes: one, or several under a parent; SIGTERM ends them in order, with status 0."""
+"""Serving processes: one, or several under a parent; SIGTERM ends them gracefully, with status 0."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from app.http.shutdown import REPEAT_SECONDS
 from app.telemetry import logs
 
 GRACE_SECONDS = 2.5
-"""Time that requests in flight are given; with the draining before and the shutdown after it is below 5 s."""
+"""Time for requests in flight; with the draining before and the shutdown after it is below 5 s."""
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def run(settings: Settings) -> None:
-    """Until a signal. Raises `SystemExit` with a status where serving could not begin."""
-    # What uvicorn raises again after it has stopped in order, or what comes before it listens to signals.
+    """Serve until a signal. Raises `SystemExit` with a status if serving cannot begin."""
+    # For the signal that uvicorn raises again after stopping, or one that comes before uvicorn handles signals.
     signal.signal(signal.SIGTERM, _end)
     options: dict[str, Any] = {
         "factory": True,
@@ -57,7 +57,7 @@ def _run_several(options: dict[str, Any]) -> None:
 
 
 class _Ended(SystemExit):
-    """SIGTERM, when nothing is left to be done or nothing has begun."""
+    """SIGTERM came when nothing was left to do, or nothing had begun."""
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -65,19 +65,19 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 class _Parent(Multiprocess):
-    """Whose second signal ends everything at once."""
+    """A parent of serving processes; a second signal ends all of them at once."""
 
     def run(self) -> None:
-        told: float | None = None
+        signalled: float | None = None
 
         def handle(number: int, _frame: FrameType | None) -> None:
-            nonlocal told
+            nonlocal signalled
             self.signal_queue.append(number)
-            if told is not None and time.monotonic() - told > REPEAT_SECONDS:
+            if signalled is not None and time.monotonic() - signalled > REPEAT_SECONDS:
                 for process in self.processes:
                     process.kill()
                 os._exit(128 + number)
-            told = told or time.monotonic()
+            signalled = signalled or time.monotonic()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, handle)

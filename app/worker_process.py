@@ -1,4 +1,4 @@
-"""The worker beside a server: a process of its own, started again when it dies, ended when the server ends."""
+"""The worker of a server: a process of its own, restarted if it dies, ended when the server ends."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from contextlib import contextmanager
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 STEADY_SECONDS = 60.0
-"""A worker that lived for this long starts again without a longer pause."""
+"""A worker that ran for this long is restarted after the first pause again."""
 STOP_SECONDS = 1.0
-"""The server has taken up to 4 s by then. Of a worker that is slower the lease lapses."""
+"""The server has taken up to 4 s by then. The lease of a slower worker expires."""
 
 log = logging.getLogger("hyperserve")
 
 
 @contextmanager
 def worker_beside() -> Iterator[None]:
-    """While the block lasts, `python -m workers` runs. Its settings come from the environment."""
+    """Run `python -m workers` during the block. Its settings come from the environment."""
     guard = _Guard()
     guard.start()
     try:
@@ -56,8 +56,8 @@ class _Guard(threading.Thread):
             if self._stopping.is_set():
                 return None
             command = [sys.executable, "-m", "workers", "--attached"]
-            # A group of its own: Ctrl-C is for the server, which then ends the worker in order. It also ends
-            # when this pipe does, however the server goes.
+            # A group of its own: Ctrl-C is for the server, which then stops the worker. The worker also ends
+            # when this pipe closes, however the server ends.
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)
             return self._process
 

@@ -17,15 +17,15 @@ from sqlalchemy import make_url
 from app.cli.console import print_table
 from app.cli.errors import CommandError, MisuseError, checked_settings, leave
 from app.core.settings import Settings
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
 from app.db.migrate import prepare_database, revision
 from app.db.tables import REVISION
-from app.maintenance.archive import Manifest
-from app.maintenance.backup import backup as write_backup
-from app.maintenance.collection import Maintenance, Report
-from app.maintenance.restore import restore as read_backup
-from app.tasks.garbage import Collector
+from app.maintenance.backup_format import Manifest
+from app.maintenance.backup_reader import restore as read_backup
+from app.maintenance.backup_writer import backup as write_backup
+from app.maintenance.cleanup import Cleanup, CleanupReport
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -38,10 +38,9 @@ def gc(
 ) -> None:
     """Delete what has expired or finished, and blobs that nothing needs."""
 
-    async def collect(settings: Settings) -> Report:
+    async def collect(settings: Settings) -> CleanupReport:
         async with _opened(settings) as (database, blobs):
-            maintenance = Maintenance(database, blobs, Collector(database, blobs), settings)
-            return await maintenance.collect(dry_run=dry_run)
+            return await Cleanup(database, BlobCollector(database, blobs), settings).collect(dry_run=dry_run)
 
     report = asyncio.run(collect(_settings_of_service()))
     _print_counts("would be deleted" if dry_run else "deleted", asdict(report), as_json=as_json)

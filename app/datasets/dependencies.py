@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.db.blob_collector import BlobCollector
 from app.http.limits import LIMITS
 from app.http.upload import Spool
 from app.runtime import Runtime
@@ -15,8 +16,10 @@ UPLOADS = 4
 @dataclass(frozen=True)
 class DatasetResources:
     spool: Spool
+    collector: BlobCollector
 
     @classmethod
     def open(cls, runtime: Runtime) -> DatasetResources:
         seconds = runtime.settings.body_seconds
-        return cls(Spool(runtime.scratch, most=LIMITS.dataset_bytes, at_once=UPLOADS, seconds=seconds))
+        spool = Spool(runtime.scratch, most=LIMITS.dataset_bytes, at_once=UPLOADS, seconds=seconds)
+        return cls(spool, runtime.collector)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import delete, exists, select, update
 
+from app.db.blob_collector import BlobFolder
 from app.db.tables import DatasetRow, JobRow, LearnerRow, StreamTaskRow
 from app.db.tenancy import TenantSession
 from app.jobs.repository import ACTIVE
@@ -47,6 +50,10 @@ async def remove(session: TenantSession, id: str) -> None:
     await session.execute(delete(DatasetRow).where(DatasetRow.id == id))
 
 
-async def refers(session: TenantSession, sha256: str) -> bool:
-    """Whether a dataset has this file. Meant to be asked under `app.db.locks.FILES`."""
-    return bool(await session.scalar(select(exists().where(DatasetRow.blob == sha256))))
+async def unreferenced(session: TenantSession, digests: Collection[str]) -> set[str]:
+    """Return the files that no dataset has."""
+    named = select(DatasetRow.blob).where(DatasetRow.blob.in_(digests))
+    return set(digests) - set(await session.scalars(named))
+
+
+FILES = BlobFolder(FOLDER, unreferenced)

@@ -23,14 +23,14 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depen
 
 async def _service(request: Request, store: TenantStore) -> DatasetService:
     resources: DatasetResources = request.app.state.datasets
-    return DatasetService(resources.spool, store)
+    return DatasetService(resources, store)
 
 
 Service = Annotated[DatasetService, Depends(_service)]
 
 
 async def _upload(request: Request, service: Service) -> AsyncIterator[ReceivedFile]:
-    async with service.spool.receive(request, MEDIA_TYPES) as upload:
+    async with service.resources.spool.receive(request, MEDIA_TYPES) as upload:
         yield upload
 
 

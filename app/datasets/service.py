@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 from app.core.ids import is_id, new_id
 from app.datasets import repository
-from app.db.locks import FILES, lock
-from app.db.orphans import drop
+from app.datasets.dependencies import DatasetResources
 from app.db.tables import DatasetRow
 from app.db.tenancy import Store
 from app.http.fields import PageOptions
 from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail, pointer
-from app.http.upload import ReceivedFile, Spool
+from app.http.upload import ReceivedFile
 from hyperserve.types import Dataset, Page
 from models.data import files
 from models.data.errors import DatasetFileError, Format, Summary
@@ -38,7 +37,7 @@ _ROWS_AT_ONCE = 5
 class DatasetService:
     """Raises `ProblemError`."""
 
-    spool: Spool
+    resources: DatasetResources
     store: Store
 
     async def create(self, upload: ReceivedFile, name: str | None, claim: Claim = UNCLAIMED) -> Dataset:
@@ -102,8 +101,7 @@ class DatasetService:
 
     async def _added(self, row: DatasetRow, claim: Claim) -> bool:
         """False if the file is missing: another dataset that had it may have been deleted just now."""
-        async with self.store.write() as session:
-            await lock(session, FILES)
+        async with self.resources.collector.naming(self.store) as session:
             if not await self.store.files(repository.FOLDER).has(row.blob):
                 return False
             await repository.add(session, row)
@@ -112,11 +110,7 @@ class DatasetService:
         return True
 
     async def _collect(self, sha256: str) -> None:
-        await drop(
-            self.store,
-            lambda session: repository.refers(session, sha256),
-            lambda: self.store.files(repository.FOLDER).delete([sha256]),
-        )
+        await self.resources.collector.collect(self.store.tenant, repository.FILES, [sha256])
 
 
 def dataset_answer(row: DatasetRow) -> Dataset:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
+RAW = "raw"
+"""Folder of raw inputs."""
 _PATIENCE: ClientConfig = {"connect_timeout": "3s"}
 _RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)}
 """For a store over the network: a request that waits for it must learn soon that it is away."""
@@ -62,7 +64,8 @@ def _store_errors(reading: str | None = None) -> Iterator[None]:
     except (BaseError, OSError) as error:
         if reading is not None and isinstance(error, NotFoundError | FileNotFoundError):
             raise BlobMissingError(reading) from error
-        raise BlobStoreError(f"the blob store failed: {error}") from error
+        # The first line: obstore adds its own internals.
+        raise BlobStoreError(f"the blob store failed: {error}".partition("\n")[0]) from error
 
 
 def digest(data: bytes) -> str:
@@ -129,9 +132,9 @@ class Blobs:
             await obstore.put_async(self._store, path, file, use_multipart=True)
             await self._flush([path])
 
-    async def put_files(self, files: Mapping[str, bytes]) -> None:
-        """Write files that are missing or damaged, by path; then all are durable."""
-        await self._put(files)
+    async def put_files(self, files: Mapping[str, bytes], *, again: bool = False) -> None:
+        """Write files that are missing or damaged, by path; then all are durable. `again` if they were so before."""
+        await self._put(files, again)
 
     async def has_file(self, path: str) -> bool:
         return await self._size(path) is not None
@@ -159,7 +162,7 @@ class Blobs:
 
     async def listed(self) -> AsyncIterator[tuple[str, list[str]]]:
         """Yield all raw inputs: a tenant and some of its digests at a time."""
-        async for paths in self._paths("raw/"):
+        async for paths in self._paths(f"{RAW}/"):
             tenants: dict[str, list[str]] = {}
             for _, tenant, *_, name in (path.split("/") for path in paths):
                 tenants.setdefault(tenant, []).append(name)
@@ -246,9 +249,9 @@ class Files:
         """Write a file in parts, little of it in memory at a time. It is durable then."""
         await self.blobs.put_file(self.folder + path, file)
 
-    async def put_all(self, files: Mapping[str, bytes]) -> None:
-        """Write those that are missing or damaged, by path; all of it is durable then."""
-        await self.blobs.put_files({self.folder + path: data for path, data in files.items()})
+    async def put_all(self, files: Mapping[str, bytes], *, again: bool = False) -> None:
+        """Write files as `Blobs.put_files` does."""
+        await self.blobs.put_files({self.folder + path: data for path, data in files.items()}, again=again)
 
     async def has(self, path: str) -> bool:
         return await self.blobs.has_file(self.folder + path)
@@ -294,8 +297,13 @@ async def _gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     return [results[index] for index in range(len(listed))]
 
 
+def raw_path(name: str) -> str:
+    """Return the path of a raw input below its tenant's folder."""
+    return f"{name[:2]}/{name}"
+
+
 def _raw(tenant: str, name: str) -> str:
-    return f"raw/{tenant}/{name[:2]}/{name}"
+    return f"{RAW}/{tenant}/{raw_path(name)}"
 
 
 def _features(learner: str, version: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from app.core.settings import Settings
+from app.db.blob_collector import BlobCollector
 from app.learners.library import Library
 from app.learners.service import Learners
 from app.runtime import Runtime
@@ -15,6 +16,7 @@ from app.runtime import Runtime
 class LearnerResources:
     learners: Learners
     library: Library
+    collector: BlobCollector
 
     @classmethod
     async def open(cls, runtime: Runtime, learners: Learners) -> LearnerResources:
@@ -22,7 +24,7 @@ class LearnerResources:
         library = Library(runtime, learners)
         runtime.cluster.watcher.subscribe(library.heard)
         learners.check_defaults(runtime.settings.chosen_defaults, await library.names())
-        return cls(learners, library)
+        return cls(learners, library, runtime.collector)
 
 
 async def load_learners(settings: Settings) -> Learners:

@@ -6,7 +6,9 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from app.db.blob_collector import BlobFolder
 from app.db.blobs import Files
+from app.learners import repository
 from models.artifact import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Artifact, ArtifactError, load
 
 FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
@@ -33,8 +35,9 @@ async def keep(files: Files, digest: str, artifact: dict[str, bytes]) -> None:
     await files.put_all({f"{digest}/{name}": data for name, data in artifact.items()})
 
 
-async def drop(files: Files, digest: str) -> None:
-    await files.delete([f"{digest}/{name}" for name in FILES])
+ARTIFACTS = BlobFolder(
+    repository.FOLDER, repository.unreferenced, paths=lambda digest: [f"{digest}/{name}" for name in FILES]
+)
 
 
 def read(folder: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,9 +88,10 @@ async def in_use(session: TenantSession, name: str) -> bool:
     return bool(await session.scalar(select(exists().where(VersionRow.learner == name))))
 
 
-async def refers(session: TenantSession, digest: str) -> bool:
-    """Whether a learner has this artifact. Meant to be asked under `app.db.locks.FILES`."""
-    return bool(await session.scalar(select(exists().where(LearnerRow.digest == digest))))
+async def unreferenced(session: TenantSession, digests: Collection[str]) -> set[str]:
+    """Return the artifacts that no learner has."""
+    named = select(LearnerRow.digest).where(LearnerRow.digest.in_(digests))
+    return set(digests) - set(await session.scalars(named))
 
 
 def _trained() -> Select[LearnerRow, str | None, dict[str, Any] | None]:

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/learners", tags=["learners"], dependencies=[Depen
 
 async def _service(request: Request, store: TenantStore) -> TrainingService:
     resources: LearnerResources = request.app.state.learners
-    return TrainingService(resources.learners, resources.library, store)
+    return TrainingService(resources, store)
 
 
 Service = Annotated[TrainingService, Depends(_service)]

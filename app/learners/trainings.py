@@ -6,11 +6,11 @@ import asyncio
 import re
 from dataclasses import dataclass
 
+from sqlalchemy.exc import IntegrityError
+
 from app.core.ids import is_id, new_id
 from app.datasets import repository as datasets
 from app.db.invalidation_log import Change, record
-from app.db.locks import FILES, lock
-from app.db.orphans import drop
 from app.db.tables import DatasetRow, LearnerRow
 from app.db.tenancy import Store
 from app.http.fields import SLUG, PageOptions
@@ -19,10 +19,9 @@ from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
 from app.jobs import repository as jobs
 from app.learners import files, repository
-from app.learners.library import Library
+from app.learners.dependencies import LearnerResources
 from app.learners.repository import Trained
 from app.learners.schemas import TrainLearner, WayRange
-from app.learners.service import Learners
 from hyperserve.types import Learner, LearnerCard, Page, Training
 from models.data.errors import DatasetFileError
 from models.protocol import LearnerError, Span
@@ -37,18 +36,16 @@ LOCATION = "/v1/jobs/{id}"
 class TrainingService:
     """Raises `ProblemError`."""
 
-    learners: Learners
-    library: Library
+    resources: LearnerResources
     store: Store
 
     async def create(self, wanted: TrainLearner, claim: Claim = UNCLAIMED) -> Training:
         """Add the learner's row and its job, in one transaction. A failed learner of the name is replaced."""
-        if wanted.name in self.learners.bundled:
+        if wanted.name in self.resources.learners.bundled:
             raise _taken()
         asked = await self._checked(wanted)
         async with self.store.write() as session:
-            # Two requests for one name, or one and a deletion of its dataset, go one after the other.
-            await lock(session, FILES)
+            # Locked: a deletion of the dataset waits, or has come before.
             if await datasets.get(session, wanted.dataset, lock=True) is None:
                 raise _unknown_dataset()
             before = await repository.get(session, wanted.name)
@@ -66,8 +63,12 @@ class TrainingService:
             payload = {"learner": row.id, "name": row.name, "dataset": wanted.dataset, **asked.model_dump()}
             job = await jobs.enqueue(session, KIND, payload, subject=f"learners/{row.name}")
             row.job_id = job.id
-            await repository.add(session, row)
-            described = self.library.describe(Trained(row, job.state, None))
+            try:
+                await repository.add(session, row)
+            except IntegrityError:
+                # Another request for the name came at the same time.
+                raise _taken() from None
+            described = self.resources.library.describe(Trained(row, job.state, None))
             answer = Training(learner=described, job=jobs.job_answer(job))
             await claim.keep(session, 202, answer, {"Location": LOCATION.format(id=job.id)})
             await record(session, Change(session.tenant, "learner", row.name))
@@ -80,29 +81,29 @@ class TrainingService:
         async with self.store.read() as session:
             trained = await repository.listed(session, after, limit + 1)
         found = {
-            name: self.learners.describe(artifact)
-            for name, artifact in self.learners.artifacts.items()
-            if name in self.learners.bundled and name > after
+            name: self.resources.learners.describe(artifact)
+            for name, artifact in self.resources.learners.artifacts.items()
+            if name in self.resources.learners.bundled and name > after
         }
         for one in trained:
-            found.setdefault(one.row.name, self.library.describe(one))
+            found.setdefault(one.row.name, self.resources.library.describe(one))
         names = sorted(found)
         items = [found[name] for name in names[:limit]]
         more = len(names) > limit
         return Page[Learner](items=items, next_cursor=Cursor(items[-1].name).encode() if more else None)
 
     async def get(self, name: str) -> LearnerCard:
-        if name in self.learners.bundled:
-            return self.learners.card(self.learners.artifacts[name])
+        if name in self.resources.learners.bundled:
+            return self.resources.learners.card(self.resources.learners.artifacts[name])
         if (found := await self._found(name)) is None:
             raise _not_found()
         if found.status == "ready":
-            await self.library.refresh(name)
-        return self.library.card(found)
+            await self.resources.library.refresh(name)
+        return self.resources.library.card(found)
 
     async def delete(self, name: str, *, force: bool = False) -> None:
         """Delete a learner; if it is being trained, cancel its job."""
-        if name in self.learners.bundled:
+        if name in self.resources.learners.bundled:
             raise fail("learner_bundled", "The learner is bundled with the server; it cannot be deleted.")
         if re.fullmatch(SLUG, name) is None:
             raise _not_found()
@@ -119,16 +120,12 @@ class TrainingService:
             if found.status == "training" and found.row.job_id is not None:
                 await jobs.request_cancel(session, found.row.job_id)
             await record(session, Change(session.tenant, "learner", name))
-        await self.library.refresh(name)
+        await self.resources.library.refresh(name)
         if found.row.digest is not None:
             await self._collect(found.row.digest)
 
     async def _collect(self, digest: str) -> None:
-        await drop(
-            self.store,
-            lambda session: repository.refers(session, digest),
-            lambda: files.drop(self.store.files(repository.FOLDER), digest),
-        )
+        await self.resources.collector.collect(self.store.tenant, files.ARTIFACTS, [digest])
 
     async def _found(self, name: str) -> Trained | None:
         if re.fullmatch(SLUG, name) is None:

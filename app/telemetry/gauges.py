@@ -1,4 +1,4 @@
-"""Gauges of the queue of jobs, read from the database when somebody asks, every few seconds at most."""
+"""Gauges of jobs and streams, read from the database when metrics are scraped, every few seconds at most."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMEOUT_SECONDS = 2.0
 
 
 class JobGauges(Collector):
-    """`read`, then collect. While the database is away there are no jobs to see, and it says so."""
+    """Gauges of the job queue. Call `read`, then collect. Without the database only its absence is reported."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,7 +35,7 @@ class JobGauges(Collector):
             return
         self._read_at = time.monotonic()
         row = JobRow
-        # Their ids are in the order of their making, but a job that waits for its time is not late.
+        # Not by creation: a job that is scheduled for later is not late.
         waiting = select(func.min(row.run_at)).where(row.state == "queued")
         held = select(func.count(func.distinct(row.lease_owner))).where(
             row.state == "running", row.lease_until > now_ms()
@@ -54,19 +54,19 @@ class JobGauges(Collector):
         self._working = working
 
     def collect(self) -> Iterable[Metric]:
-        up = GaugeMetricFamily("hyperserve_database_up", "Whether the database answers.")
+        up = GaugeMetricFamily("hyperserve_database_up", "1 if the database answers, else 0.")
         up.add_metric([], self._states is not None)
         yield up
         if self._states is None:
             return
         jobs = GaugeMetricFamily(
-            "hyperserve_jobs", "Jobs by state, until they are cleared away.", labels=["state"]
+            "hyperserve_jobs", "Jobs by state, until they are dropped.", labels=["state"]
         )
         for state in STATES:
             jobs.add_metric([state], self._states.get(state, 0))
         yield jobs
         yield GaugeMetricFamily(
-            "hyperserve_oldest_queued_job_seconds", "How long the oldest job has waited.", value=self._oldest
+            "hyperserve_oldest_queued_job_seconds", "Time that the oldest job has waited.", value=self._oldest
         )
         yield GaugeMetricFamily(
             "hyperserve_workers_busy", "Workers that hold the lease of a running job.", value=self._working
@@ -74,7 +74,7 @@ class JobGauges(Collector):
 
 
 class StreamGauges(Collector):
-    """`read`, then collect. While the database is away there are no streams to see."""
+    """Gauges of streams. Call `read`, then collect. Without the database there are none."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -111,9 +111,9 @@ class StreamGauges(Collector):
             return
         streams, tasks, alarms, drift = self._found
         for name, text, value in (
-            ("hyperserve_streams", "Streams that clients have made.", streams),
-            ("hyperserve_stream_tasks", "Stream tasks that their current versions hold.", tasks),
-            ("hyperserve_stream_task_alarms", "Of those, how many are beyond the alarm's bounds.", alarms),
-            ("hyperserve_stream_largest_drift", "Of their networks since registration.", drift),
+            ("hyperserve_streams", "Streams that clients have created.", streams),
+            ("hyperserve_stream_tasks", "Stream tasks of current versions.", tasks),
+            ("hyperserve_stream_task_alarms", "Stream tasks beyond the bounds of the alarm.", alarms),
+            ("hyperserve_stream_largest_drift", "Largest drift of a network since its registration.", drift),
         ):
             yield GaugeMetricFamily(name, text, value=value)

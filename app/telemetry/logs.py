@@ -1,7 +1,7 @@
-"""Logs: one JSON object per line, or lines for people; of every logger of the process, uvicorn's too.
+"""Logs of every logger of the process, uvicorn's too: one JSON object per line, or lines for people.
 
-A line says which request it belongs to. It never holds a label, the name of a task, or the values of local
-variables: only what somebody chose to log.
+A line names the request that it belongs to. It never holds a label, the name of a task, or the values of local
+variables: only what was logged on purpose.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from opentelemetry import trace
 
 LogFormat = Literal["json", "console"]
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that this task answers."""
+"""Id of the request that this asyncio task answers."""
 
 _RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
-"""What every record has; anything else in it is a field that was given as `extra`."""
+"""Attributes of every record; all others are fields given as `extra`."""
 _traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 _CHATTY = ("aiosqlite", "alembic.runtime.plugins", "asyncio", "httpcore", "httpx")
 _json = structlog.processors.JSONRenderer(ensure_ascii=False)
 
 
 def config(style: LogFormat, level: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`, or uvicorn's `log_config`, which hands it to its processes."""
+    """Return the settings for `logging.config.dictConfig`, or for uvicorn's `log_config`."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": f"{__name__}.Line", "style": style}},
+        "formatters": {"line": {"()": f"{__name__}.LineFormatter", "style": style}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
-        # Of every statement and every request to a store, even at debug.
+        # They log every statement and every request to a store.
         "loggers": {name: {"level": "WARNING"} for name in _CHATTY},
     }
 
 
-class Line(logging.Formatter):
-    """A record as one line."""
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line."""
 
     def __init__(self, style: LogFormat) -> None:
         super().__init__()

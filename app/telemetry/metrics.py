@@ -1,7 +1,7 @@
-"""What Prometheus counts and times. Metrics carry no label or name that a client chose: routes are templates.
+"""Metrics for Prometheus. They carry no label or name that a client chose: routes are templates.
 
 With several serving processes each writes into PROMETHEUS_MULTIPROC_DIR, which `hyperserve serve` sets before
-this module is imported, and whoever is asked answers for all.
+this module is imported, and the process that is scraped answers for all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 REQUESTS = Counter("hyperserve_requests", "Requests answered.", ["route", "method", "status"])
 REQUEST_SECONDS = Histogram(
-    "hyperserve_request_seconds", "Time until an answer began.", ["route", "method"], buckets=_FAST
+    "hyperserve_request_seconds", "Time until a response began.", ["route", "method"], buckets=_FAST
 )
 BATCH_SIZE = Histogram(
     "hyperserve_batch_size",
@@ -32,19 +32,19 @@ BATCH_SIZE = Histogram(
 BATCH_SECONDS = Histogram("hyperserve_batch_seconds", "Time of a batched call.", ["call"], buckets=_FAST)
 WEIGHTS = Counter(
     "hyperserve_weights",
-    "How often weights were looked for, and what came of it: l1 the arena, l2 Redis, l3 made again.",
+    "Look-ups of weights by tier (l1 the arena, l2 Redis, l3 regeneration) and outcome.",
     ["tier", "outcome"],
 )
 STREAM_QUERIES = Counter(
-    "hyperserve_stream_queries", "Queries to streams, their stream task told or inferred.", ["task"]
+    "hyperserve_stream_queries", "Queries to streams, with their stream task told or inferred.", ["task"]
 )
 STREAM_UNKNOWN = Counter(
-    "hyperserve_stream_unknown", "Of those inferred, how many more likely belong to no stream task."
+    "hyperserve_stream_unknown", "Queries, of those inferred, that more likely belong to no stream task."
 )
-ARENA_BYTES = Gauge(
-    "hyperserve_arena_bytes", "Memory that weights of tasks take.", multiprocess_mode="livesum"
+ARENA_BYTES = Gauge("hyperserve_arena_bytes", "Memory used by weights of tasks.", multiprocess_mode="livesum")
+ARENA_LIMIT = Gauge(
+    "hyperserve_arena_limit_bytes", "Memory available for weights of tasks.", multiprocess_mode="livesum"
 )
-ARENA_LIMIT = Gauge("hyperserve_arena_limit_bytes", "Memory meant for them.", multiprocess_mode="livesum")
 QUEUE_LENGTH = Gauge(
     "hyperserve_queue_length", "Requests that wait for the compute thread.", multiprocess_mode="livesum"
 )
@@ -56,14 +56,14 @@ _BATCHES = {
 
 
 def observe(call: Literal["embed", "adapt", "predict"], size: int, seconds: float) -> None:
-    """A batched call of the engine. May be called from any thread."""
+    """Record a batched call of the engine. May be called from any thread."""
     sizes, times = _BATCHES[call]
     sizes.observe(size)
     times.observe(seconds)
 
 
 def exposition(*others: Collector) -> bytes:
-    """All metrics in Prometheus' text format, of all serving processes; and what `others` collect now."""
+    """Return all metrics of all serving processes, and what `others` collect now, in Prometheus' text format."""
     registry = CollectorRegistry()
     if folder := os.environ.get(MULTIPROCESS):
         _forget_dead(Path(folder))
@@ -78,7 +78,7 @@ def exposition(*others: Collector) -> bytes:
 
 
 def _forget_dead(folder: Path) -> None:
-    """What a process holds now is gone with it; what it has counted stays."""
+    """Drop live gauges of dead processes; their counters stay."""
     for file in folder.glob("gauge_live*_*.db"):
         try:
             os.kill(int(file.stem.rpartition("_")[2]), 0)

@@ -1,4 +1,4 @@
-"""Spans inside that of a request, for code that knows no HTTP."""
+"""Spans inside the span of a request, for code without HTTP."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _nothing: AbstractContextManager[trace.Span] = nullcontext(trace.INVALID_SPAN)
 
 
 def span(name: str, **attributes: Any) -> AbstractContextManager[trace.Span]:
-    """Inside the span of a request that is traced; otherwise nothing."""
+    """Open a span inside that of a traced request; without one, do nothing."""
     if not trace.get_current_span().is_recording():
         return _nothing
     return _tracer.start_as_current_span(name, attributes=attributes)
 
 
-def forget_query(scope: Mapping[str, Any]) -> None:
-    """The query string of a request may hold a name."""
+def redact_query(scope: Mapping[str, Any]) -> None:
+    """Redact the query string of a traced request: it may hold a name."""
     if scope["query_string"] and (current := trace.get_current_span()).is_recording():
         current.set_attribute("url.query", "REDACTED")

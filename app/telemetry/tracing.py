@@ -1,6 +1,6 @@
-"""OpenTelemetry: spans of requests, and of what takes their time, for a collector named by OTEL_* variables.
+"""OpenTelemetry: spans of requests and their phases, for a collector named by OTEL_* variables.
 
-FastAPI makes the span of a request; ours lie inside it. Without the extra, or unasked, all of it costs nothing.
+FastAPI makes the span of a request; ours lie inside it. Without the extra, or if disabled, tracing costs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 
+from app.core.errors import AppError
+
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -21,9 +23,9 @@ ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 DISABLED = "OTEL_SDK_DISABLED"
 FLUSH_SECONDS = 1.0
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines."""
+"""Routes that machines call every few seconds."""
 
-# Metrics and logs have ways of their own; spans of FastAPI's inner steps would tell nothing.
+# Metrics and logs are exported otherwise; spans of FastAPI's inner steps are of no use.
 CONFIG = TelemetryConfig(
     metrics=False,
     logs=False,
@@ -34,10 +36,10 @@ CONFIG = TelemetryConfig(
 
 
 class TracingError(AppError):
-    """Tracing is asked for and cannot be had."""
+    """Tracing is configured, but the extra is not installed."""
 
 
-def asked(environment: Mapping[str, str] = os.environ) -> bool:
+def is_configured(environment: Mapping[str, str] = os.environ) -> bool:
     return (
         any(environment.get(name) for name in ENDPOINTS)
         and environment.get(DISABLED, "").lower() != "true"
@@ -47,8 +49,8 @@ def asked(environment: Mapping[str, str] = os.environ) -> bool:
 
 @contextmanager
 def exporting(version: str, exporter: SpanExporter | None = None) -> Iterator[None]:
-    """While the block lasts spans are sent, if that is asked for. Raises `TracingError`."""
-    if exporter is None and not asked():
+    """Export spans during the block, if that is configured. Raises `TracingError`."""
+    if exporter is None and not is_configured():
         yield
         return
     try:
@@ -58,7 +60,7 @@ def exporting(version: str, exporter: SpanExporter | None = None) -> Iterator[No
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise TracingError(
-            f"{' or '.join(ENDPOINTS)} asks for tracing, which needs an extra: pip install 'hyperserve[otel]'"
+            f"{' or '.join(ENDPOINTS)} enables tracing, which needs an extra: pip install 'hyperserve[otel]'"
         ) from error
     name = os.environ.get("OTEL_SERVICE_NAME") or "hyperserve"
     resource = Resource.create({SERVICE_NAME: name, SERVICE_VERSION: version})

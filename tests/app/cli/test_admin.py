@@ -41,7 +41,7 @@ def test_a_service_moves(own_server: Server, zoo: Path, tmp_path: Path) -> None:
     assert run(moved.data_dir, "restore", str(file))[0] == 0
     assert run(moved.data_dir, "restore", str(file)) == (
         1,
-        "hyperserve: the database is not empty: there are tasks\n",
+        "hyperserve: the database is not empty: the table tasks has rows\n",
     )
     moved.start()
     try:

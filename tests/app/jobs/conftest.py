@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.db.engine import Database
+from app.db.database import Database
 
 Story = Callable[[Database], Awaitable[None]]
 

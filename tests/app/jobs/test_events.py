@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.invalidation_log import EVERYTHING, Change
 from app.http.problems import ProblemError
 from app.jobs import events, repository

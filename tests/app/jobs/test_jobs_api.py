@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tenancy import TenantSession
 from app.http.dependencies import DEFAULT_TENANT
 from app.jobs import repository

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.invalidation_log import Change, record
 from app.db.tables import ChangeRow, JobRow
 from app.jobs import repository as queue

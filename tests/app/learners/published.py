@@ -7,7 +7,7 @@ from pathlib import Path
 from app.core.ids import new_id
 from app.core.settings import Settings
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.invalidation_log import Change, record
 from app.db.tables import LearnerRow
 from app.db.tenancy import Store

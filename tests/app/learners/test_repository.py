@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.core.ids import new_id
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import LearnerRow
 from app.learners import repository
 from tests.app.stores import store_of

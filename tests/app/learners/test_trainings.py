@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from app.core.settings import Settings
+from app.datasets.dependencies import DatasetResources
 from app.datasets.service import DatasetService
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tenancy import Store
 from app.http.dependencies import DEFAULT_TENANT
 from app.http.problems import ProblemError
-from app.http.upload import Spool, Upload
+from app.http.upload import ReceivedFile, Spool
 from app.jobs import repository as jobs
 from app.learners import repository
+from app.learners.dependencies import LearnerResources
 from app.learners.library import Library
 from app.learners.schemas import TrainLearner
 from app.learners.service import Learners
@@ -39,15 +42,20 @@ class Place:
         self.store = Store(DEFAULT_TENANT, database, self.blobs)
         nothing: Any = None
         settings = Settings(data_dir=folder)
-        runtime = Runtime(settings, database, self.blobs, Engine({}), nothing, nothing, nothing)
+        collector = BlobCollector(database, self.blobs)
+        runtime = Runtime(settings, database, self.blobs, collector, Engine({}), nothing, nothing, nothing)
         learners = Learners({}, {})
-        self.datasets = DatasetService(Spool(folder, most=0, at_once=0, seconds=0), self.store)
-        self.trainings = TrainingService(learners, Library(runtime, learners), self.store)
+        self.datasets = DatasetService(
+            DatasetResources(Spool(folder, most=0, at_once=0, seconds=0), collector), self.store
+        )
+        self.trainings = TrainingService(
+            LearnerResources(learners, Library(runtime, learners), collector), self.store
+        )
 
     async def upload(self) -> Dataset:
         with tempfile.TemporaryFile() as file:
             file.write(VECTORS)
-            found = Upload(file, len(VECTORS), hashlib.sha256(VECTORS).hexdigest(), "text/csv")
+            found = ReceivedFile(file, len(VECTORS), hashlib.sha256(VECTORS).hexdigest(), "text/csv")
             return await self.datasets.create(found, None)
 
     async def ask(self, dataset: str, name: str = "mine") -> Training:
@@ -122,7 +130,7 @@ def test_a_learner_is_published_once_and_by_its_own_job(run: Run) -> None:
             assert not await repository.publish(session, found.row.id, "another job", "0" * 64)
             assert await repository.publish(session, found.row.id, training.job.id, "0" * 64)
             assert await repository.names(session) == ["mine"]
-            assert await repository.refers(session, "0" * 64)
+            assert await repository.unreferenced(session, ["0" * 64, "1" * 64]) == {"1" * 64}
         # Its dataset may go now; the learner stays, without naming it.
         async with place.store.write() as session:
             await jobs.request_cancel(session, training.job.id)
@@ -161,4 +169,4 @@ def test_a_dataset_is_deleted_although_its_file_cannot_be(
             await place.datasets.get(made.id)
 
     run(story)
-    assert "a file that nothing names stays for now" in caplog.text
+    assert "1 blobs of datasets are deleted later" in caplog.text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from tests.app.maintenance.stock import fill
 
 Test = Callable[[Database, Blobs], Awaitable[None]]

@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select
 from app.datasets import repository as datasets
 from app.db.blobs import Blobs, digest
 from app.db.clock import now_ms
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import (
     Base,
     ChangeRow,
@@ -30,9 +30,12 @@ from app.db.tables import (
     VersionExampleRow,
     VersionRow,
 )
+from app.learners import files as learner_files
 from app.learners import repository as learners
 from app.learners.files import FILES
 from app.streams import files as stream_files
+from app.streams import repository as streams
+from tests.app.stores import store_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 PAST, FUTURE = NOW - timedelta(days=400), datetime.now(UTC) + timedelta(days=400)
@@ -45,9 +48,11 @@ async def fill(database: Database, blobs: Blobs) -> None:
     """Rows that nothing is to be cleared away of."""
     await blobs.put_missing("t", {digest(INPUT): INPUT, digest(QUERY): QUERY})
     await blobs.put_features("d", "ver_1", b"features")
-    await blobs.put_file(datasets.path("t", digest(FILE)), io.BytesIO(FILE))
-    await blobs.put_files({learners.path("t", LEARNER, name): name.encode() for name in FILES})
-    await stream_files.keep(blobs, "t", {digest(part): part for part in (SHARED, OWN, HELD_OUT)})
+    store = store_of(database, "t", blobs)
+    await store.files(datasets.FOLDER).put(digest(FILE), io.BytesIO(FILE))
+    await learner_files.keep(store.files(learners.FOLDER), LEARNER, {name: name.encode() for name in FILES})
+    parts = {digest(part): part for part in (SHARED, OWN, HELD_OUT)}
+    await stream_files.keep(store.files(streams.FOLDER), parts)
     version = {
         "learner": "l",
         "learner_digest": "d",

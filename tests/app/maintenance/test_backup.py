@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import delete, text
 
 from app.db.blobs import Blobs, digest
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import upgrade
 from app.db.tables import DatasetRow, ExampleRow, TaskRow
-from app.maintenance.archive import BackupError
-from app.maintenance.backup import backup
-from app.maintenance.restore import restore
+from app.maintenance.backup_format import BackupError
+from app.maintenance.backup_reader import restore
+from app.maintenance.backup_writer import backup
 from tests.app.maintenance.stock import INPUT, contents, count, fill, paths
 from tests.servers.postgres import Databases
 
@@ -119,7 +119,7 @@ def test_beside_a_server_that_deletes(run: Callable[..., None], tmp_path: Path) 
 def test_a_lost_blob_is_told(run: Callable[..., None], tmp_path: Path) -> None:
     async def test(database: Database, blobs: Blobs) -> None:
         await blobs.delete("t", [digest(INPUT)])
-        with pytest.raises(BackupError, match="not in the store"):
+        with pytest.raises(BackupError, match="missing from the store"):
             await backup(database, blobs, tmp_path / "x.tar")
         assert not (tmp_path / "x.tar").exists()
 
@@ -169,7 +169,7 @@ class TestDamage:
         bad = archive.with_name("short.tar")
         for size in (0, 100, archive.stat().st_size // 2):
             bad.write_bytes(archive.read_bytes()[:size])
-            self.refused(bad, target, tmp_path, "cannot be read|ends early|is no backup")
+            self.refused(bad, target, tmp_path, "cannot be read|ends early|is not a backup")
 
     def test_another_revision(self, archive: Path, target: str, tmp_path: Path) -> None:
         head = json.dumps({"format": 1, "revision": "0001"}).encode()
@@ -185,7 +185,7 @@ class TestDamage:
                         member.name = f"blobs/{name}"
                         member.pax_headers.pop("path", None)
                     copy.addfile(member, source.extractfile(member))
-            self.refused(bad, target, tmp_path, "is no path of a blob")
+            self.refused(bad, target, tmp_path, "is not the path of a blob")
 
 
 def test_rows_that_do_not_fit_leave_nothing(archive: Path, target: str, tmp_path: Path) -> None:

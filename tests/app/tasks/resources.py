@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from typing import Any, cast
 
 from app.cluster import Cluster
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
 from app.learners.service import Learners
@@ -14,7 +15,6 @@ from app.serving.cache_stats import CacheStats
 from app.serving.engine import Engine
 from app.serving.shared_cache import SharedCache
 from app.tasks.dependencies import TaskResources
-from app.tasks.garbage import Collector
 
 
 def task_resources(
@@ -33,10 +33,10 @@ def task_resources(
         settings=nothing,
         database=database or nothing,
         blobs=blobs or nothing,
+        collector=BlobCollector(database, blobs or nothing) if database is not None else nothing,
         engine=engine or nothing,
         cluster=Cluster(nothing, cache_stats or CacheStats(), cache, None),
         decoders=decoders,
         builders=nothing,
     )
-    collector = Collector(database, runtime.blobs) if database is not None else nothing
-    return TaskResources(runtime, learners or Learners({}, {}), collector)
+    return TaskResources(runtime, learners or Learners({}, {}))

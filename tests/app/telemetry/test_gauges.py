@@ -6,7 +6,7 @@ import asyncio
 
 from app.core.ids import new_id
 from app.db.clock import now_ms
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import JobRow
 from app.telemetry.gauges import JobGauges
 

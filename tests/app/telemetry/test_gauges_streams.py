@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.migrate import upgrade
 from app.db.tables import StreamPartRow, StreamRow, StreamTaskRow, StreamVersionRow
 from app.telemetry.gauges import StreamGauges

@@ -17,7 +17,7 @@ from tests.app.server import Server
 
 def line(**fields: Any) -> dict[str, Any]:
     record = logging.makeLogRecord({"name": "hyperserve", "levelname": "INFO", "created": 0.5} | fields)
-    found: dict[str, Any] = json.loads(logs.Line("json").format(record))
+    found: dict[str, Any] = json.loads(logs.LineFormatter("json").format(record))
     return found
 
 
@@ -55,11 +55,11 @@ class TestLine:
 
     def test_line_breaks_stay_inside(self) -> None:
         record = logging.makeLogRecord({"msg": "a\nb"})
-        assert "\n" not in logs.Line("json").format(record)
+        assert "\n" not in logs.LineFormatter("json").format(record)
 
     def test_for_people(self) -> None:
         record = logging.makeLogRecord({"msg": "hello", "job": "job_1", "exc_info": failure()})
-        found = logs.Line("console").format(record)
+        found = logs.LineFormatter("console").format(record)
         assert "hello" in found
         assert "job_1" in found
         assert "broken" in found

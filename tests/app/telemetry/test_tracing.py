@@ -76,7 +76,7 @@ def test_outside_a_traced_request_there_are_none() -> None:
     ],
 )
 def test_asked(environment: dict[str, str], asked: bool) -> None:
-    assert tracing.asked(environment) is asked
+    assert tracing.is_configured(environment) is asked
 
 
 def test_without_the_extra_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Who names blobs and who deletes them are never at it together, and nobody waits for ever."""
+"""Naming blobs and deleting them never happen at the same time, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -10,84 +10,84 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from sqlalchemy.exc import TimeoutError as NoTurnError
 
-from app.db import locks
+from app.db import blob_lock
+from app.db.blob_lock import BlobLock
 from app.db.database import Database
-from app.db.locks import Holds
+from app.db.errors import DatabaseBusyError
 
 
 @asynccontextmanager
-async def two(url: str) -> AsyncIterator[tuple[Database, Holds, Holds]]:
-    """As of two processes."""
+async def two(url: str) -> AsyncIterator[tuple[Database, BlobLock, BlobLock]]:
+    """Yield the locks of two processes."""
     database = Database(url)
     try:
-        yield database, Holds(database), Holds(database)
+        yield database, BlobLock(database), BlobLock(database)
     finally:
         await database.close()
 
 
 @asynccontextmanager
-async def adding(database: Database, its: Holds) -> AsyncIterator[None]:
-    async with its.adding(), database.write() as session:
-        await its.lock(session, adding=True)
+async def naming(database: Database, its: BlobLock) -> AsyncIterator[None]:
+    async with its.shared(), database.write() as session:
+        await its.lock(session, exclusive=False)
         yield
 
 
 @asynccontextmanager
-async def alone(database: Database, its: Holds) -> AsyncIterator[None]:
-    async with its.alone(), database.read() as session:
-        await its.lock(session, adding=False)
+async def collecting(database: Database, its: BlobLock) -> AsyncIterator[None]:
+    async with its.exclusive(), database.read() as session:
+        await its.lock(session, exclusive=True)
         yield
 
 
-def test_many_add_at_a_time(database_url: str) -> None:
+def test_many_share_the_lock(database_url: str) -> None:
     async def test() -> None:
         async with (
             two(database_url) as (_, one, other),
             asyncio.timeout(2),
-            one.adding(),
-            one.adding(),
-            other.adding(),
+            one.shared(),
+            one.shared(),
+            other.shared(),
         ):
             pass
 
     asyncio.run(test())
 
 
-@pytest.mark.parametrize("first", ["adding", "alone"])
-def test_adding_and_deleting_exclude_each_other(database_url: str, first: str) -> None:
+@pytest.mark.parametrize("first", ["naming", "collecting"])
+def test_naming_and_collecting_exclude_each_other(database_url: str, first: str) -> None:
     async def test() -> None:
         async with two(database_url) as (database, one, other):
             inside: list[str] = []
 
-            async def enter(name: str, its: Holds) -> None:
-                async with (adding if name == "adding" else alone)(database, its):
+            async def enter(name: str, its: BlobLock) -> None:
+                async with (naming if name == "naming" else collecting)(database, its):
                     inside.append(name)
                     assert len(inside) == 1
                     await asyncio.sleep(0.1)
                     inside.remove(name)
 
-            second = "alone" if first == "adding" else "adding"
+            second = "collecting" if first == "naming" else "naming"
             await asyncio.gather(enter(first, one), enter(second, other))
 
     asyncio.run(test())
 
 
-def test_deleting_gets_its_turn(tmp_path: object) -> None:
-    """However many keep adding in the same process."""
+def test_a_collector_gets_its_turn(tmp_path: object) -> None:
+    """However many keep naming blobs in the same process."""
 
     async def test() -> None:
         async with two(f"sqlite+aiosqlite:///{tmp_path}/x.db") as (_, one, _other):
 
-            async def keep_adding() -> None:
+            async def keep_naming() -> None:
                 while True:
-                    async with one.adding():
+                    async with one.shared():
                         await asyncio.sleep(0.01)
 
-            busy = [asyncio.create_task(keep_adding()) for _ in range(4)]
+            busy = [asyncio.create_task(keep_naming()) for _ in range(4)]
             await asyncio.sleep(0.02)
-            async with asyncio.timeout(2), one.alone():
+            async with asyncio.timeout(2), one.exclusive():
                 pass
             for task in busy:
                 task.cancel()
@@ -98,18 +98,18 @@ def test_deleting_gets_its_turn(tmp_path: object) -> None:
 
 def test_waiting_ends(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        async with two(f"sqlite+aiosqlite:///{tmp_path}/x.db") as (_, one, other), one.adding():
-            with pytest.raises(NoTurnError):
-                async with other.alone():
+        async with two(f"sqlite+aiosqlite:///{tmp_path}/x.db") as (_, one, other), one.shared():
+            with pytest.raises(DatabaseBusyError):
+                async with other.exclusive():
                     raise AssertionError
 
-    monkeypatch.setattr(locks, "_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(blob_lock, "_WAIT_SECONDS", 0.1)
     asyncio.run(test())
 
 
 def _hold(url: str, held: object) -> None:
     async def test() -> None:
-        async with two(url) as (_, one, _other), one.alone():
+        async with two(url) as (_, one, _other), one.exclusive():
             held.set()  # type: ignore[attr-defined]
             await asyncio.sleep(60)
 
@@ -128,7 +128,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path: object) -> None:
     process.join()
 
     async def test() -> None:
-        async with two(url) as (_, one, _other), asyncio.timeout(1), one.adding():
+        async with two(url) as (_, one, _other), asyncio.timeout(1), one.shared():
             pass
 
     asyncio.run(test())

@@ -1,11 +1,11 @@
-"""The form of a backup: a tar file with one JSON line per row, the blobs that rows name, and a manifest.
+"""The format of a backup: a tar file with one JSON line per row, the blobs that rows name, and a manifest.
 
     head.json            format and revision
-    blobs/<path>         in the order of their writing; a PAX header holds the SHA-256 of each
-    tables/<name>.jsonl  rows of one moment
+    blobs/<path>         in the order of writing; a PAX header holds the SHA-256 of each
+    tables/<name>.jsonl  the rows of one moment
     manifest.json        digests of everything
 
-It depends on no database: rows are written as plain JSON and read by the column types of the tables.
+It is independent of the database: rows are written as plain JSON and read by the column types of the tables.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ FORMAT = 1
 HEAD, MANIFEST = "head.json", "manifest.json"
 BLOBS, TABLES = "blobs/", "tables/"
 DIGEST_HEADER = "HYPERSERVE.sha256"
-_PASSING = {ChangeRow.__tablename__, IdempotencyRow.__tablename__}
-"""News between running processes, and answers that are repeated for a day: of no use elsewhere."""
+_TRANSIENT = {ChangeRow.__tablename__, IdempotencyRow.__tablename__}
+"""Changes for running processes, and responses that are repeated for a day: of no use elsewhere."""
 _CHUNK = 1 << 20
 
 
 class BackupError(AppError):
-    """What is wrong with a backup, or with where it shall come from or go."""
+    """A backup cannot be written or read; the message says why."""
 
 
 def tables() -> list[Table]:
-    """Those that are kept; a table comes after those that it refers to."""
-    return [table for table in Base.metadata.sorted_tables if table.name not in _PASSING]
+    """Return the tables of a backup; a table comes after those that it refers to."""
+    return [table for table in Base.metadata.sorted_tables if table.name not in _TRANSIENT]
 
 
 @dataclass(frozen=True)
-class Head:
+class BackupHead:
     format: int
     revision: str
 
 
 @dataclass
 class Manifest:
-    """Grows while an archive is written; while it is read, another one grows that must become the same."""
+    """The totals of an archive: built while it is written, and again while it is read, to be compared."""
 
     rows: dict[str, int] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each table's lines."""
+    """SHA-256 of the lines of each table."""
     blobs: int = 0
     size: int = 0
     """Bytes of all blobs."""
@@ -72,12 +72,12 @@ class Manifest:
 
 
 def encode_row(row: Mapping[str, Any]) -> bytes:
-    """One line."""
+    """Return a row as one line."""
     return json.dumps(dict(row), default=_plain, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def decode_row(table: Table, line: bytes) -> dict[str, Any]:
-    """As the table takes it. Raises `BackupError`."""
+    """Return a row in the types of the table's columns. Raises `BackupError`."""
     try:
         row: dict[str, Any] = json.loads(line)
         return {column.name: _typed(column.type, row[column.name]) for column in table.columns}

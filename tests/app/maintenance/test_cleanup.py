@@ -11,15 +11,19 @@ import pytest
 
 from app.core.settings import Settings
 from app.datasets import repository as datasets
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs, digest
 from app.db.clock import now_ms
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tables import ChangeRow, IdempotencyRow, JobRow, PredictionRow
+from app.learners import files as learner_files
 from app.learners import repository as learners
-from app.maintenance.collection import Maintenance
+from app.maintenance.cleanup import Cleanup
 from app.streams import files as stream_files
-from app.tasks.garbage import Collector
-from tests.app.maintenance.stock import MINE, PAST, add, contents, job, key, paths, prediction
+from app.streams import repository as streams
+from app.tasks import repository as tasks
+from tests.app.maintenance.stock import INPUT, MINE, PAST, add, contents, count, job, key, paths, prediction
+from tests.app.stores import store_of
 
 ORPHAN = b"orphan"
 GARBAGE = {
@@ -39,9 +43,10 @@ GARBAGE = {
 async def litter(database: Database, blobs: Blobs, data_dir: Path) -> None:
     await blobs.put_missing("t", {digest(ORPHAN): ORPHAN})
     await blobs.put_features("d", "ver_2", b"x")
-    await blobs.put_file(datasets.path("t", digest(ORPHAN)), io.BytesIO(ORPHAN))
-    await blobs.put_files({learners.path("t", "gone", name): b"x" for name in ("config.json", "README.md")})
-    await stream_files.keep(blobs, "t", {digest(ORPHAN): ORPHAN})
+    store = store_of(database, "t", blobs)
+    await store.files(datasets.FOLDER).put(digest(ORPHAN), io.BytesIO(ORPHAN))
+    await learner_files.keep(store.files(learners.FOLDER), "gone", {"config.json": b"x", "README.md": b"x"})
+    await stream_files.keep(store.files(streams.FOLDER), {digest(ORPHAN): ORPHAN})
     lapsed = {"status": None, "lease_until": now_ms() - 1}
     await add(
         database,
@@ -58,15 +63,15 @@ async def litter(database: Database, blobs: Blobs, data_dir: Path) -> None:
         (data_dir / "jobs" / name / "1").mkdir(parents=True)
 
 
-def maintenance(database: Database, blobs: Blobs, data_dir: Path) -> Maintenance:
-    return Maintenance(database, blobs, Collector(database, blobs), Settings(data_dir=data_dir))
+def cleanup(database: Database, blobs: Blobs, data_dir: Path) -> Cleanup:
+    return Cleanup(database, BlobCollector(database, blobs), Settings(data_dir=data_dir))
 
 
 def test_all_that_is_not_needed_goes(run: Callable[..., None], tmp_path: Path) -> None:
     async def test(database: Database, blobs: Blobs) -> None:
         before, kept = await contents(database), await paths(blobs)
         await litter(database, blobs, tmp_path)
-        work = maintenance(database, blobs, tmp_path)
+        work = cleanup(database, blobs, tmp_path)
         littered = await contents(database), await paths(blobs)
         assert asdict(await work.collect(dry_run=True)) == GARBAGE
         assert (await contents(database), await paths(blobs)) == littered
@@ -85,7 +90,7 @@ def test_blobs_of_what_lapses_go_in_the_same_run(run: Callable[..., None], tmp_p
         kept = await paths(blobs)
         await blobs.put_missing("t", {digest(ORPHAN): ORPHAN})
         await add(database, (PredictionRow, prediction("pred_2", digest(ORPHAN), PAST)))
-        await maintenance(database, blobs, tmp_path).collect()
+        await cleanup(database, blobs, tmp_path).collect()
         assert await paths(blobs) == kept
 
     run(test)
@@ -95,6 +100,40 @@ def test_blobs_of_what_lapses_go_in_the_same_run(run: Callable[..., None], tmp_p
 def test_work_in_progress_stays(run: Callable[..., None], tmp_path: Path, state: str) -> None:
     async def test(database: Database, blobs: Blobs) -> None:
         await add(database, (JobRow, job("job_3", state, None)))
-        assert (await maintenance(database, blobs, tmp_path).collect()).jobs == 0
+        assert (await cleanup(database, blobs, tmp_path).collect()).jobs == 0
 
+    run(test)
+
+
+def test_expired_predictions_go_with_their_inputs(run: Callable[..., None], tmp_path: Path) -> None:
+    """Neither before their time, nor with inputs that an example has by then."""
+
+    async def test(database: Database, blobs: Blobs) -> None:
+        kept = await paths(blobs)
+        await blobs.put_missing("t", {digest(ORPHAN): ORPHAN})
+        await add(
+            database,
+            (PredictionRow, prediction("pred_2", digest(ORPHAN), PAST)),
+            (PredictionRow, prediction("pred_3", digest(INPUT), PAST)),
+        )
+        work = cleanup(database, blobs, tmp_path)
+        await work.collector.sweep(tasks.INPUTS)
+        assert len(await paths(blobs)) == len(kept) + 1, "predictions name their inputs"
+        assert await work.drop_expired_predictions() == 2
+        assert await paths(blobs) == kept
+        assert await count(database, PredictionRow) == 1
+        assert await work.drop_expired_predictions() == 0
+
+    run(test)
+
+
+def test_many_predictions_expire_in_batches(
+    run: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(database: Database, blobs: Blobs) -> None:
+        rows = [(PredictionRow, prediction(f"pred_x{index}", digest(INPUT), PAST)) for index in range(7)]
+        await add(database, *rows)
+        assert await cleanup(database, blobs, tmp_path).drop_expired_predictions() == 7
+
+    monkeypatch.setattr(tasks, "LAPSED_AT_ONCE", 3)
     run(test)

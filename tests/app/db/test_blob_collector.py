@@ -1,25 +1,23 @@
-"""Inputs that no task has are deleted; those that one has stay, whoever collects and whenever."""
+"""Blobs that no row names are deleted; those that a row names stay, whoever collects and whenever."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.core.ids import new_id
-from app.db.base import now
+from app.db import blob_collector
+from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs, digest
 from app.db.database import Database
-from app.db.tables import PredictionRow, TaskRow, VersionRow
+from app.db.tables import TaskRow, VersionRow
 from app.db.tenancy import Store, TenantSession
-from app.tasks import garbage as garbage_module
 from app.tasks import repository
-from app.tasks.garbage import Collector
-from app.tasks.repository import StoredExample
+from app.tasks.repository import FEATURES, INPUTS, StoredExample
 from tests.app.stores import store_of
 
 KEPT, ORPHAN, BLOB = digest(b"kept"), digest(b"orphan"), digest(b"x")
@@ -57,6 +55,12 @@ def run(tmp_path: Path, database_url: str) -> Callable[[Test], None]:
     return lambda test: asyncio.run(with_stores(test))
 
 
+async def sweep(database: Database, blobs: Blobs) -> None:
+    collector = BlobCollector(database, blobs)
+    await collector.sweep(INPUTS)
+    await collector.sweep_cache(FEATURES)
+
+
 async def names(blobs: Blobs) -> dict[str, list[str]]:
     return {tenant: sorted(found) async for tenant, found in blobs.listed()}
 
@@ -67,7 +71,7 @@ def test_sweep_finds_what_a_killed_process_left(run: Callable[[Test], None]) -> 
         _, version = await add(database, "t", KEPT)
         await blobs.put_features("d", version, b"x")
         await blobs.put_features("d", "ver_gone", b"x")
-        await Collector(database, blobs).sweep()
+        await sweep(database, blobs)
         assert await names(blobs) == {"t": [KEPT]}
         assert [pairs async for pairs in blobs.listed_features()] == [[("d", version)]]
 
@@ -81,7 +85,7 @@ def test_tenants_hold_their_own(run: Callable[[Test], None]) -> None:
         for tenant in ("t", "u"):
             await blobs.put_missing(tenant, {KEPT: b"kept"})
         await add(database, "t", KEPT)
-        await Collector(database, blobs).sweep()
+        await sweep(database, blobs)
         assert await names(blobs) == {"t": [KEPT]}
 
     run(test)
@@ -109,65 +113,25 @@ def test_tenants_see_their_own(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_what_a_failure_left_is_retried(run: Callable[[Test], None], tmp_path: Path) -> None:
+def test_what_a_failure_left_is_retried(
+    run: Callable[[Test], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whatever kept blobs from being deleted, the next collection of their tenant has them."""
 
     async def test(database: Database, blobs: Blobs) -> None:
         await blobs.put_missing("t", {ORPHAN: b"orphan"})
-        collector = Collector(database, blobs)
+        collector = BlobCollector(database, blobs)
         file = next(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
         file.unlink()
         file.mkdir()
-        with pytest.raises(Exception, match=ORPHAN):
-            await collector.collect("t", [ORPHAN])
+        with caplog.at_level("WARNING", "hyperserve"):
+            await collector.collect("t", INPUTS, [ORPHAN])
+        assert ORPHAN in caplog.text
         file.rmdir()
         file.write_bytes(b"orphan")
-        await collector.collect("t", ())
+        await collector.retry()
         assert await names(blobs) == {}
 
-    run(test)
-
-
-def test_lapsed_predictions_go_with_their_inputs(run: Callable[[Test], None]) -> None:
-    """Not before their time, and not the inputs that an example has by then."""
-
-    async def test(database: Database, blobs: Blobs) -> None:
-        await blobs.put_missing("t", {KEPT: b"kept", ORPHAN: b"orphan"})
-        task, _ = await add(database, "t", KEPT)
-        values = {"task_id": task, "version": 1, "label": "a", "kind": "vector"}
-        times = {ORPHAN: -1, KEPT: -1, digest(b"later"): 60}
-        rows = [
-            PredictionRow(
-                id=new_id("pred"), blob=blob, expires_at=now() + timedelta(seconds=seconds), **values
-            )
-            for blob, seconds in times.items()
-        ]
-        async with store_of(database, "t").write() as session:
-            await repository.add_predictions(session, rows)
-        collector = Collector(database, blobs)
-        await collector.sweep()
-        assert await names(blobs) == {"t": sorted((KEPT, ORPHAN))}, "predictions name their inputs"
-        assert await collector.lapse() == 2
-        assert await names(blobs) == {"t": [KEPT]}
-        async with store_of(database, "t").read() as session:
-            assert await repository.get_prediction(session, rows[2].id) is not None
-        async with store_of(database, "u").read() as session:
-            assert await repository.get_prediction(session, rows[2].id) is None
-        assert await collector.lapse() == 0
-
-    run(test)
-
-
-def test_many_lapse_in_turns(run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test(database: Database, blobs: Blobs) -> None:
-        task, _ = await add(database, "t", KEPT)
-        values = {"task_id": task, "version": 1, "label": "a", "kind": "vector", "blob": KEPT}
-        async with store_of(database, "t").write() as session:
-            rows = [PredictionRow(id=new_id("pred"), expires_at=now(), **values) for _ in range(7)]
-            await repository.add_predictions(session, rows)
-        assert await Collector(database, blobs).lapse() == 7
-
-    monkeypatch.setattr(repository, "LAPSED_AT_ONCE", 3)
     run(test)
 
 
@@ -176,14 +140,14 @@ class SlowBlobs(Blobs):
 
     during: Callable[[], Awaitable[None]] | None = None
 
-    async def put_missing(self, tenant: str, blobs: Mapping[str, bytes], **how: Any) -> None:
+    async def put_files(self, files: Mapping[str, bytes], **how: Any) -> None:
         during, self.during = self.during, None
         if during is not None:
             await during()
-        await super().put_missing(tenant, blobs, **how)
+        await super().put_files(files, **how)
 
 
-Writing = Callable[[Store, SlowBlobs, Collector], Awaitable[None]]
+Writing = Callable[[Store, SlowBlobs, BlobCollector], Awaitable[None]]
 
 
 @pytest.fixture
@@ -194,7 +158,7 @@ def run_writing(tmp_path: Path, database_url: str) -> Callable[[Writing], None]:
         database, blobs = Database(database_url), SlowBlobs.at(None, tmp_path)
         assert isinstance(blobs, SlowBlobs)
         try:
-            await test(Store("t", database, blobs), blobs, Collector(database, blobs))
+            await test(Store("t", database, blobs), blobs, BlobCollector(database, blobs))
         finally:
             await database.close()
 
@@ -202,13 +166,13 @@ def run_writing(tmp_path: Path, database_url: str) -> Callable[[Writing], None]:
 
 
 def test_slow_blobs_keep_no_writer_waiting(run_writing: Callable[[Writing], None]) -> None:
-    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+    async def test(store: Store, blobs: SlowBlobs, collector: BlobCollector) -> None:
         async def write() -> None:
             async with asyncio.timeout(1), store.write() as session:
                 await add_task(session)
 
         blobs.during = write
-        await collector.write(store, {BLOB: b"x"}, add_task)
+        await collector.write(store, INPUTS, {BLOB: b"x"}, add_task)
         assert await names(blobs) == {"t": [BLOB]}
 
     run_writing(test)
@@ -217,12 +181,14 @@ def test_slow_blobs_keep_no_writer_waiting(run_writing: Callable[[Writing], None
 def test_nobody_deletes_what_is_about_to_be_named(run_writing: Callable[[Writing], None]) -> None:
     """A collection that comes while inputs are written, or between that and the commit."""
 
-    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+    async def test(store: Store, blobs: SlowBlobs, collector: BlobCollector) -> None:
         await blobs.put_missing("t", {BLOB: b"x"})
         collections: list[asyncio.Task[None]] = []
 
         async def collect() -> None:
-            collections.append(asyncio.create_task(Collector(store.database, blobs).collect("t", [BLOB])))
+            collections.append(
+                asyncio.create_task(BlobCollector(store.database, blobs).collect("t", INPUTS, [BLOB]))
+            )
             await asyncio.sleep(0.05)
 
         async def rows(session: TenantSession) -> None:
@@ -230,9 +196,9 @@ def test_nobody_deletes_what_is_about_to_be_named(run_writing: Callable[[Writing
             await add_task(session)
 
         blobs.during = collect
-        await collector.write(store, {BLOB: b"x"}, rows)
+        await collector.write(store, INPUTS, {BLOB: b"x"}, rows)
         await asyncio.gather(*collections)
-        await collector.collect("t", [BLOB])
+        await collector.collect("t", INPUTS, [BLOB])
         assert await names(blobs) == {"t": [BLOB]}
 
     run_writing(test)
@@ -242,22 +208,22 @@ def test_a_large_deletion_lets_others_in(
     run_writing: Callable[[Writing], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever makes a task waits for some blobs to be deleted, not for all of a task of thousands."""
-    monkeypatch.setattr(garbage_module, "AT_ONCE", 1)
+    monkeypatch.setattr(blob_collector, "AT_ONCE", 1)
 
-    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+    async def test(store: Store, blobs: SlowBlobs, collector: BlobCollector) -> None:
         many = {digest(bytes([index])): bytes([index]) for index in range(4)}
         await blobs.put_missing("t", many)
-        delete, waited = blobs.delete, asyncio.Event()
+        delete, waited = blobs.delete_files, asyncio.Event()
 
         async def slowly(*which: Any) -> None:
             waited.set()
             await asyncio.sleep(0.05)
             await delete(*which)
 
-        monkeypatch.setattr(blobs, "delete", slowly)
-        collecting = asyncio.create_task(collector.collect("t", many))
+        monkeypatch.setattr(blobs, "delete_files", slowly)
+        collecting = asyncio.create_task(collector.collect("t", INPUTS, many))
         await waited.wait()
-        await collector.write(store, {BLOB: b"x"}, add_task)
+        await collector.write(store, INPUTS, {BLOB: b"x"}, add_task)
         assert not collecting.done()
         await collecting
         assert await names(blobs) == {"t": [BLOB]}
@@ -266,13 +232,13 @@ def test_a_large_deletion_lets_others_in(
 
 
 def test_what_fails_leaves_nothing(run_writing: Callable[[Writing], None]) -> None:
-    async def test(store: Store, blobs: SlowBlobs, collector: Collector) -> None:
+    async def test(store: Store, blobs: SlowBlobs, collector: BlobCollector) -> None:
         async def rows(session: TenantSession) -> None:
             await add_task(session)
             raise ValueError
 
         with pytest.raises(ValueError):  # noqa: PT011 (only what the rows raised)
-            await collector.write(store, {BLOB: b"x"}, rows)
+            await collector.write(store, INPUTS, {BLOB: b"x"}, rows)
         assert await names(blobs) == {}
 
     run_writing(test)

@@ -1,4 +1,4 @@
-"""`hyperserve backup`: rows of one moment and the blobs that they name, beside a running server."""
+"""`hyperserve backup`: the rows of one moment and the blobs that they name, beside a running server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.datasets import repository as datasets
-from app.db.blobs import BlobMissingError, Blobs
+from app.db.blobs import RAW, BlobMissingError, Blobs, raw_path
 from app.db.database import Database
 from app.db.tables import (
     REVISION,
@@ -33,7 +33,7 @@ from app.db.tables import (
     StreamVersionRow,
 )
 from app.learners import repository as learners
-from app.maintenance.archive import (
+from app.maintenance.backup_format import (
     BLOBS,
     DIGEST_HEADER,
     FORMAT,
@@ -41,7 +41,7 @@ from app.maintenance.archive import (
     MANIFEST,
     TABLES,
     BackupError,
-    Head,
+    BackupHead,
     Manifest,
     encode_row,
     sha256,
@@ -50,18 +50,18 @@ from app.maintenance.archive import (
 from app.streams import repository as streams
 
 TRIES = 5
-"""Moments tried: what is deleted between reading its row and reading its blob makes one useless."""
+"""Snapshots tried: a deletion between reading a row and reading its blob makes one useless."""
 _ROWS_AT_ONCE = 500
 
 
 async def backup(database: Database, blobs: Blobs, target: Path) -> Manifest:
-    """Writes the archive; it appears under its name when it is whole. Raises `BackupError`."""
+    """Write the archive; it appears under its name when it is whole. Raises `BackupError`."""
     if await asyncio.to_thread(target.exists):
-        raise BackupError(f"{target} exists")
+        raise BackupError(f"{target} exists already")
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with tarfile.open(unfinished, "w", format=tarfile.PAX_FORMAT) as tar:
-            manifest = await _Writer(database, blobs, tar, target.parent).write()
+            manifest = await _BackupWriter(database, blobs, tar, target.parent).write()
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.rename(target)
@@ -70,7 +70,7 @@ async def backup(database: Database, blobs: Blobs, target: Path) -> Manifest:
     return manifest
 
 
-class _Writer:
+class _BackupWriter:
     def __init__(self, database: Database, blobs: Blobs, tar: tarfile.TarFile, scratch: Path) -> None:
         self._database = database
         self._blobs = blobs
@@ -80,7 +80,7 @@ class _Writer:
         self._manifest = Manifest()
 
     async def write(self) -> Manifest:
-        self._add(HEAD, json.dumps(asdict(Head(FORMAT, REVISION))).encode())
+        self._add(HEAD, json.dumps(asdict(BackupHead(FORMAT, REVISION))).encode())
         with tempfile.TemporaryDirectory(prefix=".backup-", dir=self._scratch) as folder:
             for _ in range(TRIES):
                 paths = Path(folder) / "paths"
@@ -89,15 +89,15 @@ class _Writer:
                 if missing is None:
                     break
             else:
-                raise BackupError(f"the blob {missing} is named by a row and is not in the store")
+                raise BackupError(f"the blob {missing} is named by a row, but missing from the store")
             for table in tables():
                 self._add_file(f"{TABLES}{table.name}.jsonl", Path(folder) / table.name)
         self._add(MANIFEST, self._manifest.encode())
         return self._manifest
 
     async def _dump(self, folder: Path, paths: Path) -> None:
-        """All tables as they are at one moment, and the paths of all blobs that they name."""
-        async with self._moment() as session:
+        """Write all tables as they are at one moment, and the paths of all blobs that they name."""
+        async with self._snapshot() as session:
             for table in tables():
                 digest, rows = hashlib.sha256(), 0
                 with (folder / table.name).open("wb") as file:
@@ -112,7 +112,7 @@ class _Writer:
                     listed.write(f"{path}\n")
 
     async def _copy(self, paths: Path, folder: Path) -> str | None:
-        """All blobs that are not in the archive yet; None, or the first that is not in the store."""
+        """Add all blobs that are not in the archive yet; return the first missing from the store, or None."""
         scratch = folder / "blob"
         with paths.open() as listed:
             for path in map(str.strip, listed):
@@ -127,8 +127,8 @@ class _Writer:
         return None
 
     @asynccontextmanager
-    async def _moment(self) -> AsyncIterator[AsyncSession]:
-        """Reads in it see the database as it was at the first of them."""
+    async def _snapshot(self) -> AsyncIterator[AsyncSession]:
+        """Open a session whose reads see the database as it was at the first of them."""
         async with self._database.read() as session:
             if session.get_bind().dialect.name == "postgresql":
                 await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -154,7 +154,7 @@ class _Writer:
         member.size, member.mtime, member.mode = size, int(time.time()), 0o600
         member.pax_headers = headers or {}
         self._tar.addfile(member, file)
-        # It would remember every member, of which there may be millions.
+        # tarfile would remember every member, of which there may be millions.
         self._tar.members.clear()  # type: ignore[attr-defined]
 
 
@@ -165,12 +165,12 @@ async def _lines(session: AsyncSession, table: Table) -> AsyncIterator[bytes]:
 
 
 async def _paths(session: AsyncSession, blobs: Blobs) -> AsyncIterator[str]:
-    """Of all blobs but features, which can be made again."""
-    for held in (ExampleRow, PredictionRow):
-        async for tenant, blob in await session.stream(select(held.tenant, held.blob).distinct()):
-            yield f"raw/{tenant}/{blob[:2]}/{blob}"
+    """Yield the paths of all blobs but features, which can be made again."""
+    for row in (ExampleRow, PredictionRow):
+        async for tenant, blob in await session.stream(select(row.tenant, row.blob).distinct()):
+            yield f"{RAW}/{tenant}/{raw_path(blob)}"
     async for tenant, blob in await session.stream(select(DatasetRow.tenant, DatasetRow.blob).distinct()):
-        yield datasets.path(tenant, blob)
+        yield f"{datasets.FOLDER}/{tenant}/{blob}"
     for row, column in (
         (StreamVersionRow, StreamVersionRow.blob),
         (StreamPartRow, StreamPartRow.blob),
@@ -179,13 +179,12 @@ async def _paths(session: AsyncSession, blobs: Blobs) -> AsyncIterator[str]:
         named = select(row.tenant, column).where(column.is_not(None)).distinct()
         async for tenant, part in await session.stream(named):
             assert part is not None
-            yield streams.path(tenant, part)
+            yield f"{streams.FOLDER}/{tenant}/{part}"
     ready = select(LearnerRow.tenant, LearnerRow.digest).where(LearnerRow.digest.is_not(None)).distinct()
     async for tenant, digest in await session.stream(ready):
         assert digest is not None
-        # Published after all of its files were written.
-        listed = [
-            path async for some in blobs.listed_files(learners.path(tenant, digest, "")) for path in some
-        ]
-        for path in listed or [learners.path(tenant, digest, "config.json")]:
+        # It was published after all of its files were written.
+        folder = f"{learners.FOLDER}/{tenant}/{digest}/"
+        listed = [path async for some in blobs.listed_files(folder) for path in some]
+        for path in listed or [f"{folder}config.json"]:
             yield path

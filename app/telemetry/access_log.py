@@ -11,20 +11,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry import logs
 from app.telemetry.metrics import REQUEST_SECONDS, REQUESTS
-from app.telemetry.spans import forget_query
+from app.telemetry.spans import redact_query
 
 UNMATCHED = "unmatched"
 ABORTED = "aborted"
-"""Status of a request that ended before its answer began."""
+"""Status of a request that ended before its response began."""
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: worth a line only at debug."""
+"""Routes that machines call every few seconds: logged at debug only."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = logging.getLogger("hyperserve.access")
 
 
-class Access:
-    """Stands inside `RequestContext`, around everything else. Neither line nor metric holds a raw path."""
+class AccessLog:
+    """Middleware inside `RequestContext`, around everything else. Neither line nor metric holds a raw path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -36,7 +36,7 @@ class Access:
         state = scope["state"]
         started: float = state["started"]
         logs.request_id.set(state["request_id"])
-        forget_query(scope)
+        redact_query(scope)
         status: int | str = ABORTED
         seconds = 0.0
 

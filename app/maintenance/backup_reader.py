@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.blobs import Blobs
 from app.db.database import Database
 from app.db.tables import REVISION
-from app.maintenance.archive import (
+from app.maintenance.backup_format import (
     BLOBS,
     DIGEST_HEADER,
     FORMAT,
@@ -40,17 +40,19 @@ _PATH = re.compile(r"(raw|datasets|learners|streams)(/[A-Za-z0-9_-][A-Za-z0-9._-
 
 
 async def restore(database: Database, blobs: Blobs, source: Path) -> Manifest:
-    """All or nothing of the rows; blobs come before them. Raises `BackupError` for an archive that is damaged
-    or of another revision, and for a service that holds anything."""
+    """Restore blobs, then rows in one transaction.
+
+    Raises `BackupError` if the archive is damaged or of another revision, or if the service is not empty.
+    """
     async with database.read() as session:
         await _check_empty(session)
     with tempfile.TemporaryDirectory(prefix="hyperserve-restore-") as scratch:
         folder = Path(scratch)
-        # As a whole before anything is written.
+        # The whole archive is checked before anything is written.
         try:
             manifest = await asyncio.to_thread(_verified, source, folder)
         except tarfile.TarError as error:
-            # It ends in the middle of a member.
+            # The archive ends in the middle of a member.
             raise BackupError(f"{source} cannot be read: {error}") from error
         for path, file in _blobs(source):
             blob = folder / "blob"
@@ -71,7 +73,7 @@ async def restore(database: Database, blobs: Blobs, source: Path) -> Manifest:
 async def _check_empty(session: AsyncSession) -> None:
     for table in tables():
         if (await session.execute(select(table).limit(1))).first() is not None:
-            raise BackupError(f"the database is not empty: there are {table.name}")
+            raise BackupError(f"the database is not empty: the table {table.name} has rows")
 
 
 async def _load(session: AsyncSession, table: Table, source: Path) -> None:
@@ -82,11 +84,11 @@ async def _load(session: AsyncSession, table: Table, source: Path) -> None:
 
 
 def _members(source: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Regular files in order; nothing is ever written where a member's name says."""
+    """Yield regular files in order; nothing is ever written to the path that a member names."""
     try:
         with tarfile.open(source, "r:") as tar:
             while (member := tar.next()) is not None:
-                # It would remember every member, of which there may be millions.
+                # tarfile would remember every member, of which there may be millions.
                 tar.members.clear()  # type: ignore[attr-defined]
                 if (file := tar.extractfile(member)) is not None:
                     yield member, file
@@ -101,22 +103,22 @@ def _blobs(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _verified(source: Path, folder: Path) -> Manifest:
-    """Reads the archive to its end. Tables lie in `folder` then."""
-    found, told = Manifest(), None
+    """Read the archive to its end and check it, writing its tables to `folder`."""
+    found, expected = Manifest(), None
     names = {f"{TABLES}{table.name}.jsonl": table.name for table in tables()}
     first = True
     for member, file in _members(source):
         if first and member.name != HEAD:
-            raise BackupError(f"{source} is no backup of hyperserve")
+            raise BackupError(f"{source} is not a backup of hyperserve")
         first = False
         if member.name == HEAD:
             _check_head(file)
         elif member.name == MANIFEST:
-            told = _manifest(file)
+            expected = _manifest(file)
         elif member.name.startswith(BLOBS):
             path, digest = member.name.removeprefix(BLOBS), sha256(file)
             if _PATH.fullmatch(path) is None:
-                raise BackupError(f"{path!r} is no path of a blob")
+                raise BackupError(f"{path!r} is not the path of a blob")
             named = path.startswith("learners/") or path.endswith(f"/{digest}")
             if digest != member.pax_headers.get(DIGEST_HEADER) or not named:
                 raise BackupError(f"the blob {path} is damaged")
@@ -128,10 +130,10 @@ def _verified(source: Path, folder: Path) -> Manifest:
                 found.digests[table] = sha256(copy)
                 copy.seek(0)
                 found.rows[table] = sum(1 for _ in copy)
-    if told is None:
+    if expected is None:
         raise BackupError(f"{source} ends early")
     for name, value in asdict(found).items():
-        if asdict(told).get(name) != value:
+        if asdict(expected).get(name) != value:
             raise BackupError(f"{source} is damaged: {name} differ from the manifest")
     return found
 
@@ -160,5 +162,5 @@ def _json(file: IO[bytes], name: str) -> dict[str, Any]:
     except ValueError as error:
         raise BackupError(f"{name} cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise BackupError(f"{name} cannot be read: it is no object")
+        raise BackupError(f"{name} cannot be read: it is not an object")
     return found
