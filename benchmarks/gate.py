@@ -1,11 +1,12 @@
-"""The analytic stream on split-MNIST, CL3: accuracy against what each task keeps.
+"""The analytic stream on split-MNIST, CL3: accuracy against the storage of each task.
 
     python -m benchmarks.gate --data mnist.npz --held-out 10000
 
-Protocol: five stream tasks of two digits, registered one after the other, no example kept for replay; then every test
-digit without its task: P(class) = P(task) P(class | task). One row per number of features; seeds draw the features,
-the digits are the same; ± is the 95 % interval over seeds. `unknown` is asked of streams that have seen all tasks but
-one, each in turn: half the answers' weight is on digits of the task left out. Choose on --held-out, report without it.
+Protocol: five stream tasks of two digits are registered one after the other, with no example stored for replay. Then
+every test digit is classified without its task: P(class) = P(task) P(class | task). There is one row per number of
+features; seeds draw the features, the digits stay the same, and ± is the 95 % interval over seeds. `unknown` is
+measured on streams from which one task, each in turn, was forgotten; its digits have half of the weight. Make choices
+with --held-out, report without it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from models.evaluation.scores import MeanEstimate, auroc, calibration_error
 from models.stream_protocol import StreamVersion
 
 _TASKS, _WAY = 5, 2
-_AT_ONCE = 2000
+_BATCH = 2000
 
 
 def registered(learner: AnalyticStream, x: Tensor, y: Tensor) -> tuple[StreamVersion, list[float]]:
-    """Of raw digits, and the CPU seconds of each registration."""
+    """Register raw digits. Return the version and the CPU seconds of each registration."""
     version, seconds = None, []
     for task in range(_TASKS):
         mine = y // _WAY == task
@@ -44,13 +45,13 @@ def registered(learner: AnalyticStream, x: Tensor, y: Tensor) -> tuple[StreamVer
     return version, seconds
 
 
-def answered(learner: AnalyticStream, version: StreamVersion, features: Tensor) -> dict[str, Tensor]:
-    """Log probabilities of tasks and of classes, and `unknown`, of every query."""
+def predictions(learner: AnalyticStream, version: StreamVersion, features: Tensor) -> dict[str, Tensor]:
+    """Return log probabilities of tasks and classes, and `unknown`, of every query."""
     parts = []
-    for part in features.split(_AT_ONCE):
+    for part in features.split(_BATCH):
         gate = learner.posterior(learner.gate(version), part[None])
-        heads = [learner.predict(learner.weights(version, task), part[None]) for task in version.tasks]
-        within = torch.stack([head.log_probs[0] for head in heads], 1)
+        classes = [learner.predict(learner.weights(version, task), part[None]) for task in version.tasks]
+        within = torch.stack([prediction.log_probs[0] for prediction in classes], 1)
         joint = gate.log_probs[0][..., None] + within
         assert gate.unknown is not None
         parts.append((gate.log_probs[0], within, joint.flatten(1), gate.unknown[0]))
@@ -58,17 +59,18 @@ def answered(learner: AnalyticStream, version: StreamVersion, features: Tensor) 
     return {name: torch.cat(values) for name, *values in zip(names, *parts, strict=True)}
 
 
-def measured(config: AnalyticConfig, digits: Digits, seed: int) -> dict[str, float]:
+def measure(config: AnalyticConfig, digits: Digits, seed: int) -> dict[str, float]:
+    """Return the figures of one seed."""
     learner = AnalyticStream((1, 28, 28), "cl3", config, None, seed)
     version, seconds = registered(learner, digits.train_x[:, None], digits.train_y)
     features, y = learner.embed(digits.test_x[:, None]), digits.test_y
-    found = answered(learner, version, features)
-    own = found["within"][torch.arange(len(y)), y // _WAY]
+    found = predictions(learner, version, features)
+    given_task = found["within"][torch.arange(len(y)), y // _WAY]
     confidence, label = found["classes"].exp().max(1)
     row = {
         "accuracy": float((label == y).double().mean()),
         "task_inference": float((found["tasks"].argmax(1) == y // _WAY).double().mean()),
-        "task_told": float((own.argmax(1) == y % _WAY).double().mean()),
+        "task_told": float((given_task.argmax(1) == y % _WAY).double().mean()),
         "ece": calibration_error(confidence, label == y),
         "cpu_seconds_per_task": sum(seconds) / _TASKS,
         "cpu_seconds_last_task": seconds[-1],
@@ -83,11 +85,13 @@ def _unknown(
 ) -> dict[str, float]:
     areas, errors = [], []
     for index, task in enumerate(version.tasks):
-        unknown = answered(learner, learner.forget(version, task), features)["unknown"]
+        unknown = predictions(learner, learner.forget(version, task), features)["unknown"]
         foreign = y // _WAY == index
         areas.append(auroc(unknown, foreign))
-        caught, alarmed = (float((unknown[of] > 0.5).double().mean()) for of in (foreign, ~foreign))
-        errors.append((1 - caught + alarmed) / 2)
+        detected, false_alarms = (
+            float((unknown[rows] > 0.5).double().mean()) for rows in (foreign, ~foreign)
+        )
+        errors.append((1 - detected + false_alarms) / 2)
     return {"unknown_auroc": sum(areas) / _TASKS, "unknown_error_at_even_odds": sum(errors) / _TASKS}
 
 
@@ -97,11 +101,13 @@ def _megabytes(parts: Collection[Mapping[str, Tensor]]) -> float:
 
 def main(
     data: Annotated[Path, typer.Option(help="MNIST as npz, see models/data/mnist.py.")],
-    counts: Annotated[str, typer.Option(help="Numbers of features.")] = "500,1000,1500",
-    seeds: Annotated[int, typer.Option(help="Draws of the features.")] = 3,
-    held_out: Annotated[int, typer.Option(help="Last training digits in the place of test; 0 is test.")] = 0,
-    precision: Annotated[str, typer.Option(help="Of the sums: float32 or int16.")] = "int16",
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
+    counts: Annotated[str, typer.Option(help="Numbers of features, separated by commas.")] = "500,1000,1500",
+    seeds: Annotated[int, typer.Option(help="Number of draws of the features.")] = 3,
+    held_out: Annotated[
+        int, typer.Option(help="Measure on this many last training digits; 0 measures on test digits.")
+    ] = 0,
+    precision: Annotated[str, typer.Option(help="Precision of the stored sums: float32 or int16.")] = "int16",
+    threads: Annotated[int, typer.Option(help="torch threads.")] = 1,
 ) -> None:
     torch.set_num_threads(threads)
     digits = load(data)
@@ -109,7 +115,7 @@ def main(
     for count in map(int, counts.split(",")):
         features = FeatureConfig(count=count)
         config = AnalyticConfig.model_validate({"features": features, "precision": precision})
-        found = [measured(config, digits, seed) for seed in range(seeds)]
+        found = [measure(config, digits, seed) for seed in range(seeds)]
         typer.echo(
             json.dumps(
                 {

@@ -1,9 +1,9 @@
 """Gradient, evolution, CMA-ES and REINFORCE on the same head: python -m benchmarks.meta_optimisers [--out STEM]
 
-Protocol: a `ppa` head (Hypernet-PPA) on the features of the bundled learner `glyphs`, whose encoder stays as it is, on
-Omniglot by Vinyals' split without rotations, 5-way 1-shot. An evaluation is one parameter vector asked one batch of 20
-tasks; all have equally many. For the gradient it is one step, forwards and backwards. What is best on validation
-characters is tested on the test characters. The searches see accuracy, which has no gradient, or the loss.
+Protocol: a `ppa` head (Hypernet-PPA) on the frozen features of the bundled learner `glyphs`, on Omniglot by Vinyals'
+split without rotations, 5-way 1-shot. An evaluation is one parameter vector on one batch of 20 tasks, for the gradient
+one step forwards and backwards; all optimisers have equally many. The best on validation characters is tested on the
+test characters. The searches optimise accuracy, which has no gradient, or the loss.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True)
 class OptimiserRun:
-    """`lr` and `sigma` are first guesses, not tuned."""
+    """One optimiser and objective. `lr` and `sigma` are first guesses, not tuned."""
 
     optimiser: Literal["gradient"] | Search
     objective: Literal["accuracy", "loss"]
@@ -75,13 +75,15 @@ RUNS = (
 
 @dataclass(frozen=True)
 class Data:
+    """Features of the three splits."""
+
     train: ClassDataset
     validation: Features
     test: Features
 
 
 def features_of(source: Artifact, data: Path) -> Data:
-    """Omniglot after the encoder of a learner."""
+    """Return Omniglot as features of a learner's encoder."""
     found = {}
     for split in ("train", "validation", "test"):
         glyphs = omniglot.load(data, split)
@@ -100,31 +102,33 @@ def features_of(source: Artifact, data: Path) -> Data:
 
 
 def tested(learner: MetaLearner, features: Features, cell: Cell, tasks: int) -> dict[str, Any]:
+    """Return the accuracy with its interval."""
     batches = answers(learner, features, cell, tasks, seed=1000)
     return asdict(MeanEstimate.over(torch.cat([accuracy(batch) for batch in batches])))
 
 
 def head(dim: int, seed: int) -> Ppa:
+    """Return a head with random parameters."""
     torch.manual_seed(seed)
     return Ppa(Identity(IdentityConfig(dim=dim)), PpaConfig(hidden=HIDDEN)).eval()
 
 
-def contest(
-    one: OptimiserRun, data: Data, seed: int, budget: int, population: int, tasks: int
+def run_optimiser(
+    run: OptimiserRun, data: Data, seed: int, budget: int, population: int, tasks: int
 ) -> dict[str, Any]:
-    """Trains one head from a random start."""
+    """Train one head from random parameters and test it."""
     learner = head(data.train.inputs.shape[1], seed)
     before = tested(learner, data.test, CELLS[0], tasks)
     search = None
-    if one.optimiser != "gradient":
+    if run.optimiser != "gradient":
         search = SearchConfig(
-            optimiser=one.optimiser, objective=one.objective, population=population, sigma=one.sigma
+            optimiser=run.optimiser, objective=run.objective, population=population, sigma=run.sigma
         )
     steps = budget if search is None else budget // population
     config = TrainConfig(
         steps=steps,
         seed=seed,
-        lr=one.lr or 1.0,
+        lr=run.lr or 1.0,
         warm_up=steps // 20,
         validate_every=steps // VALIDATIONS,
         checkpoint_every=steps,
@@ -139,8 +143,8 @@ def contest(
         trainer = trainer_of(learner, sampler, None, config, search, Path(folder))
         made = trainer.run(validate, lambda row: None)
     return {
-        "optimiser": one.optimiser,
-        "objective": one.objective,
+        "optimiser": run.optimiser,
+        "objective": run.objective,
         "seed": seed,
         "evaluations": budget,
         "cpu seconds": round(time.process_time() - started),
@@ -153,11 +157,11 @@ def contest(
 def main(
     data: Annotated[Path, typer.Option(help="Omniglot on disk.")],
     encoder: Annotated[str, typer.Option(help="Learner whose features are used.")] = "glyphs",
-    budget: Annotated[int, typer.Option(help="Evaluations of each.")] = 12_800,
+    budget: Annotated[int, typer.Option(help="Evaluations per training.")] = 12_800,
     population: int = 32,
     tasks: Annotated[int, typer.Option(help="Test tasks.")] = 1_000,
-    seeds: Annotated[int, typer.Option(help="Trainings of each.")] = 1,
-    only: Annotated[str | None, typer.Option(help="One optimiser.")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings per optimiser.")] = 1,
+    only: Annotated[str | None, typer.Option(help="Run this optimiser only.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write <out>.json and <out>.md.")] = None,
 ) -> None:
     torch.set_num_threads(1)
@@ -168,7 +172,7 @@ def main(
     for seed in range(seeds):
         for one in RUNS:
             if only in (None, one.optimiser):
-                rows.append(contest(one, found, seed, budget, population, tasks))
+                rows.append(run_optimiser(one, found, seed, budget, population, tasks))
                 console.print(rows[-1])
     prototypes = ProtoNet(Identity(IdentityConfig(dim=dim)), ProtoNetConfig(metric="euclidean"))
     result = {

@@ -1,7 +1,7 @@
-"""What a stream task costs to register and to ask, from 1 to 100: python -m benchmarks.registration --data MNIST.npz
+"""The cost of registering and querying a stream task, from 1 to 100: python -m benchmarks.registration --data MNIST.npz
 
-Protocol: permuted-MNIST of digits of 14 × 14 pixels, one torch thread, times by processor time. Each way of keeping
-what a stream knows registers the same stream tasks. Growth: median time of the last ten over that of tasks 2 to 11.
+Protocol: permuted-MNIST of digits of 14 × 14 pixels, one torch thread, CPU time. Each learner registers the same stream
+tasks. Growth is the median time of the last ten tasks over that of tasks 2 to 11.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Annotated, Any
 import psutil
 import torch
 import typer
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.family.interleaved_timing import take_turns
 from experiments.continual.accuracy_plots import Curve, charts
+from experiments.continual.task_streams import Examples
 from experiments.figures import check_matplotlib
 from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.generated_networks import HyperStreamConfig
@@ -37,17 +38,16 @@ from models.training.card import table
 SIDE, WAY, TOP = 14, 10, 2
 _ENDS = 10
 _FEW = 5
-"""Stream tasks that a query at all of them is compared with."""
+"""Number of stream tasks to which the cost of a query with all of them is compared."""
 _MEASURED_EVERY = 10
 _ROUNDS = 200
-GROWTH, ASKED, WITHIN = 1.2, 1.5, 0.3
-"""Aims: of the time to register, of the time of a query, and of mean accuracy in points."""
+MOST_REGISTER_GROWTH, MOST_QUERY_GROWTH, MOST_ACCURACY_LOSS = 1.2, 1.5, 0.3
+"""Targets for the time to register, the time of a query, and the mean accuracy in points."""
 console = Console(stderr=True)
-Examples = tuple[Float[Tensor, "n pixels"], Int[Tensor, "n"]]
 
 
 def hypernetwork(regulariser: str, iterations: int) -> StreamLearner:
-    """As the service's defaults make it, but for a smaller target network."""
+    """Return the learner with the service's defaults except for a smaller target network."""
     config = HyperStreamConfig.model_validate(
         {
             "hidden": (100, 100),
@@ -59,7 +59,7 @@ def hypernetwork(regulariser: str, iterations: int) -> StreamLearner:
     return HyperStream((SIDE * SIDE,), "cl3", config, None, 0)
 
 
-WAYS: dict[str, Callable[[int], StreamLearner]] = {
+LEARNERS: dict[str, Callable[[int], StreamLearner]] = {
     "gram": lambda iterations: hypernetwork("gram", iterations),
     "sampled": lambda iterations: hypernetwork("sampled", iterations),
     "direct": lambda iterations: hypernetwork("direct", iterations),
@@ -68,7 +68,7 @@ WAYS: dict[str, Callable[[int], StreamLearner]] = {
 
 
 class PermutedStream:
-    """Digits in so many orders of their pixels."""
+    """Digits with pixels permuted in each stream task."""
 
     def __init__(self, digits: mnist.Digits, tasks: int, examples: int, tests: int) -> None:
         self.tasks = tasks
@@ -78,10 +78,11 @@ class PermutedStream:
         self.orders = [torch.randperm(SIDE * SIDE, generator=generator) for _ in range(tasks)]
 
     def examples(self, task: int) -> Examples:
+        """Return the training digits of a stream task."""
         return self.train[0][:, self.orders[task]], self.train[1]
 
     def accuracy(self, learner: StreamLearner, version: StreamVersion) -> float:
-        """Mean over the stream tasks so far, each being told."""
+        """Return the mean accuracy over the stream tasks so far, given the task."""
         x, y = self.test
         found = []
         for task in range(len(version.tasks)):
@@ -96,11 +97,11 @@ class PermutedStream:
 def registered(
     name: str, stream: PermutedStream, iterations: int
 ) -> tuple[dict[str, Any], StreamLearner, list[StreamVersion]]:
-    """The row of one way, its learner, and its versions of few and of all stream tasks."""
-    learner, process = WAYS[name](iterations), psutil.Process()
+    """Register all stream tasks. Return the row, the learner, and its versions of few and of all stream tasks."""
+    learner, process = LEARNERS[name](iterations), psutil.Process()
     version: StreamVersion | None = None
     seconds, sizes, resident, accuracy = [], [], [], {}
-    kept: list[StreamVersion] = []
+    versions: list[StreamVersion] = []
     for task in range(stream.tasks):
         x, y = stream.examples(task)
         labels = tuple(str(WAY * task + index) for index in range(WAY))
@@ -113,7 +114,7 @@ def registered(
             accuracy[task + 1] = stream.accuracy(learner, version)
             console.print(f"{name}: {task + 1} tasks, {seconds[-1]:.2f} s, {100 * accuracy[task + 1]:.2f} %")
         if task + 1 in (_FEW, stream.tasks):
-            kept.append(version)
+            versions.append(version)
     ends = min(_ENDS, (stream.tasks - 1) // 2)
     row = {
         "kept_by": name,
@@ -121,26 +122,28 @@ def registered(
         "seconds_first": statistics.median(seconds[1 : 1 + ends]),
         "seconds_last": statistics.median(seconds[-ends:]),
         "growth": statistics.median(seconds[-ends:]) / statistics.median(seconds[1 : 1 + ends]),
-        "shared_bytes": sum(_size(value) for value in kept[-1].shared.values()),
-        "own_bytes_each": sum(_size(value) for value in kept[-1].per_task["0"].values()),
+        "shared_bytes": sum(_size(value) for value in versions[-1].shared.values()),
+        "own_bytes_each": sum(_size(value) for value in versions[-1].per_task["0"].values()),
         "seconds": seconds,
         "version_bytes": sizes,
         "resident_bytes": resident,
         "accuracy": accuracy,
     }
-    return row, learner, kept
+    return row, learner, versions
 
 
-def asked(learner: StreamLearner, versions: list[StreamVersion], stream: PermutedStream) -> dict[str, float]:
-    """Milliseconds of one query whose stream task is not told, weights being cached: the gate, then two networks."""
+def query_times(
+    learner: StreamLearner, versions: list[StreamVersion], stream: PermutedStream
+) -> dict[str, float]:
+    """Return the milliseconds of a query without its stream task: the gate, then two networks, with cached weights."""
 
-    def asks(version: StreamVersion) -> Callable[[], object]:
+    def queries_of(version: StreamVersion) -> Callable[[], object]:
         gate = learner.gate(version)
         weights = [learner.weights(version, task) for task in version.tasks]
         queries = stream.test[0][:, stream.orders[0]]
 
         @torch.inference_mode()
-        def ask() -> object:
+        def query_all() -> object:
             for query in queries[:16].split(1):
                 features = learner.embed(query)[None]
                 chosen = learner.posterior(gate, features).log_probs[0, 0].topk(TOP).indices
@@ -148,10 +151,10 @@ def asked(learner: StreamLearner, versions: list[StreamVersion], stream: Permute
                     learner.predict(weights[task], features)
             return None
 
-        return ask
+        return query_all
 
     few, many = (f"{len(version.tasks)} tasks" for version in versions)
-    turns = take_turns({few: asks(versions[0]), many: asks(versions[1])}, _ROUNDS, 20.0)
+    turns = take_turns({few: queries_of(versions[0]), many: queries_of(versions[1])}, _ROUNDS, 20.0)
     return {
         "query_ms_few": 1000 * turns.cpu(few) / 16,
         "query_ms_all": 1000 * turns.cpu(many) / 16,
@@ -161,10 +164,12 @@ def asked(learner: StreamLearner, versions: list[StreamVersion], stream: Permute
 
 def main(
     data: Annotated[Path, typer.Option(help="MNIST as an npz.")],
-    ways: Annotated[str, typer.Option(help=f"With commas: {', '.join(WAYS)}.")] = ",".join(WAYS),
+    learners: Annotated[
+        str, typer.Option("--ways", help=f"Learners, separated by commas: {', '.join(LEARNERS)}.")
+    ] = ",".join(LEARNERS),
     tasks: Annotated[int, typer.Option(min=_FEW + 1)] = 100,
-    iterations: Annotated[int, typer.Option(help="Steps a stream task.")] = 600,
-    examples: Annotated[int, typer.Option(help="Digits a stream task.")] = 2000,
+    iterations: Annotated[int, typer.Option(help="Steps per stream task.")] = 600,
+    examples: Annotated[int, typer.Option(help="Digits per stream task.")] = 2000,
     tests: int = 1000,
     write: Annotated[Path | None, typer.Option(help="Folder for registration.json, .md and .png.")] = None,
 ) -> None:
@@ -173,13 +178,13 @@ def main(
     torch.set_num_threads(1)
     stream = PermutedStream(mnist.load(data), tasks, examples, tests)
     rows = []
-    for name in ways.split(","):
+    for name in learners.split(","):
         row, learner, versions = registered(name, stream, iterations)
-        rows.append({**row, **asked(learner, versions, stream)})
+        rows.append({**row, **query_times(learner, versions, stream)})
         typer.echo(json.dumps({key: value for key, value in rows[-1].items() if not isinstance(value, list)}))
     found = {
         "protocol": f"permuted-MNIST of {SIDE} × {SIDE} pixels, {tasks} stream tasks of {examples:,} digits, "
-        f"{iterations} steps each, MLP 100-100; accuracy on {tests:,} digits a stream task, the task told",
+        f"{iterations} steps each, MLP 100-100; accuracy on {tests:,} digits per stream task, given the task",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread",
         "ways": rows,
     }
@@ -195,17 +200,17 @@ def _page(found: dict[str, Any]) -> str:
     reference = next((row["accuracy_told"] for row in rows if row["kept_by"] == "direct"), None)
     cells = [
         {
-            "kept by": row["kept_by"],
+            "learner": row["kept_by"],
             "register: s, first ten → last ten": f"{row['seconds_first']:.2f} → {row['seconds_last']:.2f}",
-            f"ratio, aim {GROWTH}": f"{row['growth']:.2f}",
+            f"ratio, target {MOST_REGISTER_GROWTH}": f"{row['growth']:.2f}",
             "query, ms": f"{row['query_ms_few']:.2f} → {row['query_ms_all']:.2f}",
-            f"ratio, aim {ASKED} ": f"{row['query_growth']:.2f}",
+            f"ratio, target {MOST_QUERY_GROWTH} ": f"{row['query_growth']:.2f}",
             "accuracy, %": f"{100 * row['accuracy_told']:.2f}",
-            f"minus direct, aim ± {WITHIN}": "–"
+            f"minus direct, target ± {MOST_ACCURACY_LOSS}": "–"
             if reference is None or row["kept_by"] == "analytic"
             else f"{100 * (row['accuracy_told'] - reference):+.2f}",
             "shared, kB": f"{row['shared_bytes'] / 1e3:,.0f}",
-            "own, kB a task": f"{row['own_bytes_each'] / 1e3:,.0f}",
+            "per task, kB": f"{row['own_bytes_each'] / 1e3:,.0f}",
         }
         for row in rows
     ]
@@ -213,18 +218,18 @@ def _page(found: dict[str, Any]) -> str:
         [
             "# Registering 100 stream tasks",
             "",
-            "`python -m benchmarks.registration`; seconds are of the processor.",
+            "`python -m benchmarks.registration`; seconds are CPU seconds.",
             "",
             f"- {found['protocol']}",
             f"- {found['machine']}",
-            "- gram, direct and sampled: how the hypernetwork's regulariser over earlier tasks is computed, direct "
-            "being the definition; analytic: closed forms alone",
-            f"- query: one, its task not told; the gate, then the {TOP} likeliest networks, weights cached; at {_FEW} "
-            "tasks → at all",
+            "- gram, direct and sampled: ways to compute the hypernetwork's regulariser over earlier tasks; direct is "
+            "the definition; analytic: closed forms only",
+            f"- query: one query without its task, by the gate and then the {TOP} likeliest networks, with cached "
+            f"weights; at {_FEW} tasks → at all",
             "",
             *table(cells),
             "",
-            "![seconds, bytes and accuracy along the stream](registration.png)",
+            "![Seconds, size and memory along the stream](registration.png)",
             "",
         ]
     )

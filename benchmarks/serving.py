@@ -1,9 +1,9 @@
 """How serving scales, as ratios within one run: python -m benchmarks.serving [--json FILE]
 
-Protocol: one process, one torch thread, decoded inputs of random numbers, support sets of 5 classes with one
-example each, one query per request. Contenders of a ratio take turns; medians over the turns are reported.
-The loop over tasks calls the same learner, BatchNorm folded as well, without an engine. `--clock cpu` counts
-the processor time of this process, both its threads, which busy neighbours disturb less than the wall clock.
+Protocol: one process, one torch thread, decoded inputs of random numbers, support sets of 5 classes with one example
+each, one query per request. Contenders of a ratio are interleaved, and medians over turns are reported. The loop over
+tasks calls the same learner, also with folded BatchNorm, without an engine. `--clock cpu` counts the CPU time of both
+threads of this process, which busy neighbours disturb less than the wall clock.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from models.weights import nbytes
 
 Images = Float32[np.ndarray, "n *input"]
 AsyncContender = Callable[[], Awaitable[float]]
-"""Runs once and returns seconds per request."""
+"""Runs once and returns the seconds per request."""
 
 WAY, SAMPLES = 5, 32
 CLIENTS = 256
@@ -56,7 +56,7 @@ CLOCKS = {Clock.wall: perf_counter, Clock.cpu: process_time}
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of the report. `value` is in `unit`; a ratio above 1 says the first named is better."""
+    """A line of the report. `value` is in `unit`; a ratio above 1 means that the first one named is better."""
 
     learner: str
     measure: str
@@ -66,7 +66,7 @@ class Measurement:
 
 
 class Bench:
-    """One engine with many resident tasks of one learner, and the same learner called by hand."""
+    """An engine with many resident tasks of one learner, and the same learner called directly."""
 
     def __init__(
         self, artifact: Artifact, clock: Callable[[], float], tasks: int, requests: int, turns: int
@@ -90,7 +90,7 @@ class Bench:
             self.engine.close()
 
     async def _admit(self) -> Measurement:
-        """Fills the arena with the tasks; the ratio counts bytes of the arena per byte of weights."""
+        """Fill the arena with tasks. Return the ratio of arena bytes to bytes of weights."""
         name, weights = (
             self.artifact.name,
             (await self.engine.adapt(self.artifact.name, self._support(0))).weights,
@@ -101,10 +101,10 @@ class Bench:
                 self.by_hand.append(weights)
             self.engine.admit(str(index), name, weights)
         if not self.engine.holds("0"):
-            raise RuntimeError("the tasks do not fit the arena")
-        held = PackedWeights.of(weights, torch.device("cpu")).nbytes
+            raise RuntimeError("the tasks do not fit into the arena: reduce --tasks")
+        arena_bytes = PackedWeights.of(weights, torch.device("cpu")).nbytes
         return self._row(
-            "bytes per resident task ÷ bytes of its weights", held / nbytes(weights), "×", self.tasks
+            "bytes per resident task ÷ bytes of its weights", arena_bytes / nbytes(weights), "×", self.tasks
         )
 
     async def _queries(self) -> list[Measurement]:
@@ -149,7 +149,7 @@ class Bench:
         return {name: statistics.median(times) for name, times in taken.items()}
 
     async def _loop(self) -> float:
-        """Each task by itself, by the learner's own methods: no engine, no batch."""
+        """Predict one task after another by the learner's methods, without engine or batches."""
         learner, x = self.served.learner, torch.from_numpy(self.query)
         noise = Noise(SAMPLES) if learner.traits.stochastic else None
         began = self.clock()
@@ -159,13 +159,13 @@ class Bench:
         return (self.clock() - began) / self.requests
 
     async def _serve(self, tasks: int, clients: int) -> float:
-        """`clients` who each ask again as soon as they are answered, every time about another task."""
+        """Run `clients` that each send the next request once the last is answered, each time for another task."""
 
         async def client(first: int) -> None:
             for request in range(first, self.requests, clients):
                 key = str(request * 7919 % tasks)
                 await self.engine.predict(
-                    key, self.artifact.name, self.query, samples=SAMPLES, regenerate=_lost
+                    key, self.artifact.name, self.query, samples=SAMPLES, regenerate=_regenerate
                 )
 
         began = self.clock()
@@ -194,19 +194,19 @@ class Bench:
         return np.random.default_rng(seed).random((count, *self.shape), dtype=np.float32)
 
 
-async def _lost() -> TaskWeights:
-    raise RuntimeError("a task fell out of the arena")
+async def _regenerate() -> TaskWeights:
+    raise RuntimeError("a task was evicted from the arena: reduce --tasks")
 
 
 def main(
     learners: Annotated[
         str, typer.Option(help="Names in models/zoo, separated by commas.")
     ] = "glyphs,vectors",
-    tasks: Annotated[int, typer.Option(help="Tasks held at once.")] = 10_000,
+    tasks: Annotated[int, typer.Option(help="Resident tasks.")] = 10_000,
     requests: Annotated[int, typer.Option(help="Requests per turn of a contender.")] = 2048,
     turns: Annotated[int, typer.Option(help="Turns of each contender.")] = 7,
-    clock: Annotated[Clock, typer.Option(help="What is measured.")] = Clock.wall,
-    output: Annotated[Path | None, typer.Option("--json", help="Write the rows here as well.")] = None,
+    clock: Annotated[Clock, typer.Option(help="Clock that times are measured by.")] = Clock.wall,
+    output: Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")] = None,
 ) -> None:
     torch.set_num_threads(1)
     rows: list[Measurement] = []

@@ -1,6 +1,6 @@
 """Seconds from `hyperserve serve` to ready with the bundled learners: python -m benchmarks.start
 
-Protocol: each start is a new process over an empty data folder; the median of some, and all of them.
+Protocol: each start is a new process on an empty data folder; printed are the median and each time.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What the methods of the family cost, and how fast they train beside libraries of the field."""
+"""The cost of the few-shot methods, and the speed of their training compared with libraries of the field."""

@@ -1,7 +1,8 @@
-"""What the family costs, as ratios within one run: python -m benchmarks.family [--peers FOLDER] [--write FOLDER]
+"""The cost of the few-shot methods, as ratios within a run: python -m benchmarks.family [--peers FOLDER] [--write
+FOLDER]
 
-Protocol: one torch thread, training in a process per contender; untrained Conv-4 of 64 channels on 28×28 pictures of
-random numbers, 5 ways. Contenders take turns; a ratio is the median over rounds, by processor time and by the wall
+Protocol: one torch thread, training in a process per contender; untrained Conv-4 of 64 channels on 28×28 images of
+random numbers, 5 ways. Contenders are interleaved; a ratio is the median over rounds, by CPU time and by the wall
 clock.
 """
 
@@ -19,41 +20,42 @@ import typer
 
 from benchmarks.family import comparisons, method_costs
 
-_FIRST = """# What the family costs
+_INTRODUCTION = """# The cost of the few-shot methods
 
-`make bench-family`; how the libraries are installed stands in [benchmarks/family](../../benchmarks/family/README.md).
-{machine}. Load of the machine while it ran: {load}. Contenders take turns; ratios are medians over rounds.
+`make bench-family`; [benchmarks/family](../../benchmarks/family/README.md) explains how the libraries are installed.
+{machine}. Load of the machine during the run: {load}. Contenders are interleaved; ratios are medians over rounds.
 """
 _METHODS = """
-## Task weights, adapting, predicting
+## Task weights, adaptation, prediction
 
-5 ways, 5 shots, Conv-4-64 at 28×28 (untrained), fp32, one thread. Times are processor time as multiples of ProtoNet's,
-encoder included: a support set to weights, and a query to its answer, alone and each of {batch} tasks at once.
+5 ways, 5 shots, Conv-4-64 at 28×28 (untrained), fp32, one thread. Times are CPU time as multiples of ProtoNet's,
+including the encoder: from a support set to weights, and from a query to its prediction; alone, and per task in a batch
+of {batch}.
 
-| method | bytes of weights | adapt | of a batch | predict | of a batch | adapt, ms | predict, ms |
+| method | bytes of weights | adapt | in a batch | predict | in a batch | adapt, ms | predict, ms |
 |---|---|---|---|---|---|---|---|
 """
 _RATIOS = """
 ## {title}
 
-{what} Ratios above 1 say that ours is faster.
+{description} Ratios above 1 mean that ours is faster.
 
-| ours | other | by processor time | by the wall clock | ours per CPU second | target | rounds |
+| ours | other | CPU time | wall clock | ours per CPU second | target | rounds |
 |---|---|---|---|---|---|---|
 """
 _TRAINING = (
-    f"Episodes of 5 ways, {comparisons.SHOTS} shot, {comparisons.QUERIES} queries a class; the same tensors, network, "
-    f"and thread. {comparisons.TRAINED} episodes a round: MAML and ANIL in one meta-batch, {comparisons.STEPS} inner "
-    "steps, second order; easyfsl takes an optimiser step per episode, ours one for all, and once per episode. Each "
-    "in a process of its own, ours keeping freed memory as `hyperserve train` does, once as the C library has it."
+    f"Episodes of 5 ways, {comparisons.SHOTS} shot, {comparisons.QUERIES} queries per class; the same tensors, network "
+    f"and thread. {comparisons.TRAINED} episodes per round: MAML and ANIL in one meta-batch, {comparisons.STEPS} inner "
+    "steps, second order; easyfsl takes an optimiser step per episode, ours one for all and, in one row, one per "
+    "episode. Each runs in a separate process; ours keeps freed memory as `hyperserve train` does, except in one row."
 )
-_READY = "5 ways, 5 shots, fp32, in process; from pictures with the encoder, and from features that are there already."
+_READY = "5 ways, 5 shots, fp32, in process; from images with the encoder, and from features computed before."
 
 
 def main(
     peers: Annotated[Path | None, typer.Option(help="Folder with easyfsl and learn2learn.")] = None,
-    rounds: Annotated[int, typer.Option(help="Rounds at most.")] = 15,
-    seconds: Annotated[float, typer.Option(help="Processor seconds of one comparison, about.")] = 1.0,
+    rounds: Annotated[int, typer.Option(help="Most rounds.")] = 15,
+    seconds: Annotated[float, typer.Option(help="Approximate CPU seconds per comparison.")] = 1.0,
     write: Annotated[Path | None, typer.Option(help="Folder for cost.json and cost.md.")] = None,
 ) -> None:
     torch.set_num_threads(1)
@@ -74,7 +76,7 @@ def main(
 
 
 def _markdown(found: dict[str, Any]) -> str:
-    parts = [_FIRST.format(**found), _METHODS.format(batch=method_costs.BATCH)]
+    parts = [_INTRODUCTION.format(**found), _METHODS.format(batch=method_costs.BATCH)]
     parts += [
         f"| {row['method']} | {row['bytes_of_weights']:,} | {row['adapt']} | {row['adapt_each_of_batch']} "
         f"| {row['predict']} | {row['predict_each_of_batch']} | {row['adapt_ms']} | {row['predict_ms']} |\n"
@@ -82,14 +84,14 @@ def _markdown(found: dict[str, Any]) -> str:
     ]
     if found["left_out"]:
         missing = "; ".join(f"{name} ({why})" for name, why in found["left_out"].items())
-        parts.append(f"\nNot on Conv-4 with 5 classes: {missing}.\n")
+        parts.append(f"\nMethods that do not run on Conv-4 with 5 classes: {missing}.\n")
     titles = {
-        "training": ("Meta-training beside easyfsl and learn2learn", _TRAINING),
-        "readiness": ("A support set to a ready model", _READY),
+        "training": ("Meta-training compared with easyfsl and learn2learn", _TRAINING),
+        "readiness": ("From a support set to a ready model", _READY),
     }
-    for name, (title, what) in titles.items():
+    for name, (title, description) in titles.items():
         rows = found.get(name, [])
-        parts += [_RATIOS.format(title=title, what=what)] if rows else []
+        parts += [_RATIOS.format(title=title, description=description)] if rows else []
         parts += [
             f"| {row['ours']} | {row['other']} | {row['cpu']} | {row['wall']} | {row['ours_per_second']} "
             f"| {row['target']} | {row['rounds']} |\n"

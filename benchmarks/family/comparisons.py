@@ -1,4 +1,4 @@
-"""Ours beside a library, each line a ratio above 1 where ours is faster."""
+"""Comparisons with other libraries: ratios above 1 mean that ours is faster."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ READY_SHOTS = 5
 
 @dataclass(frozen=True)
 class Ratio:
-    """What the other takes over what ours takes."""
+    """The time of another library as a multiple of ours."""
 
     ours: str
     other: str
     cpu: float
     wall: float
     ours_per_second: float
-    """Episodes trained, or support sets made ready, per second of processor time."""
+    """Episodes trained, or support sets adapted to, per second of CPU time."""
     target: float | None
     rounds: int
 
 
 def training(folder: Path, rounds: int, most_seconds: float) -> list[Ratio]:
-    """Episodes in training: 5 ways, 1 shot, 15 queries; the same tensors to both, each in a process of its own."""
+    """Compare training: 5 ways, 1 shot, 15 queries; the same tensors, each contender in a separate process."""
     inner: dict[str, object] = {"ways": WAY, "steps": STEPS, "inner_lr": INNER_LR}
     found = []
     for name, (peer, hparams) in {
@@ -47,7 +47,7 @@ def training(folder: Path, rounds: int, most_seconds: float) -> list[Ratio]:
         entries = {
             peer: ContenderProcess(partial(_peer, folder, name)),
             f"{name} fp32": ContenderProcess(fp32, keeps_memory=True),
-            f"{name} fp32, memory as the C library has it": ContenderProcess(fp32),
+            f"{name} fp32, default allocator": ContenderProcess(fp32),
             f"{name} bf16": ContenderProcess(partial(fp32, bf16=True), keeps_memory=True),
         }
         if name == "protonet":
@@ -71,7 +71,7 @@ def _own(method: str, hparams: dict[str, object], at_once: int = TRAINED, bf16: 
 
 
 def readiness(folder: Path, rounds: int, most_seconds: float) -> list[Ratio]:
-    """A support set of 5 ways and 5 shots to a model that answers, in process, both from pictures and from features."""
+    """Compare adaptation to a support set of 5 ways and 5 shots, in process, from images and from features."""
     peers, x, y = Peers(folder), pictures(WAY * READY_SHOTS), labels(1, READY_SHOTS)
     plain = learner_of("protonet").eval()
     with torch.no_grad():
@@ -81,23 +81,23 @@ def readiness(folder: Path, rounds: int, most_seconds: float) -> list[Ratio]:
         with torch.no_grad():
             return _fitted(plain.embed(x), y[0])
 
-    maml, logistic, in_hand = "learn2learn MAML, 5 steps", "scikit-learn", "scikit-learn on features in hand"
+    maml, logistic, on_features = "learn2learn MAML, 5 steps", "scikit-learn", "scikit-learn on features"
     contenders: dict[str, Contender] = {
         maml: peers.adapted_maml(x, y[0], STEPS),
         logistic: regression,
-        in_hand: lambda: _fitted(features, y[0]),
+        on_features: lambda: _fitted(features, y[0]),
     }
     for method in ("hyperset", "hypershot"):
         learner = learner_of(method).eval()
         contenders[method] = _ready(learner, x, y)
-        contenders[f"{method} on features in hand"] = _adapts(learner, features, y)
+        contenders[f"{method} on features"] = _adapts(learner, features, y)
     turns = take_turns(contenders, rounds, most_seconds)
     found = []
     for method in ("hyperset", "hypershot"):
         found += [
             _ratio(turns, method, maml, 1, 20.0),
             _ratio(turns, method, logistic, 1, 3.0),
-            _ratio(turns, f"{method} on features in hand", in_hand, 1, 3.0),
+            _ratio(turns, f"{method} on features", on_features, 1, 3.0),
         ]
     return found
 
@@ -120,7 +120,7 @@ def _adapts(learner: MetaLearner, features: torch.Tensor, y: torch.Tensor) -> Co
 
 
 def _ready(learner: MetaLearner, x: torch.Tensor, y: torch.Tensor) -> Contender:
-    """With BatchNorm folded into the convolutions, as serving has it."""
+    """Return the contender with BatchNorm folded into the convolutions, as in serving."""
     assert isinstance(learner.encoder, Conv4)
     encoder = learner.encoder.fold()
 

@@ -1,4 +1,4 @@
-"""Bytes of task weights, and what adapting and predicting cost: every method of the registry that runs on Conv-4."""
+"""Bytes of task weights and times of adaptation and prediction, for every registered method that runs on Conv-4."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ BASE = "protonet"
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "maml, whole network": ("maml", {"adapts": "all"}),
 }
-"""Beside each method as its defaults make it."""
+"""Variants measured beside the defaults of each method."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Times are processor time as multiples of ProtoNet's in the same round; pictures to weights, picture to answer."""
+    """Times from images to weights and from an image to its prediction: CPU time as multiples of ProtoNet's."""
 
     method: str
     bytes_of_weights: int
@@ -37,7 +37,7 @@ class Cost:
 
 
 def costs(rounds: int, most_seconds: float) -> tuple[list[Cost], dict[str, str]]:
-    """Of every method, and why those that are missing are."""
+    """Return the costs of every method, and the reasons for those left out."""
     found, left_out = [], {}
     base = learner_of(BASE).eval()
     for name, (method, hparams) in {**{name: (name, {}) for name in METHODS}, **VARIANTS}.items():
@@ -57,15 +57,15 @@ def _cost(name: str, learner: MetaLearner, base: MetaLearner, rounds: int, most_
     times, ms = {}, {}
     for tasks in (1, BATCH):
         pair = (_contenders(learner, tasks), _contenders(base, tasks))
-        for what in ("adapt", "predict"):
-            turns = take_turns({"own": pair[0][what], "base": pair[1][what]}, rounds, most_seconds)
-            times[what, tasks] = round(turns.times("own", "base")[0], 2)
-            ms[what, tasks] = round(1e3 * turns.cpu("own"), 2)
+        for step in ("adapt", "predict"):
+            turns = take_turns({"own": pair[0][step], "base": pair[1][step]}, rounds, most_seconds)
+            times[step, tasks] = round(turns.times("own", "base")[0], 2)
+            ms[step, tasks] = round(1e3 * turns.cpu("own"), 2)
     with torch.no_grad():
-        held = nbytes(_weights(learner, 1))
+        weights_bytes = nbytes(_weights(learner, 1))
     return Cost(
         name,
-        held,
+        weights_bytes,
         times["adapt", 1],
         times["adapt", BATCH],
         times["predict", 1],

@@ -1,8 +1,8 @@
-"""Libraries of the field, on the same network, the same episodes and the same thread as ours.
+"""Other libraries, run on the same network, episodes and thread as ours.
 
-`README.md` beside this file says how their modules get into a folder of their own. Packages whose `__init__` asks for
-torchvision, gym or a Cython extension, none of which the methods use, are entered without running it; every module
-that runs is the library's own, unchanged.
+`README.md` beside this file explains how they are installed into a separate folder. Packages whose `__init__` imports
+torchvision, gym or a Cython extension, none of which the methods use, are entered without running it; every module that
+runs is unchanged.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ _LR, INNER_LR = 1e-3, 0.1
 
 
 class Peers:
-    """Modules of `folder`. Raises `ModuleNotFoundError` where a library is not there."""
+    """The libraries in `folder`. Raises `ModuleNotFoundError` if one is missing."""
 
     def __init__(self, folder: Path) -> None:
         for package in ("easyfsl", "easyfsl.methods", "learn2learn", "learn2learn.algorithms"):
             found = folder.joinpath(*package.split("."))
             if not found.is_dir():
-                raise ModuleNotFoundError(f"{package} is not in {folder}: see benchmarks/family/README.md")
+                raise ModuleNotFoundError(
+                    f"{package} is missing in {folder}: see benchmarks/family/README.md"
+                )
             entered = ModuleType(package)
             entered.__path__ = [str(found)]
             sys.modules[package] = entered
@@ -41,7 +43,7 @@ class Peers:
         self._maml = importlib.import_module("learn2learn.algorithms.maml").MAML
 
     def protonet(self, episodes: Episodes) -> Contender:
-        """As easyfsl's notebooks train: an optimiser step per episode."""
+        """Train as easyfsl's notebooks do: one optimiser step per episode."""
         model = self._protonet(_network())
         optimiser = torch.optim.Adam(model.parameters(), lr=_LR)
         assert episodes.support_y is not None
@@ -59,12 +61,12 @@ class Peers:
         return train
 
     def maml(self, episodes: Episodes, steps: int) -> Contender:
-        """As learn2learn's examples/vision/maml_omniglot.py trains: gradients added over a meta-batch."""
+        """Train as learn2learn's examples/vision/maml_omniglot.py does: gradients are added over a meta-batch."""
         model = self._maml(nn.Sequential(_network(), nn.Linear(64, WAY)), lr=INNER_LR, first_order=False)
         return self._meta_batch(episodes, nn.Identity(), model, steps, list(model.parameters()))
 
     def anil(self, episodes: Episodes, steps: int) -> Contender:
-        """As learn2learn's examples/vision/anil_fc100.py trains: features once, and MAML of the head."""
+        """Train as learn2learn's examples/vision/anil_fc100.py does: features once, and MAML of the head."""
         features, head = _network(), self._maml(nn.Linear(64, WAY), lr=INNER_LR)
         parameters = [*features.parameters(), *head.parameters()]
         return self._meta_batch(episodes, features, head, steps, parameters)
@@ -80,12 +82,12 @@ class Peers:
             assert episodes.support_y is not None
             optimiser.zero_grad()
             for task in range(tasks):
-                own = model.clone()
+                clone = model.clone()
                 shots = episodes.support_x.shape[1]
                 both = features(torch.cat((episodes.support_x[task], episodes.query_x[task])))
                 for _ in range(steps):
-                    own.adapt(F.cross_entropy(own(both[:shots]), episodes.support_y[task]))
-                F.cross_entropy(own(both[shots:]), episodes.query_y[task]).backward()
+                    clone.adapt(F.cross_entropy(clone(both[:shots]), episodes.support_y[task]))
+                F.cross_entropy(clone(both[shots:]), episodes.query_y[task]).backward()
             for parameter in parameters:
                 assert parameter.grad is not None
                 parameter.grad.mul_(1 / tasks)
@@ -94,14 +96,14 @@ class Peers:
         return train
 
     def adapted_maml(self, x: torch.Tensor, y: torch.Tensor, steps: int) -> Contender:
-        """A support set to a network that answers."""
+        """Return a contender that adapts a network to a support set."""
         model = self._maml(nn.Sequential(_network(), nn.Linear(64, WAY)), lr=INNER_LR, first_order=True)
 
         def adapt() -> object:
-            own = model.clone()
+            clone = model.clone()
             for _ in range(steps):
-                own.adapt(F.cross_entropy(own(x), y))
-            return own
+                clone.adapt(F.cross_entropy(clone(x), y))
+            return clone
 
         return adapt
 
@@ -109,7 +111,7 @@ class Peers:
 def ours(
     episodes: Episodes, method: str, hparams: dict[str, object], *, at_once: int, bf16: bool = False
 ) -> Contender:
-    """Our training step on `at_once` episodes at a time, as `models.training.gradient` takes it."""
+    """Return our training step on `at_once` episodes at a time, as in `models.training.gradient`."""
     learner = learner_of(method, **hparams).train()
     assert isinstance(learner.encoder, Encoder)
     learner.encoder.compute_dtype = torch.bfloat16 if bf16 else None
@@ -138,7 +140,7 @@ def _part(episodes: Episodes, first: int, count: int) -> Episodes:
 
 
 def _network() -> nn.Module:
-    """Conv-4-64 as the libraries' own models are written: ReLU, then pooling; memory in torch's default order."""
+    """Return Conv-4-64 as the libraries write it: ReLU before pooling, in torch's default memory format."""
     torch.manual_seed(0)
     layers: list[nn.Module] = []
     for channels in (1, 64, 64, 64):

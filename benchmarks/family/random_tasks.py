@@ -1,4 +1,4 @@
-"""Pictures of random numbers in tasks, and learners on Conv-4 that have seen none: cost asks for no more."""
+"""Tasks of random images, and untrained learners on Conv-4, which suffice to measure costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAY = 5
 
 
 def learner_of(method: str, **hparams: object) -> MetaLearner:
-    """Raises `LearnerError` where the method does not go with Conv-4."""
+    """Return an untrained learner. Raise `LearnerError` if the method does not run on Conv-4."""
     torch.manual_seed(0)
     config = LearnerConfig(
         code_version="0", method=method, hparams=hparams, encoder="conv4", input=ImageInput()
@@ -23,24 +23,26 @@ def learner_of(method: str, **hparams: object) -> MetaLearner:
 
 
 def pictures(*shape: int, seed: int = 0) -> Float[Tensor, "... 1 28 28"]:
+    """Return random images."""
     return torch.rand(*shape, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
 
 
 def labels(tasks: int, each: int) -> Tensor:
-    """Classes in turn, [tasks, WAY * each]."""
+    """Return labels class by class, [tasks, WAY * each]."""
     return torch.arange(WAY).repeat_interleave(each).expand(tasks, -1)
 
 
 def episodes(tasks: int, shots: int, queries: int) -> Episodes:
-    real = torch.ones(tasks, WAY * shots, dtype=torch.bool)
-    asked = torch.ones(tasks, WAY * queries, dtype=torch.bool)
+    """Return episodes of random images."""
+    support_mask = torch.ones(tasks, WAY * shots, dtype=torch.bool)
+    query_mask = torch.ones(tasks, WAY * queries, dtype=torch.bool)
     return Episodes(
         pictures(tasks, WAY * shots),
         labels(tasks, shots),
-        real,
+        support_mask,
         pictures(tasks, WAY * queries, seed=1),
         labels(tasks, queries),
-        asked,
+        query_mask,
         torch.full((tasks,), WAY),
         torch.zeros(tasks, dtype=torch.bool),
         torch.arange(tasks),

@@ -1,4 +1,4 @@
-"""A contender in a process of its own: the setting of an allocator is the whole process's."""
+"""Contenders in separate processes, because the allocator is configured for a whole process."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from benchmarks.family.interleaved_timing import Contender, Seconds, timed
 
 @dataclass(frozen=True)
 class ContenderProcess:
-    """How a contender is made, in a process that may be another, and how that process keeps its memory."""
+    """A contender to be made in a separate process, and the configuration of that process."""
 
     make: Callable[[], Contender]
     keeps_memory: bool = False
-    """As `hyperserve train` does; otherwise as the C library has it."""
+    """Keep freed memory, as `hyperserve train` does; otherwise the C library's default."""
 
 
 class RunningContender:
-    """Called, it runs once in its process."""
+    """A handle of a contender that runs once in its process when called."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
 
     def __call__(self) -> Seconds:
-        """Raises `EOFError` or `ConnectionError` where the process has ended."""
+        """Run the contender once. Raise `EOFError` or `ConnectionError` if its process has ended."""
         self._pipe.send(None)
         taken: Seconds = self._pipe.recv()
         return taken
@@ -38,7 +38,7 @@ class RunningContender:
 
 @contextmanager
 def separate_processes(entries: dict[str, ContenderProcess]) -> Iterator[dict[str, RunningContender]]:
-    """Each entry in a process, until the block ends."""
+    """Start a process for each contender, and end them with the block."""
     context = get_context("spawn")
     running = {}
     for name, entry in entries.items():

@@ -1,4 +1,5 @@
-"""Kills every kind of process at random instants while jobs run, and counts what was done how often.
+"""Fault injection: kills processes of every kind at random times while jobs run, and counts how often each job took
+effect.
 
-`python -m benchmarks.fault_injection`; what it found is in docs/results/kills.md.
+`python -m benchmarks.fault_injection`; results are in docs/results/kills.md.
 """

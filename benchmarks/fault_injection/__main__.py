@@ -1,4 +1,4 @@
-"""The command, and the figures that it prints."""
+"""The command `python -m benchmarks.fault_injection`, and the figures that it prints."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from benchmarks.fault_injection.service_under_test import DatabaseKind, Victim
 
 
 def main(
-    database: Annotated[
-        list[str] | None, typer.Option(help="sqlite or postgresql; both when left out.")
-    ] = None,
-    kills: Annotated[int, typer.Option(help="How many, for each database.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of who is killed, when, and what the jobs are.")] = 1,
-    lease: Annotated[float, typer.Option(help="Seconds of a lease.")] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print figures for programs.")] = False,
+    database: Annotated[list[str] | None, typer.Option(help="sqlite or postgresql; both by default.")] = None,
+    kills: Annotated[int, typer.Option(help="Number of kills for each database.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of the processes killed, the times, and the jobs.")] = 1,
+    lease: Annotated[float, typer.Option(help="Duration of a lease in seconds.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Kill processes of a service with SIGKILL at random instants while jobs run; fail unless each was done once."""
+    """Kill processes of a service with SIGKILL at random times while jobs run; fail unless each job took effect
+    once."""
     kinds: list[DatabaseKind] = [
         kind for kind in get_args(DatabaseKind) if kind in (database or get_args(DatabaseKind))
     ]
@@ -46,12 +45,14 @@ def main(
 
 
 def figures(report: FaultReport) -> dict[str, Any]:
-    """Seconds, unless named otherwise."""
+    """Return the figures of a run; times are in seconds."""
     by_victim = {
-        victim: [hit.recovered for hit in report.hits if hit.victim == victim and hit.recovered is not None]
+        victim: [
+            job.recovered for job in report.interrupted if job.victim == victim and job.recovered is not None
+        ]
         for victim in report.plan.victims
     }
-    first = [hit.first for hit in report.hits if hit.first is not None]
+    first = [job.since_first_kill for job in report.interrupted if job.since_first_kill is not None]
     return {
         "database": report.plan.database,
         "seed": report.plan.seed,
@@ -79,6 +80,7 @@ def _spread(seconds: list[float]) -> dict[str, float]:
 
 
 def show(reports: list[FaultReport]) -> None:
+    """Print a table of all reports."""
     found = [figures(report) for report in reports]
     table = Table("", *(f"{entry['database']}, seed {entry['seed']}" for entry in found))
     for name in ("lease", "kills", "jobs", "attempts", "resumed_from_a_checkpoint"):

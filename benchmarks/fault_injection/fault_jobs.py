@@ -1,4 +1,4 @@
-"""The jobs that are run under fire. Workers find them by HYPERSERVE_JOB_KINDS."""
+"""The jobs of fault injection, which workers find by HYPERSERVE_JOB_KINDS."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ STEP_SECONDS = 0.1
 
 
 async def count(context: JobContext) -> Outcome:
-    """Goes from checkpoint to checkpoint; its effect is one row, without any constraint that would hide a second."""
+    """Run from checkpoint to checkpoint. The effect is one row, without a constraint that would hide a second one."""
     left = context.checkpoint("step")
-    begun = 0 if left is None else int(left.read_text())
+    first = 0 if left is None else int(left.read_text())
     steps = context.payload["steps"]
-    for step in range(begun, steps):
+    for step in range(first, steps):
         await asyncio.sleep(STEP_SECONDS)
         (context.folder / "new").write_text(str(step + 1))
         (context.folder / "new").rename(context.folder / "step")
@@ -27,11 +27,11 @@ async def count(context: JobContext) -> Outcome:
     async def effect(session: AsyncSession) -> None:
         await session.execute(text("INSERT INTO kill_effects (job) VALUES (:job)"), {"job": context.id})
 
-    return Outcome({"resumed_from": begun}, effect)
+    return Outcome({"resumed_from": first}, effect)
 
 
 async def endless(context: JobContext) -> Outcome:
-    """Ends by being cancelled only."""
+    """Run until cancelled."""
     while True:
         context.progress({"waits": True})
         await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""Looks at the table of jobs many times a second, and times how soon each kill is made good."""
+"""Monitors the table of jobs many times a second, and measures how soon jobs recover from each kill."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.db.tables import JobRow
 from app.jobs.repository import ACTIVE
 from benchmarks.fault_injection.service_under_test import KillTarget, Victim
 
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 _COLUMNS = (
     JobRow.id,
     JobRow.state,
@@ -27,52 +27,52 @@ _COLUMNS = (
 
 @dataclass
 class InterruptedJob:
-    """A job that ran under what was killed. `recovered`: seconds until it ran again, went on or had finished.
+    """A job that a kill interrupted. `recovered` are the seconds until it ran again, continued or had finished.
 
-    The time in which the database was down does not count, and the clock starts anew when a further kill takes
-    those away who would have recovered it; `first` tells the time since the first kill all the same.
+    Downtime of the database does not count, and the clock restarts if a further kill hits the processes that would have
+    recovered the job; `since_first_kill` counts from the first kill nevertheless.
     """
 
     victim: Victim
-    job: str
+    id: str
     attempt: int
     at: float
     wall: float
-    """The same instant by the clock that the database has."""
+    """The same time by the clock of the database."""
     recovered: float | None = None
-    first: float | None = None
-    begun: float = field(init=False)
+    since_first_kill: float | None = None
+    first_killed: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.begun = self.at
+        self.first_killed = self.at
 
 
 @dataclass
 class JobMonitor:
-    """What was seen last, and when."""
+    """The last state of all jobs, and the jobs interrupted so far."""
 
     database: Database
     lease: float
     rows: dict[str, Row[str, str, int, str | None, int | None, bool]] = field(default_factory=dict)
-    hits: list[InterruptedJob] = field(default_factory=list)
+    interrupted: list[InterruptedJob] = field(default_factory=list)
     cancels: dict[str, float] = field(default_factory=dict)
-    """Jobs whose cancellation was acknowledged, and when."""
+    """Times at which the cancellation of jobs was acknowledged."""
     cancelled: dict[str, float] = field(default_factory=dict)
-    """Seconds that it took."""
+    """Seconds that cancellations took."""
     down_since: float | None = None
     down: list[tuple[float, float]] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Poll until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(5):
-                    await self.look()
+                    await self.poll()
             except DatabaseError:
                 self.down_since = self.down_since or time.monotonic()
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         async with self.database.read() as session:
             found = (await session.execute(select(*_COLUMNS))).all()
         now = time.monotonic()
@@ -80,36 +80,36 @@ class JobMonitor:
             self.down.append((self.down_since, now))
             self.down_since = None
         self.rows = {row.id: row for row in found}
-        for hit in self.hits:
-            if hit.recovered is None and self._made_good(hit):
-                hit.recovered = now - hit.at - self._down_between(hit.at, now)
-                hit.first = now - hit.begun
-        for job, since in self.cancels.items():
-            if job not in self.cancelled and self.rows[job].state not in ACTIVE:
-                self.cancelled[job] = now - since - self._down_between(since, now)
+        for job in self.interrupted:
+            if job.recovered is None and self._recovered(job):
+                job.recovered = now - job.at - self._downtime(job.at, now)
+                job.since_first_kill = now - job.first_killed
+        for id, since in self.cancels.items():
+            if id not in self.cancelled and self.rows[id].state not in ACTIVE:
+                self.cancelled[id] = now - since - self._downtime(since, now)
 
-    def hit(self, victim: Victim, struck: KillTarget, at: float, wall: float) -> None:
-        """What ran there, as last seen."""
+    def record_kill(self, victim: Victim, target: KillTarget, at: float, wall: float) -> None:
+        """Note the jobs that a kill interrupts, according to the last poll."""
         if victim in ("supervisor", "api"):
-            for hit in self.hits:
-                hit.at = at if hit.recovered is None else hit.at
+            for job in self.interrupted:
+                job.at = at if job.recovered is None else job.at
         for row in self.rows.values():
             if row.state != "running":
                 continue
-            under = int((row.lease_owner or ":0").rpartition(":")[2]) in struck.supervisors
-            if row.id == struck.job or (struck.job is None and under):
-                self.hits.append(InterruptedJob(victim, row.id, row.attempt, at, wall))
+            under = int((row.lease_owner or ":0").rpartition(":")[2]) in target.supervisors
+            if row.id == target.job or (target.job is None and under):
+                self.interrupted.append(InterruptedJob(victim, row.id, row.attempt, at, wall))
 
-    def _made_good(self, hit: InterruptedJob) -> bool:
-        row = self.rows[hit.job]
-        if row.state not in ACTIVE or row.attempt > hit.attempt:
+    def _recovered(self, job: InterruptedJob) -> bool:
+        row = self.rows[job.id]
+        if row.state not in ACTIVE or row.attempt > job.attempt:
             return True
-        # A job whose database alone was killed never ended: its lease was renewed since.
-        return hit.victim == "database" and (row.lease_until or 0) / 1e3 - self.lease > hit.wall
+        # If only the database was killed, the job continues and its lease has been renewed since.
+        return job.victim == "database" and (row.lease_until or 0) / 1e3 - self.lease > job.wall
 
     @property
     def active(self) -> int:
         return sum(row.state in ACTIVE for row in self.rows.values())
 
-    def _down_between(self, since: float, until: float) -> float:
+    def _downtime(self, since: float, until: float) -> float:
         return sum(max(0.0, min(until, end) - max(since, begin)) for begin, end in self.down)

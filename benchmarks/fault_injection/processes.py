@@ -1,4 +1,4 @@
-"""Processes that are killed and started again."""
+"""Processes that can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ POSTGRES_CONNECTIONS = 60
 
 
 def free_port() -> int:
+    """Return a TCP port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
@@ -32,7 +33,7 @@ def free_port() -> int:
 
 @dataclass
 class Program:
-    """One command. Its log goes on over all its lives."""
+    """A command whose log continues over restarts."""
 
     command: list[str]
     environment: Mapping[str, str]
@@ -55,22 +56,25 @@ class Program:
             self.process.kill()
             self.process.wait()
 
-    def below(self) -> list[psutil.Process]:
-        """Its processes' processes."""
+    def descendants(self) -> list[psutil.Process]:
+        """Return all descendants of the process."""
         with suppress(psutil.NoSuchProcess):
             return list(psutil.Process(self.pid).children(recursive=True))
         return []
 
 
 def python(*arguments: str) -> list[str]:
+    """Return the command that runs a module with this interpreter."""
     return [sys.executable, "-m", *arguments]
 
 
 def is_supervisor(process: psutil.Process) -> bool:
+    """Return True for the supervisor of a worker."""
     return _runs(process, "workers")
 
 
 def is_child(process: psutil.Process) -> bool:
+    """Return True for the child process of a job."""
     return _runs(process, "workers.child")
 
 
@@ -82,7 +86,7 @@ def _runs(process: psutil.Process, module: str) -> bool:
 
 @dataclass
 class Postgres:
-    """A cluster of its own, durable as it comes out of the box: `fsync` and `synchronous_commit` are on."""
+    """A separate PostgreSQL cluster with the default durability: `fsync` and `synchronous_commit` are on."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -101,13 +105,13 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, cwd="/")
 
     def start(self) -> None:
-        """Returns when it answers, after it has recovered from its crash."""
+        """Start the server, and return once it has recovered from a crash and accepts connections."""
         deadline = time.monotonic() + START_SECONDS
         options = ["-D", str(self._data), "-p", str(self.port), "-k", str(self.folder), "-h", "127.0.0.1"]
         options += ["-c", f"max_connections={POSTGRES_CONNECTIONS}"]
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
-                # Also where memory of the one that was killed was still in use.
+                # It also ends if shared memory of the killed server is still in use.
                 with (self.folder.parent / "postgres.log").open("ab") as log:
                     command = self._command("postgres", *options)
                     self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
@@ -115,10 +119,10 @@ class Postgres:
                 psycopg.connect(self.url.replace("+psycopg", ""), connect_timeout=2).close()
                 return
             time.sleep(0.05)
-        raise TimeoutError("PostgreSQL did not start")
+        raise TimeoutError(f"PostgreSQL did not start within {START_SECONDS:.0f} s: see postgres.log")
 
     def kill(self) -> None:
-        """All its processes at once: nothing is written any more."""
+        """Kill all processes at once, so that nothing more is written."""
         if self._process is None:
             return
         with suppress(psutil.NoSuchProcess):
@@ -133,9 +137,9 @@ class Postgres:
         return self.folder / "data"
 
     def _command(self, program: str, *arguments: str) -> list[str]:
-        programs = installed_postgres() or wheel_postgres() or _none()
+        programs = installed_postgres() or wheel_postgres() or _missing()
         return [*unprivileged(), str(programs / program), *arguments]
 
 
-def _none() -> NoReturn:
+def _missing() -> NoReturn:
     raise FileNotFoundError("PostgreSQL is not installed")

@@ -1,4 +1,4 @@
-"""All processes of a service: an API with the worker beside it, a worker alone, and the database."""
+"""All processes of a service under test: an API with a worker, another worker, and the database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DatabaseKind = Literal["sqlite", "postgresql"]
 
 @dataclass(frozen=True)
 class KillTarget:
-    """What a kill concerns: the jobs of supervisors with these pids, or one job."""
+    """The jobs affected by a kill: those of supervisors with these pids, or one job."""
 
     supervisors: frozenset[int]
     job: str | None = None
@@ -31,7 +31,7 @@ class KillTarget:
 
 @dataclass
 class ServiceUnderTest:
-    """Without `api` there are two workers and no server."""
+    """The processes of a service. Without `api` there are two workers and no server."""
 
     kind: DatabaseKind
     folder: Path
@@ -42,7 +42,7 @@ class ServiceUnderTest:
     programs: dict[str, Program] = field(default_factory=dict)
     postgres: Postgres | None = None
     ended: Counter[str] = field(default_factory=Counter)
-    """What ended by itself, with which status, and how often."""
+    """Number of times that a process ended without being killed, by name and exit status."""
 
     @property
     def url(self) -> str:
@@ -80,7 +80,7 @@ class ServiceUnderTest:
             "HYPERSERVE_WORKER_JOBS": str(self.jobs_at_a_time),
             "HYPERSERVE_JOB_KINDS": "benchmarks.fault_injection.fault_jobs",
             "OMP_NUM_THREADS": "1",
-            # From any folder, and without a `.env` of its own.
+            # Works from any folder, where no `.env` is read.
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
         return Program(command, environment, self.folder / f"{name}.log")
@@ -88,15 +88,15 @@ class ServiceUnderTest:
     def supervisors(self) -> list[int]:
         mine = [program.pid for name, program in self.programs.items() if name != "api"]
         if self.api:
-            mine += [process.pid for process in self.programs["api"].below() if is_supervisor(process)]
+            mine += [process.pid for process in self.programs["api"].descendants() if is_supervisor(process)]
         return mine
 
     def children(self) -> list[int]:
-        below = [process for program in self.programs.values() for process in program.below()]
-        return [process.pid for process in below if is_child(process)]
+        descendants = [process for program in self.programs.values() for process in program.descendants()]
+        return [process.pid for process in descendants if is_child(process)]
 
-    async def kill(self, victim: Victim, chance: random.Random) -> KillTarget | None:
-        """None where there was nobody to kill."""
+    async def kill(self, victim: Victim, rng: random.Random) -> KillTarget | None:
+        """Kill a victim. Return the affected jobs, or None if there was nothing to kill."""
         if victim == "database":
             assert self.postgres is not None
             await asyncio.to_thread(self.postgres.kill)
@@ -109,14 +109,14 @@ class ServiceUnderTest:
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             if not candidates:
                 return None
-            pid = chance.choice(sorted(candidates))
+            pid = rng.choice(sorted(candidates))
             job = psutil.Process(pid).cmdline()[-2] if victim == "child" else None
             os.kill(pid, signal.SIGKILL)
             return KillTarget(frozenset({pid}), job)
         return None
 
     async def restore(self) -> None:
-        """Starts again what was killed and has nobody else to do it."""
+        """Restart the processes that have ended and that no other process restarts."""
         for name, program in self.programs.items():
             assert program.process is not None
             if (status := program.process.poll()) is not None:
@@ -126,10 +126,10 @@ class ServiceUnderTest:
             await asyncio.to_thread(self.postgres.start)
 
     def end(self) -> None:
-        below = [process for program in self.programs.values() for process in program.below()]
+        descendants = [process for program in self.programs.values() for process in program.descendants()]
         for program in self.programs.values():
             program.kill()
-        for process in below:
+        for process in descendants:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if self.postgres is not None:

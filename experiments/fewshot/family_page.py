@@ -48,9 +48,9 @@ def page(result: LearnerRow, pictures: Sequence[str] = ()) -> str:
             or ["None of these learners is stochastic."]
         ),
         "",
-        "*Mean weights*: accuracy of the posterior mean alone, as reported by the papers on Bayesian methods; the "
-        "other columns average probabilities over samples. *Ratio*: disagreement between redrawn support sets divided by the "
-        "epistemic uncertainty of the learner; 1 is ideal.",
+        "*Mean weights*: accuracy of the posterior mean alone, as in the papers on Bayesian methods; the "
+        "other columns average probabilities over samples. *Ratio*: disagreement between redrawn support sets divided "
+        "by the epistemic uncertainty of the learner; 1 is ideal.",
         "",
         *(f"![Reliability diagram {picture}]({picture})\n" for picture in pictures),
         "## Reported figures, not measured here",

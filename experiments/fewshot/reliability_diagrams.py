@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from experiments.figures import new_figure, to_png
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def _diagram(panel: Axes, bins: list[dict[str, Any]]) -> Any:
         [(index + 0.5) / len(bins) for index, _ in filled],
         [one["accuracy"] for _, one in filled],
         width=0.94 / len(bins),
-        color=shade.to_rgba([100 * one["share"] for _, one in filled]),
+        color=shade.to_rgba(np.array([100 * one["share"] for _, one in filled])),
         edgecolor="0.6",
         linewidth=0.5,
         label="accuracy in bin",

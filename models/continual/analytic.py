@@ -72,8 +72,8 @@ class AnalyticStream(StreamLearner):
         if report is not None:
             report({"step": 1, "steps": 2})
         if version is None:
-            return self._version(1, {task: labels}, {task: part}, report)
-        return self._version(
+            return self._new_version(1, {task: labels}, {task: part}, report)
+        return self._new_version(
             version.number + 1, {**version.labels, task: labels}, {**version.per_task, task: part}, report
         )
 
@@ -85,7 +85,7 @@ class AnalyticStream(StreamLearner):
             raise LearnerError(f"stream task {task!r} is the only one")
         labels = {name: classes for name, classes in version.labels.items() if name != task}
         per_task = {name: version.per_task[name] for name in labels}
-        return self._version(version.number + 1, labels, per_task, report)
+        return self._new_version(version.number + 1, labels, per_task, report)
 
     def weights(self, version: StreamVersion, task: str) -> TaskWeights:
         check_known(version, task)
@@ -116,7 +116,7 @@ class AnalyticStream(StreamLearner):
         """Return 0 for each task: its classifier depends on that task alone."""
         return dict.fromkeys(version.tasks, 0.0)
 
-    def _version(
+    def _new_version(
         self,
         number: int,
         labels: Mapping[str, tuple[str, ...]],

@@ -141,10 +141,10 @@ class HyperStream(StreamLearner):
             part |= self.task_gate.task_part(features, y, len(labels))
         rows = max(self._rows(version), int(part["rows"].sum()))
         if version is None:
-            return self._version(1, {task: labels}, {task: part}, params, scale, rows)
+            return self._new_version(1, {task: labels}, {task: part}, params, scale, rows)
         labels_now = {**version.labels, task: labels}
         per_task = {**version.per_task, task: part}
-        return self._version(version.number + 1, labels_now, per_task, params, scale, rows)
+        return self._new_version(version.number + 1, labels_now, per_task, params, scale, rows)
 
     def forget(
         self, version: StreamVersion, task: str, report: ProgressCallback | None = None
@@ -158,7 +158,7 @@ class HyperStream(StreamLearner):
         before, generator = self._params(version), self._generator("forget", version, task)
         others = self.generated.embeddings(before, per_task.values())
         params = erase(self.generated, before, version.per_task[task], others, rows, generator, report)
-        return self._version(version.number + 1, labels, per_task, params, version.shared["scale"], rows)
+        return self._new_version(version.number + 1, labels, per_task, params, version.shared["scale"], rows)
 
     @torch.no_grad()
     def weights(self, version: StreamVersion, task: str) -> TaskWeights:
@@ -276,7 +276,7 @@ class HyperStream(StreamLearner):
         part |= {"temperature": _temperature(logits, y[held_out].cpu()), "margin": _margin(logits)}
         return params, {**part, "sketch": sketch(flat)}
 
-    def _version(
+    def _new_version(
         self,
         number: int,
         labels: Mapping[str, tuple[str, ...]],
