@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from app.core.errors import AppError
 from app.core.settings import Settings
 from app.db.blob_collector import BlobCollector
 from app.db.tenancy import Store
@@ -24,7 +25,7 @@ KINDS: dict[str, str] = {
 """Kind to `module:function`, which the child alone imports: the supervisor does without torch."""
 
 
-class JobFailedError(Exception):
+class JobFailedError(AppError):
     """Ends the job as failed, without another attempt; clients see the code and the detail."""
 
     def __init__(self, code: str, detail: str) -> None:
