@@ -10,10 +10,10 @@ from torch.testing import assert_close
 
 from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.fixed_features import FeatureConfig
-from models.continual.task_gate import GateConfig
-from models.continual.hypernetwork import HyperStream
 from models.continual.generated_networks import HyperStreamConfig
+from models.continual.hypernetwork import HyperStream
 from models.continual.storage import assemble, to_bytes
+from models.continual.task_gate import GateConfig
 from models.predictive import Categorical
 from models.protocol import LearnerError
 from models.stream_protocol import StreamLearner, StreamVersion
@@ -171,3 +171,14 @@ def test_a_forgotten_task_is_dropped_and_the_others_stay(
     assert (answer(learner, version, "first").argmax(1) == y).float().mean() > 0.9
     with pytest.raises(LearnerError, match="'second'"):
         learner.forget(version, "second")
+
+
+def test_order_of_the_labels_is_as_the_traits_say(make: Make) -> None:
+    x, y = data("second")
+    permutation = torch.tensor([2, 0, 1])
+    named = labels("second")
+    turned = tuple(named[index] for index in permutation.argsort().tolist())
+    one, other = make(), make()
+    plain = answer(one, one.register(None, "second", named, x, y), "second")
+    again = answer(other, other.register(None, "second", turned, x, permutation[y]), "second")[:, permutation]
+    assert torch.allclose(plain, again, atol=1e-4) is one.traits.label_equivariant

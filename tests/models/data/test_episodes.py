@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.data.glyph_augmentation import GlyphAugmentation
 from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig, EpisodeSampler
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.protocol import FOREIGN, Span
 from tests.models.glyph_data import glyphs
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.data.glyph_augmentation import GlyphAugmentation
 from models.data.episodes import EpisodeConfig, EpisodeSampler
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.fewshot.hyperset import HyperSet, HyperSetConfig
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig

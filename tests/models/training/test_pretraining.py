@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from models import artifact
-from models.data.photo_augmentation import PhotoAugmentation
 from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig
+from models.data.photo_augmentation import PhotoAugmentation
 from models.encoders.conv4_rgb import Conv4Rgb, Conv4RgbConfig
 from models.evaluation.calibrate import CalibrationPlan
 from models.protocol import MetaLearner

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from models import artifact
-from models.data.glyph_augmentation import GlyphAugmentation
 from models.data.dataset import DatasetError
 from models.data.episodes import EpisodeConfig
+from models.data.glyph_augmentation import GlyphAugmentation
 from models.evaluation.calibrate import CalibrationPlan
 from models.registry import RegistryError
 from models.training.recipe import Recipe, TrainingData, task_ways, train
