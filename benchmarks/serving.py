@@ -1,4 +1,4 @@
-"""How serving scales, as ratios within one run: python -m benchmarks.serving [--json FILE]
+"""Scaling of serving, as ratios within one run: python -m benchmarks.serving [--json FILE]
 
 Protocol: one process, one torch thread, decoded inputs of random numbers, support sets of 5 classes with one example
 each, one query per request. Contenders of a ratio are interleaved, and medians over turns are reported. The loop over

@@ -28,7 +28,7 @@ from benchmarks.fault_injection.job_monitor import InterruptedJob, JobMonitor
 from benchmarks.fault_injection.service_under_test import DatabaseKind, ServiceUnderTest, Victim
 
 MOST_ATTEMPTS = 1_000
-"""So many that no job becomes `dead`, however often it is killed."""
+"""Attempts per job, so many that no job becomes `dead` however often it is killed."""
 DRAIN_SECONDS = 120.0
 
 

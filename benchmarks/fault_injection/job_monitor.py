@@ -38,7 +38,7 @@ class InterruptedJob:
     attempt: int
     at: float
     wall: float
-    """The same time by the clock of the database."""
+    """Time of the kill by the clock of the database."""
     recovered: float | None = None
     since_first_kill: float | None = None
     first_killed: float = field(init=False)

@@ -91,28 +91,6 @@ def test_tenants_hold_their_own(run: Callable[[Test], None]) -> None:
     run(test)
 
 
-def test_tenants_see_their_own(run: Callable[[Test], None]) -> None:
-    async def test(database: Database, blobs: Blobs) -> None:
-        task, version = await add(database, "t", KEPT)
-        own, other = store_of(database, "t"), store_of(database, "u")
-        async with own.read() as session:
-            assert await repository.get_current(session, task) is not None
-            assert len(await repository.get_examples(session, version)) == 1
-        async with other.read() as session:
-            assert await repository.get_current(session, task) is None
-            assert await repository.class_counts_of_tasks(session, None, 10) == []
-            assert await repository.list_current(session, [task]) == []
-            assert await repository.get_examples(session, version) == ()
-        async with other.write() as session:
-            assert await repository.remove_task(session, task) is None
-        async with own.write() as session:
-            removed = await repository.remove_task(session, task)
-        assert removed is not None
-        assert (removed.versions, removed.blobs) == ([("d", version)], {KEPT})
-
-    run(test)
-
-
 def test_what_a_failure_left_is_retried(
     run: Callable[[Test], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

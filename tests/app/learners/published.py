@@ -38,4 +38,4 @@ async def publish(data_dir: Path, name: str, *, seed: int = 0, damaged: bool = F
         await record(session, Change(DEFAULT_TENANT, "learner", name))
     await store.database.close()
     if before is not None and before.row.digest not in (None, digest):
-        await files.drop(stored, before.row.digest)
+        await stored.delete([f"{before.row.digest}/{name}" for name in files.FILES])

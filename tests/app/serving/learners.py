@@ -12,6 +12,7 @@ from torch import Tensor
 
 from app.serving.engine_types import SupportSet
 from models.artifact import Artifact
+from models.encoders.identity import Identity, IdentityConfig
 from models.inputs import ImageInput, InputSpec, VectorInput
 from models.noise import Noise, label_key
 from models.predictive import Categorical, Field, Predictive
@@ -37,7 +38,7 @@ class Noisy(MetaLearner):
     """Prototypes that are shifted by noise keyed by class: stochastic, ragged, and brittle on request."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Identity(IdentityConfig()), IdentityConfig())
         self.traits = Traits(stochastic=True)
         self.embed_sizes: list[int] = []
         self.predict_sizes: list[int] = []
@@ -94,7 +95,7 @@ class Sum(MetaLearner):
     """No classes at all: the weights are one vector per task, the answer is its product with the query."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Identity(IdentityConfig()), IdentityConfig())
         self.traits = Traits(ways=replace(Traits().ways, low=0), transductive=True)
 
     def embed(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

@@ -15,7 +15,7 @@ from app.serving.engine import Engine
 from app.serving.engine_types import SupportSet
 from models.inputs import ImageInput
 from models.predictive import Field
-from tests.app.serving.engines import GateModel, assert_same, engine_of, never, regenerates, run
+from tests.app.serving.engines import Gate, assert_same, engine_of, never, regenerates, run
 from tests.app.serving.learners import (
     Noisy,
     Sum,
@@ -49,7 +49,7 @@ def test_alone_is_batched(
     tasks: list[tuple[str, int, int, int, int, int, str]], order: random.Random
 ) -> None:
     learner = Noisy()
-    gate, engine = GateModel(learner), engine_of(learner)
+    gate, engine = Gate(learner), engine_of(learner)
     by_hand = {"noisy": Noisy(), "proto": artifact("proto").learner, "sum": Sum()}
 
     async def ask(index: int) -> None:
@@ -122,7 +122,7 @@ def _train_statistics(learner: torch.nn.Module) -> None:
 
 def test_waiting_queries_of_many_tasks_share_one_call() -> None:
     learner = Noisy()
-    gate, engine = GateModel(learner), engine_of(learner)
+    gate, engine = Gate(learner), engine_of(learner)
 
     async def work() -> None:
         weights = [weights_of(Noisy(), support_set(5, seed=index)) for index in range(60)]

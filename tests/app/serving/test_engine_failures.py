@@ -19,7 +19,7 @@ from app.serving.errors import (
     NotFiniteError,
 )
 from models.protocol import UnsupportedSupportError
-from tests.app.serving.engines import GateModel, assert_same, engine_of, never, run, running
+from tests.app.serving.engines import Gate, assert_same, engine_of, never, run, running
 from tests.app.serving.learners import (
     BAD_QUERY,
     BAD_SUPPORT,
@@ -33,7 +33,7 @@ from tests.app.serving.learners import (
 
 def test_a_bad_item_fails_alone() -> None:
     learner = Noisy()
-    gate, engine = GateModel(learner), engine_of(learner)
+    gate, engine = Gate(learner), engine_of(learner)
     support, x = support_set(4), queries(2)
     weights = weights_of(Noisy(), support)
     poison = x.copy()
@@ -91,7 +91,7 @@ def test_numbers_that_overflow_are_an_error_for_their_owner_only() -> None:
 
 def test_cancelled_requests_are_skipped() -> None:
     learner = Noisy()
-    gate, engine = GateModel(learner), engine_of(learner)
+    gate, engine = Gate(learner), engine_of(learner)
     weights = weights_of(Noisy(), support_set(3))
 
     async def work() -> None:
@@ -117,7 +117,7 @@ def test_cancelled_requests_are_skipped() -> None:
 @pytest.mark.parametrize("limit", [{"queue_limit": 4}, {"queue_bytes": 4 * 6 * 4}])
 def test_a_full_queue_says_when_to_come_back(limit: dict[str, int]) -> None:
     learner = Noisy()
-    gate, engine = GateModel(learner), engine_of(learner, **limit)
+    gate, engine = Gate(learner), engine_of(learner, **limit)
     weights = weights_of(Noisy(), support_set(3))
 
     async def work() -> None:
@@ -146,7 +146,7 @@ def test_a_full_queue_says_when_to_come_back(limit: dict[str, int]) -> None:
 
 def test_close_fails_those_who_wait() -> None:
     learner = Noisy()
-    gate, engine = GateModel(learner), engine_of(learner)
+    gate, engine = Gate(learner), engine_of(learner)
     weights = weights_of(Noisy(), support_set(3))
     engine.start()
 
@@ -183,7 +183,7 @@ def test_an_engine_that_is_not_started_says_so_and_starts_again_after_close() ->
 
 def test_an_event_loop_that_has_gone_harms_nobody() -> None:
     learner = Noisy()
-    gate, engine = GateModel(learner), engine_of(learner)
+    gate, engine = Gate(learner), engine_of(learner)
 
     async def leave() -> None:
         asyncio.create_task(engine.adapt("noisy", support_set(2)))  # noqa: RUF006 (to be abandoned)

@@ -13,9 +13,9 @@ import redis
 import torch
 
 from app.core.ids import new_id
-from app.db import redis as link_module
-from app.db.redis import Link, RedisAwayError
-from app.serving import cache as cache_module
+from app.db import redis as redis_module
+from app.db.redis import RedisConnection, RedisAwayError
+from app.serving import shared_cache as cache_module
 from app.serving.cache_stats import CacheStats
 from app.serving.shared_cache import SharedCache, WeightKey
 from models.noise import label_key
@@ -48,7 +48,7 @@ async def deleted() -> bool:
 
 @dataclass
 class Process:
-    link: Link
+    redis: RedisConnection
     cache: SharedCache
     cache_stats: CacheStats
 
@@ -61,13 +61,13 @@ class Process:
 
 @asynccontextmanager
 async def process(url: str, secret: bytes = SECRET) -> AsyncIterator[Process]:
-    link, cache_stats = Link(url), CacheStats()
-    cache = SharedCache(link, secret, cache_stats)
+    redis, cache_stats = RedisConnection(url), CacheStats()
+    cache = SharedCache(redis, secret, cache_stats)
     try:
-        yield Process(link, cache, cache_stats)
+        yield Process(redis, cache, cache_stats)
     finally:
         await cache.close()
-        await link.close()
+        await redis.close()
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -106,7 +106,7 @@ def test_values_lapse(redis_url: str) -> None:
         async with process(redis_url) as one:
             mine = key()
             await one.filled(mine)
-            assert 0 < await one.link.send("TTL", str(mine)) <= cache_module.TTL_SECONDS
+            assert 0 < await one.redis.send("TTL", str(mine)) <= cache_module.TTL_SECONDS
 
     run(test)
 
@@ -130,7 +130,7 @@ def test_a_forged_value_is_a_miss(redis_url: str, forge: Callable[[bytes], bytes
         async with process(redis_url) as one:
             mine = key()
             await one.filled(mine)
-            await one.link.send("SET", str(mine), forge(await one.link.send("GET", str(mine))))
+            await one.redis.send("SET", str(mine), forge(await one.redis.send("GET", str(mine))))
             assert await one.cache.get(mine, HEADER) is None
             assert one.cache_stats.counts["l2", "refused"] == 1
 
@@ -146,7 +146,7 @@ def test_a_value_of_another_key_is_a_miss(redis_url: str, part: str) -> None:
             mine = key()
             other = replace(mine, **{part: "other"})
             await one.filled(mine)
-            await one.link.send("SET", str(other), await one.link.send("GET", str(mine)), "EX", 60)
+            await one.redis.send("SET", str(other), await one.redis.send("GET", str(mine)), "EX", 60)
             assert await one.cache.get(other, HEADER) is None
             assert one.cache_stats.counts["l2", "refused"] == 1
 
@@ -173,10 +173,10 @@ def test_a_value_that_is_no_string_is_a_miss(redis_url: str) -> None:
     async def test() -> None:
         async with process(redis_url) as one:
             mine = key()
-            await one.link.send("RPUSH", str(mine), b"x")
+            await one.redis.send("RPUSH", str(mine), b"x")
             assert await one.cache.get(mine, HEADER) is None
             assert one.cache_stats.counts == {("l2", "failed"): 1}
-            assert not one.link.away
+            assert not one.redis.away
             await one.cache.delete([mine])
 
     run(test)
@@ -190,7 +190,7 @@ def test_deleted_is_gone_and_a_late_fill_does_not_bring_it_back(redis_url: str) 
             await one.cache.delete([mine, late])
             await one.cache.delete([])
             await one.filled(late, deleted)
-            assert await one.link.send("EXISTS", str(mine), str(late)) == 0
+            assert await one.redis.send("EXISTS", str(mine), str(late)) == 0
 
     run(test)
 
@@ -204,7 +204,7 @@ def test_a_fill_whose_version_cannot_be_looked_up_is_taken_back(redis_url: str) 
             mine = key()
             with pytest.raises(ConnectionError):
                 await one.filled(mine, failing)
-            assert await one.link.send("EXISTS", str(mine)) == 0
+            assert await one.redis.send("EXISTS", str(mine)) == 0
 
     run(test)
 
@@ -216,7 +216,7 @@ def test_too_large_is_not_shared(redis_url: str, monkeypatch: pytest.MonkeyPatch
         async with process(redis_url) as one:
             mine = key()
             await one.filled(mine)
-            assert await one.link.send("EXISTS", str(mine)) == 0
+            assert await one.redis.send("EXISTS", str(mine)) == 0
             assert one.cache_stats.counts == {("l2", "dropped"): 1}
 
     run(test)
@@ -225,10 +225,10 @@ def test_too_large_is_not_shared(redis_url: str, monkeypatch: pytest.MonkeyPatch
 def test_many_at_once_share_round_trips(redis_url: str) -> None:
     async def test() -> None:
         async with process(redis_url) as one:
-            before = await one.link.send("INFO", "stats")
-            numbers = await asyncio.gather(*(one.link.send("ECHO", b"%d" % n) for n in range(1000)))
+            before = await one.redis.send("INFO", "stats")
+            numbers = await asyncio.gather(*(one.redis.send("ECHO", b"%d" % n) for n in range(1000)))
             assert numbers == [b"%d" % n for n in range(1000)]
-            after = await one.link.send("INFO", "stats")
+            after = await one.redis.send("INFO", "stats")
             reads = "total_reads_processed"
             if reads in before:
                 assert int(after[reads]) - int(before[reads]) < 100
@@ -240,7 +240,7 @@ def test_away_costs_nothing_and_ends_by_itself(
     own_redis_server: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deletions that could not be done are done when it is back, here on a server that kept its keys."""
-    monkeypatch.setattr(link_module, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(redis_module, "PROBE_SECONDS", 0.05)
 
     async def test() -> None:
         async with process(own_redis_server.url) as one:
@@ -248,7 +248,7 @@ def test_away_costs_nothing_and_ends_by_itself(
             await one.filled(mine)
             own_redis_server.stop()
             assert await one.cache.get(mine, HEADER) is None
-            assert one.link.away
+            assert one.redis.away
             started = time.monotonic()
             for _ in range(1000):
                 assert await one.cache.get(mine, HEADER) is None
@@ -256,11 +256,11 @@ def test_away_costs_nothing_and_ends_by_itself(
                 one.cache.fill(mine, weights(), HEADER, stored)
             assert time.monotonic() - started < 0.5
             with pytest.raises(RedisAwayError):
-                await one.link.send("PING")
+                await one.redis.send("PING")
             own_redis_server.start()
             with redis.Redis.from_url(own_redis_server.url) as direct:
                 direct.set(str(doomed), b"left over")
-                await until(lambda: not one.link.away)
+                await until(lambda: not one.redis.away)
                 await until(lambda: not direct.exists(str(doomed)))
             await one.filled(mine)
             assert await one.cache.get(mine, HEADER) is not None
@@ -269,7 +269,7 @@ def test_away_costs_nothing_and_ends_by_itself(
 
 
 def test_a_server_that_hangs_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(redis_module, "TIMEOUT_SECONDS", 0.1)
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -290,13 +290,13 @@ def test_a_server_that_hangs_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_waits_is_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "HELD_BYTES", 100)
+    monkeypatch.setattr(redis_module, "HELD_BYTES", 100)
 
     async def test() -> None:
         async with process(redis_url) as one:
             with pytest.raises(RedisAwayError):
-                await one.link.send("ECHO", b"x" * 101)
-            assert await one.link.send("ECHO", b"x" * 100) == b"x" * 100
-            assert await one.link.send("ECHO", b"x" * 100) == b"x" * 100
+                await one.redis.send("ECHO", b"x" * 101)
+            assert await one.redis.send("ECHO", b"x" * 100) == b"x" * 100
+            assert await one.redis.send("ECHO", b"x" * 100) == b"x" * 100
 
     run(test)

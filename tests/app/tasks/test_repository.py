@@ -7,8 +7,9 @@ import asyncio
 import httpx
 
 from app.core.ids import new_id
+from app.db.base import now
 from app.db.database import Database
-from app.db.tables import TaskRow, VersionRow
+from app.db.tables import PredictionRow, TaskRow, VersionRow
 from app.tasks import repository
 from app.tasks.repository import StoredExample
 from tests.app.problems import OK, problem
@@ -20,6 +21,39 @@ VALUES = {"learner": "l", "learner_digest": "d", "seed": 1, "classes": ["a"], "s
 
 def version_of(task: TaskRow, number: int) -> VersionRow:
     return VersionRow(id=new_id("ver"), task_id=task.id, number=number, **VALUES)
+
+
+def test_tenants_see_their_own(database_url: str) -> None:
+    async def test() -> None:
+        database = Database(database_url)
+        own, other = store_of(database, "t"), store_of(database, "u")
+        task = TaskRow(id=new_id("task"), name=None, current=1)
+        version = version_of(task, 1)
+        values = {"task_id": task.id, "version": 1, "label": "a", "kind": "vector", "blob": "1" * 64}
+        prediction = PredictionRow(id=new_id("pred"), expires_at=now(), **values)
+        async with own.write() as session:
+            examples = [StoredExample(0, new_id("ex"), "a", "vector", "0" * 64)]
+            await repository.add_task(session, task, version, examples)
+            await repository.add_predictions(session, [prediction])
+        async with own.read() as session:
+            assert await repository.get_current(session, task.id) is not None
+            assert len(await repository.get_examples(session, version.id)) == 1
+            assert await repository.get_prediction(session, prediction.id) is not None
+        async with other.read() as session:
+            assert await repository.get_current(session, task.id) is None
+            assert await repository.class_counts_of_tasks(session, None, 10) == []
+            assert await repository.list_current(session, [task.id]) == []
+            assert await repository.get_examples(session, version.id) == ()
+            assert await repository.get_prediction(session, prediction.id) is None
+        async with other.write() as session:
+            assert await repository.remove_task(session, task.id) is None
+        async with own.write() as session:
+            removed = await repository.remove_task(session, task.id)
+        assert removed is not None
+        assert (removed.versions, removed.blobs) == ([("d", version.id)], {"0" * 64, "1" * 64})
+        await database.close()
+
+    asyncio.run(test())
 
 
 def test_a_version_that_is_written_meanwhile_goes_too(database_url: str) -> None:
