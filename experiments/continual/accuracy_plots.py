@@ -51,7 +51,7 @@ def matrices(records: Mapping[str, Sequence[Record]], title: str) -> bytes:
         image = _matrix(panel, _mean_accuracies(seeds), name)
     for panel in axes.flat[len(records) :]:
         panel.set_axis_off()
-    figure.colorbar(image, ax=axes, label="accuracy, %", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="accuracy, %", ticks=(0, 40, 60, 80, 90, 100), shrink=0.8)
     figure.suptitle(title, fontsize=10)
     figure.supxlabel("stream task evaluated", fontsize=9)
     figure.supylabel("stream tasks learned", fontsize=9)

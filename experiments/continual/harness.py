@@ -34,7 +34,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 """Budgets as published (1906.00695); for split-CIFAR a budget that a CPU affords, unless the published target is
 chosen."""
 _TARGET_BUDGETS: dict[str, dict[str, Any]] = {"resnet32": {"hidden": (), "iterations": 31_250, "batch": 32}}
-"""As published: 200 epochs of 5,000 images."""
+"""Budgets of targets as published: 200 epochs of 5,000 images."""
 
 
 @dataclass(frozen=True)

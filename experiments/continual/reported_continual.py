@@ -33,7 +33,7 @@ _ONE_SCENARIO: dict[tuple[str, int, str, str], float] = {
 
 
 def reported(benchmark: str, tasks: int, scenario: Scenario, method: str) -> float | None:
-    """From 0 to 100; None where the paper has no such figure."""
+    """Return the reported accuracy in per cent, or None if the paper has no such figure."""
     if (only := _ONE_SCENARIO.get((benchmark, tasks, scenario, method))) is not None:
         return only
     figures = _REPORTED.get((benchmark, tasks), {}).get(method)

@@ -18,7 +18,8 @@ from torch.func import functional_call
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.bayeshmaml import BayesHMAML
 from models.fewshot.bayeshypershot import BayesHyperShot
-from models.fewshot.common.fine_tuning import FastWeights, each, support_loss, together, tuned
+from models.fewshot.common.fine_tuning import joined_weights, single_tasks, support_loss, tuned
+from models.fewshot.common.inner_loop import FastWeights
 from models.fewshot.hypermaml import HyperMAML
 from models.fewshot.hypershot import HyperShot
 from models.noise import Noise
@@ -73,7 +74,7 @@ class FineTuned(MetaLearner):
         """Return, for each task, its fine-tuned model and the task weights made by it."""
         start: FastWeights = dict(self.module.named_parameters())
         found = []
-        for one in each(support):
+        for one in single_tasks(support):
 
             def loss(fast: FastWeights, one: Support = one) -> Tensor:
                 return support_loss(functional_call(self.module, fast, (one, one.features)), one)
@@ -82,7 +83,7 @@ class FineTuned(MetaLearner):
             weights = functional_call(self.module, fast, (one, None))
             model = {_MODEL + name: value[None] for name, value in fast.items()}
             found.append(replace(weights, task={**weights.task, **model}))
-        return together(found)
+        return joined_weights(found)
 
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query *input"], noise: Noise | None = None

@@ -15,14 +15,16 @@ from experiments.figures import new_figure, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
 
 
 def diagrams(cells: Sequence[dict[str, Any]], title: str) -> bytes:
     """Draw one diagram for each cell, side by side. A cell has `way`, `shot`, `ece` and `reliability`."""
     figure = new_figure(3.2 * len(cells) + 0.9, 3.7)
     axes = figure.subplots(1, len(cells), squeeze=False)[0]
+    shade = _shade(100 * max(one["share"] for cell in cells for one in cell["reliability"]))
     for panel, cell in zip(axes, cells, strict=True):
-        shade = _diagram(panel, cell["reliability"])
+        _diagram(panel, cell["reliability"], shade)
         panel.set_title(f"{cell['way']}-way {cell['shot']}-shot, ECE {100 * cell['ece']:.1f} %", fontsize=9)
     axes[0].set_ylabel("accuracy")
     figure.colorbar(shade, ax=axes, label="share of queries, %", shrink=0.85)
@@ -33,12 +35,16 @@ def diagrams(cells: Sequence[dict[str, Any]], title: str) -> bytes:
     return to_png(figure)
 
 
-def _diagram(panel: Axes, bins: list[dict[str, Any]]) -> Any:
+def _shade(most: float) -> ScalarMappable:
+    """Return the colours of bars by their share of queries in per cent."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
+    return ScalarMappable(Normalize(0, most), "Blues")
+
+
+def _diagram(panel: Axes, bins: list[dict[str, Any]], shade: ScalarMappable) -> None:
     filled = [(index, one) for index, one in enumerate(bins) if one["accuracy"] is not None]
-    shade = ScalarMappable(Normalize(0, 100 * max(one["share"] for one in bins)), "Blues")
     panel.bar(
         [(index + 0.5) / len(bins) for index, _ in filled],
         [one["accuracy"] for _, one in filled],
@@ -59,4 +65,3 @@ def _diagram(panel: Axes, bins: list[dict[str, Any]]) -> Any:
         label="mean confidence",
     )
     panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", aspect="equal")
-    return shade

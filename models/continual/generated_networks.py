@@ -57,7 +57,7 @@ class HyperStreamConfig(BaseModel):
     """`gram` and `direct` give the same value; `direct` generates every network, from the snapshot or, as `stored`,
     with stored targets. `sampled` estimates it, for trunks of hundreds of units."""
     weighing: Weighing = "sum"
-    """How the regulariser combines earlier tasks: the paper's mean weakens with every task, the sum does not."""
+    """Sum or mean over earlier tasks in the regulariser: the paper's mean weakens with every task, the sum does not."""
     subset: int | None = Field(default=None, ge=1, le=65_536)
     """Number of tasks that `direct` and `stored` regularise per step (None: all), or of (task, chunk) pairs that
     `sampled` draws per step (None: 64)."""

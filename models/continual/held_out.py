@@ -21,7 +21,7 @@ from models.predictive import Categorical
 from models.stream_protocol import StreamLearner, StreamVersion
 
 SHARE, MOST = 0.1, 500
-"""By default a tenth of the examples is held out, and at most 500."""
+"""Default share of the examples held out, and the most of them."""
 MEASURED_EXAMPLES = 5_000
 """Examples measured over all stream tasks, so that measuring costs about the same for any number of them."""
 LEAST_PER_TASK = 20

@@ -96,7 +96,7 @@ class DirectRegulariser(Regulariser):
 
 
 class GramRegulariser(Regulariser):
-    """The same value and gradient for little more than the cost of one task, as the last layer is linear.
+    """Value and gradient of the definition for little more than the cost of one task, as the last layer is linear.
 
     The change of one chunk of one task is A ψ with A = [W − W*, b − b*, W] and ψ = [φ*, 1, φ − φ*], so
 

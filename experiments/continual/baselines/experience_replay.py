@@ -24,7 +24,10 @@ class ReplayConfig(BaseModel):
 
 
 class ExperienceReplay(SequentialTraining):
-    """Each batch is joined by one of stored examples. Stream task t has weight 1/t, all earlier ones have the rest."""
+    """Training with a batch of stored examples beside each batch.
+
+    Stream task t has weight 1/t, all earlier ones have the rest.
+    """
 
     Config = ReplayConfig
 

@@ -15,7 +15,7 @@ from experiments.continual.baselines.sequential_training import SequentialTraini
 
 
 class JointTraining(SequentialTraining):
-    """Each step takes two batches: one of the new stream task, and one of a randomly chosen earlier task."""
+    """Training with two batches per step: one of the new stream task, and one of a randomly chosen earlier task."""
 
     def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         super().__init__(setting, config)

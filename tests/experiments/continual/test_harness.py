@@ -85,7 +85,7 @@ def test_permuted_mnist_moves_pixels_alike_in_training_and_test() -> None:
 
 
 def test_pitfall_14_a_record_without_its_scenario_is_refused() -> None:
-    """Told or inferred stream tasks differ by 30 to 80 points: no figure stands without its scenario."""
+    """A figure without its scenario is refused: given and inferred stream tasks differ by 30 to 80 points."""
     known = record(ROWS).model_dump(mode="json")
     del known["run"]["scenario"]
     with pytest.raises(ValidationError, match="scenario"):
@@ -111,7 +111,7 @@ def test_pitfall_13_task_inference_is_recorded_where_the_task_is_not_told() -> N
 
 
 def test_final_accuracy_and_forgetting_of_a_matrix() -> None:
-    """Of the first stream task the best was 1.0, now 0.6; of the second 0.9, now 0.3."""
+    """The first stream task had 1.0 at best and has 0.6 now; the second had 0.9 and has 0.3."""
     found = record(ROWS)
     assert found.final == pytest.approx((0.6 + 0.3 + 0.8) / 3)
     assert found.just_learned == pytest.approx(0.9)

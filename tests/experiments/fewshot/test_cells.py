@@ -1,4 +1,4 @@
-"""What is measured of a learner is what it takes."""
+"""A learner is measured in the cells that it supports."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ def way(task: int) -> int:
 
 
 def examples(task: int, seed: int = 0, shots: int = 30) -> tuple[Tensor, Tensor]:
-    """Of every class as many; another seed draws others of the same classes."""
+    """Return equally many examples of every class; another seed draws others of the same classes."""
     means = 2.5 * torch.randn(way(task), DIM, generator=torch.Generator().manual_seed(task))
     y = torch.arange(way(task)).repeat(shots)
     drawn = torch.Generator().manual_seed(1000 + 100 * seed + task)

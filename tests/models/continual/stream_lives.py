@@ -1,4 +1,4 @@
-"""Whole lives of streams on a device, as tensors that lie with the processor: what they learned and answered."""
+"""Whole lives of streams on a device, as tensors on the CPU: what was learned and predicted."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ _FEW: dict[str, dict[str, Any]] = {"hnet-gate": {"gate": _GATE}, "analytic": _GA
 
 
 def of_stream(name: str, device: str, *, forgetting: bool = False) -> dict[str, Tensor]:
-    """Of three stream tasks and, where that is asked, of forgetting one."""
+    """Return the tensors and predictions of three stream tasks and, if `forgetting`, after forgetting one."""
     method, hparams = STREAMS[name]
     config = StreamConfig(
         method=method, scenario="cl1", hparams=hparams, input=VectorInput(dim=DIM), shape=(DIM,)
@@ -79,7 +79,7 @@ def of_stream(name: str, device: str, *, forgetting: bool = False) -> dict[str, 
 
 
 def of_method(method: str, device: str) -> dict[str, Tensor]:
-    """Of a method of the comparison, in CL3: what it keeps of three stream tasks, and its answers."""
+    """Return the stored tensors and the predictions of a method of the comparison, after three stream tasks in CL3."""
     setting = ComparisonSetting(
         "cl3",
         tasks=3,

@@ -1,4 +1,4 @@
-"""What hyperparameters would need of memory is told before anything is made of them."""
+"""Hyperparameters that need too much memory are refused before anything is allocated."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which examples are kept: in proportion, the same every time, and never the last of a class."""
+"""Examples are held out in proportion, the same every time, and never the last of a class."""
 
 from __future__ import annotations
 

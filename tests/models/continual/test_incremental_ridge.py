@@ -60,7 +60,7 @@ def test_what_is_subtracted_was_never_there(out: int) -> None:
 
 
 def test_sums_know_no_order() -> None:
-    """Of examples and of tasks, but for the last bits and the order of rows."""
+    """Neither the order of examples nor that of tasks matters, except for the last bits and the order of rows."""
     x, y = examples(1)
     turned = sums(x.flip(0), y.flip(0), WAYS[1])
     assert all(part(1)[name].allclose(turned[name], rtol=1e-5) for name in turned)

@@ -1,4 +1,4 @@
-"""Which labels a stream task may have."""
+"""Labels that a stream task may have."""
 
 import pytest
 import torch

@@ -22,7 +22,7 @@ def gate() -> Gate:
 
 
 def version_of(gate: Gate, *tasks: int) -> StreamVersion:
-    """With tensors of another learner beside the gate's."""
+    """Return a version that also holds tensors of another learner."""
     other = {"embedding": torch.zeros(3)}
     own = {f"task {task}": {**other, **gate.task_part(*examples(task), way(task))} for task in tasks}
     named = {f"task {task}": labels(task) for task in tasks}
