@@ -181,8 +181,8 @@ def summary(batches: list[Batch]) -> dict[str, Any]:
     target = torch.cat([batch.target[batch.known] for batch in batches])
     confidence, label = probabilities.max(-1)
     return {
-        "accuracy": asdict(scores.Estimate.over(torch.cat([accuracy(batch) for batch in batches]))),
-        "nll": asdict(scores.Estimate.over(torch.cat([nll(batch) for batch in batches]))),
+        "accuracy": asdict(scores.MeanEstimate.over(torch.cat([accuracy(batch) for batch in batches]))),
+        "nll": asdict(scores.MeanEstimate.over(torch.cat([nll(batch) for batch in batches]))),
         "ece": scores.calibration_error(confidence, label == target),
         "brier": scores.brier(probabilities, target),
     }

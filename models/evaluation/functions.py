@@ -22,7 +22,7 @@ from models.data.functions import (
     Purpose,
     Sinusoids,
 )
-from models.evaluation.scores import Estimate
+from models.evaluation.scores import MeanEstimate
 from models.fewshot.common.regression import Regressor
 from models.fewshot.maml_regression import MamlRegression
 from models.predictive import Gaussian
@@ -124,9 +124,9 @@ def row(found: list[Answered]) -> dict[str, Any]:
     """Estimates over tasks: error, likelihood, coverage, variances."""
     epistemic = [batch.epistemic for batch in found if batch.epistemic is not None]
     return {
-        "mse": asdict(Estimate.over(torch.cat([batch.mse for batch in found]))),
-        "nll": asdict(Estimate.over(torch.cat([batch.nll for batch in found]))),
-        "coverage_90": asdict(Estimate.over(torch.cat([batch.covered for batch in found]))),
+        "mse": asdict(MeanEstimate.over(torch.cat([batch.mse for batch in found]))),
+        "nll": asdict(MeanEstimate.over(torch.cat([batch.nll for batch in found]))),
+        "coverage_90": asdict(MeanEstimate.over(torch.cat([batch.covered for batch in found]))),
         "mean_aleatoric": float(torch.cat([batch.answer.aleatoric.mean((1, 2)) for batch in found]).mean()),
         "mean_epistemic": float(torch.cat(epistemic).mean()) if epistemic else None,
     }
@@ -202,7 +202,7 @@ def completion(learner: MetaLearner, pictures: Completion, tasks: int, seed: int
         "the 95 % interval over pictures",
         "pictures": tasks,
         "seed": seed,
-        "variance_of_a_picture": asdict(Estimate.over(blind)),
+        "variance_of_a_picture": asdict(MeanEstimate.over(blind)),
         "by_context": [
             {"context": n} | row([answered(learner, x[:, :n], y[:, :n], x, y) for x, y in drawn])
             for n in CONTEXTS
