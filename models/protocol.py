@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from models.bayes.calibration import Calibration
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.errors import ModelError
 from models.noise import Noise
 from models.predictive import Predictive

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.inputs import ImageInput, InputSpec
 from models.protocol import LearnerError, MetaLearner
 from models.stream_protocol import StreamLearner

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.artifact import Artifact
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.inputs import InputSpec
 from models.noise import Noise
 from models.predictive import Categorical

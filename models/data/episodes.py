@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.data.dataset import ClassDataset, DatasetError
 from models.inputs.photo import photo
 from models.protocol import FOREIGN, Episodes, Span

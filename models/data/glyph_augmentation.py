@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.data.dataset import DatasetError
 
 _STYLE_TERMS = 7

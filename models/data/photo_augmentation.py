@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import Field
 from torch import Tensor
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.data.dataset import DatasetError
 
 _LUMA = (0.299, 0.587, 0.114)

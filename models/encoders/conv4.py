@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.data.glyph_augmentation import GlyphAugmentation
-from models.encoders.base import Encoder, EncoderConfig
+from models.encoder_protocol import Encoder, EncoderConfig
 from models.inputs import ImageInput
 
 _INPUT_SIDE = 28

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.data.photo_augmentation import PhotoAugmentation
-from models.encoders.base import Encoder, EncoderConfig
+from models.encoder_protocol import Encoder, EncoderConfig
 from models.encoders.conv4 import block, folded
 from models.inputs import PhotoInput
 from models.inputs.photo import SIZE

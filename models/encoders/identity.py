@@ -6,7 +6,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from models.encoders.base import Encoder, EncoderConfig
+from models.encoder_protocol import Encoder, EncoderConfig
 from models.inputs import VectorInput
 from models.inputs.raw import MAX_VECTOR
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.data.glyph_augmentation import GlyphAugmentation
-from models.encoders.base import Encoder, EncoderConfig
+from models.encoder_protocol import Encoder, EncoderConfig
 from models.inputs import ImageInput
 from models.inputs.ink import area_resize
 

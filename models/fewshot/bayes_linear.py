@@ -24,7 +24,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.regression import (
     NO_WAYS,
     Regressor,

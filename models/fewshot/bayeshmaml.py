@@ -30,7 +30,7 @@ from torch import Tensor
 
 from models.bayes.sampling import MOST_SAMPLED, mean_log_probs
 from models.bayes.variational import GaussianPrior, gaussian_kl, linear_moments
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import cross_entropy, embed_episodes
 from models.fewshot.hypermaml import (
     HyperMAML,

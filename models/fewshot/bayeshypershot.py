@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from models.bayes.sampling import mean_log_probs
 from models.bayes.variational import GaussianPrior, gaussian_kl, linear_moments
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import embed_episodes
 from models.fewshot.hypershot import HyperShot, HyperShotConfig
 from models.noise import Noise

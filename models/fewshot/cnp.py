@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.bayes.calibration import task_terms
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import Classifier, answer_losses, class_sums, fixed_length
 from models.fewshot.common.linear_classifier import answer
 from models.noise import Noise

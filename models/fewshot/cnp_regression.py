@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.regression import (
     NO_WAYS,
     Regressor,

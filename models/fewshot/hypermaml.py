@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import task_terms
 from models.bayes.sampling import MOST_SAMPLED
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.class_order import refuse_other_ways, turns
 from models.fewshot.common.classification import (
     Classifier,

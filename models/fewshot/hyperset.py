@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from models.bayes.calibration import task_terms
 from models.bayes.sampling import MOST_SAMPLED, expectations, mean_log_probs, sampled_log_probs
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import (
     Classifier,
     EmbeddedEpisodes,

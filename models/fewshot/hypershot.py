@@ -35,7 +35,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from models.bayes.calibration import task_terms
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.class_order import refuse_other_ways, turns
 from models.fewshot.common.classification import (
     Classifier,
@@ -44,7 +44,8 @@ from models.fewshot.common.classification import (
     cross_entropy,
     embed_episodes,
 )
-from models.fewshot.common.fine_tuning import FastWeights, each, support_loss, together, tuned
+from models.fewshot.common.fine_tuning import joined_weights, single_tasks, support_loss, tuned
+from models.fewshot.common.inner_loop import FastWeights
 from models.hypernets.tensor_heads import TensorHeads
 from models.noise import Noise
 from models.predictive import Categorical
@@ -120,14 +121,14 @@ class HyperShot(Classifier):
         refuse_other_ways(support, self.config.ways)
         start: FastWeights = dict(self.hypernet.named_parameters())
         found = []
-        for one in each(support):
+        for one in single_tasks(support):
 
             def loss(fast: FastWeights, one: Support = one) -> Tensor:
                 return support_loss(self.predict(self._adapt(one, orders, fast), one.features), one)
 
             fast = tuned(start, loss, steps, self.config.finetune_lr or _FINETUNE_LR)
             found.append(self._adapt(one, orders, fast))
-        return together(found)
+        return joined_weights(found)
 
     def _adapt(self, support: Support, orders: int, fast: FastWeights | None = None) -> TaskWeights:
         """`fast` stands in for the parameters of the hypernetwork."""

@@ -39,7 +39,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import grad
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.class_order import refuse_other_ways
 from models.fewshot.common.classification import (
     Classifier,

@@ -29,7 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.bayes.shot_noise import ShotNoise
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.inner_loop import FastWeights, InnerLoopConfig, descend, outer_loss, plain_gradient
 from models.fewshot.common.regression import (
     NO_WAYS,

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.bayes.calibration import task_terms
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.class_order import refuse_other_ways
 from models.fewshot.common.classification import (
     Classifier,

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.bayes.calibration import task_terms
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import (
     Classifier,
     answer_losses,

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import Classifier, answer_losses, class_members
 from models.fewshot.common.linear_classifier import answer, linear_logits, linear_weights
 from models.noise import Noise

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.inputs import ImageInput, VectorInput
 from models.registry import ENCODERS, blank_encoder
 from models.testing.failures import require, require_close, require_equal

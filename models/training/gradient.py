@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.protocol import MetaLearner
 from models.training import checkpoint
 from models.training.trainer import Sampler, TrainConfig, Trainer, TrainingDivergedError

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.protocol import MetaLearner
 from models.training import checkpoint
 from models.training.evolution import AntitheticES, CmaEs

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.data.dataset import ClassDataset
 from models.data.episodes import prepared
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import fixed_length
 from models.fewshot.protonet import ProtoNet, ProtoNetConfig
 from models.protocol import Episodes, Losses

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from models import artifact
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.data.dataset import ClassDataset, DatasetError, model_input
 from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.data.glyph_augmentation import GlyphAugmentation

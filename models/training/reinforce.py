@@ -1,6 +1,6 @@
-"""REINFORCE (Williams 1992): a policy over parameters, moved towards what was rewarded.
+"""REINFORCE (Williams 1992): a policy over parameters, moved towards rewarded ones.
 
-An action is a whole parameter vector, drawn from π = N(μ, σ²I); its reward R is the fitness, of which no gradient is
+An action is a whole parameter vector, drawn from π = N(μ, σ²I); its reward R is the fitness, whose gradient is not
 needed. With the score function and a baseline b_i, the mean reward of the other actions of the generation,
 
     ∇_μ E[R] ≈ 1/n Σ_i (R_i − b_i) ε_i / σ,    ∇_{log σ} E[R] ≈ 1/n Σ_i (R_i − b_i) (|ε_i|² − d),    θ_i = μ + σ ε_i.
@@ -17,15 +17,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.training.strategy import Adam, Strategy, noise
+from models.training.strategy import Ascent, Strategy, noise
 
 _SIGMA_RATE = 0.1
-"""Step of log σ: few rewards say little of it."""
+"""Learning rate of log σ: few rewards say little about it."""
 _SIGMA_RANGE = math.log(10)
 _LEAST_SPREAD = 1e-8
 
 
 class Reinforce(Strategy):
+    """A Gaussian policy whose mean and width follow the policy gradient."""
+
     def __init__(
         self, start: Float[Tensor, "size"], sigma: float, population: int, lr: float, seed: int
     ) -> None:
@@ -34,8 +36,8 @@ class Reinforce(Strategy):
         self._log_sigma = torch.full((1,), self._first_log_sigma)
         self._population = population
         self._seed = seed
-        self._adam = Adam(len(start), lr)
-        self._sigma_adam = Adam(1, _SIGMA_RATE)
+        self._ascent = Ascent(len(start), lr)
+        self._sigma_ascent = Ascent(1, _SIGMA_RATE)
 
     @property
     def sigma(self) -> float:
@@ -49,12 +51,12 @@ class Reinforce(Strategy):
         advantage = leave_one_out(fitness)
         spread = advantage.std()
         if spread < _LEAST_SPREAD:
-            return  # All alike: nothing is known of where to go.
+            return  # All alike: no direction is better than another.
         weight = advantage / spread / len(advantage)
         gradient = weight @ drawn / self.sigma
         wider = weight @ (drawn.square().mean(1) - 1)
-        self.mean = self.mean + self._adam.step(gradient, generation, rate)
-        moved = self._log_sigma + self._sigma_adam.step(wider[None], generation, rate)
+        self.mean = self._ascent.step(self.mean, gradient, generation, rate)
+        moved = self._sigma_ascent.step(self._log_sigma, wider[None], generation, rate)
         low, high = self._first_log_sigma - _SIGMA_RANGE, self._first_log_sigma + _SIGMA_RANGE
         self._log_sigma = moved.clamp(low, high)
 
@@ -62,18 +64,18 @@ class Reinforce(Strategy):
         return {
             "mean": self.mean,
             "log_sigma": self._log_sigma,
-            "moments": self._adam.moments,
-            "sigma_moments": self._sigma_adam.moments,
+            "moments": self._ascent.moments,
+            "sigma_moments": self._sigma_ascent.moments,
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         self.mean, self._log_sigma = state["mean"], state["log_sigma"]
-        self._adam.moments, self._sigma_adam.moments = state["moments"], state["sigma_moments"]
+        self._ascent.moments, self._sigma_ascent.moments = state["moments"], state["sigma_moments"]
 
     def _noise(self, generation: int) -> Float[Tensor, "population size"]:
         return noise(self._seed, generation, self._population, len(self.mean))
 
 
 def leave_one_out(reward: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Each reward less the mean of the others: a baseline that leaves the gradient unbiased."""
+    """Return each reward less the mean of the others: a baseline that leaves the gradient unbiased."""
     return (reward - reward.mean()) * len(reward) / (len(reward) - 1)

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.errors import ModelError
 from models.protocol import Episodes, MetaLearner
 from models.training.checkpoint import Progress, write_history

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.augmentation import Augmentation
 from models.data import files
-from models.data.augmentation import Augmentation
 from models.data.dataset import ClassDataset, DatasetError
 from models.data.episodes import EpisodeConfig
 from models.data.errors import DatasetFileError, shown

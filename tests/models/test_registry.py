@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.inputs import ImageInput, PhotoInput, VectorInput
 from models.protocol import MetaLearner
 from models.registry import (

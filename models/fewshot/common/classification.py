@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from models.bayes.calibration import Calibration
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.predictive import Categorical
 from models.protocol import FOREIGN, Episodes, LearnerError, Losses, MetaLearner, Support
 

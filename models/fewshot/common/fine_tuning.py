@@ -1,7 +1,7 @@
 """Fine-tuning of a hypernetwork on one support set: Adam down the support loss, then weights are written anew.
 
 The "+ finetune" of HyperShot (2203.11378 §3): a copy of the parameters moves, the learner itself never does. An
-exception ends the adaptation, where the authors' code swallows it and answers as if nothing had been asked.
+exception ends the adaptation; the authors' code swallows it and answers as if there had been no fine-tuning.
 """
 
 from __future__ import annotations
@@ -13,45 +13,38 @@ from torch import Tensor
 from torch.func import grad
 
 from models.fewshot.common.classification import cross_entropy
+from models.fewshot.common.inner_loop import FastWeights
 from models.predictive import Categorical, Predictive
 from models.protocol import LearnerError, Support, TaskWeights
 
-FastWeights = dict[str, Tensor]
-"""Parameters by name."""
-_DECAY, _DECAY_SQUARE, _EPS = 0.9, 0.999, 1e-8
-
 
 def tuned(start: FastWeights, loss: Callable[[FastWeights], Tensor], steps: int, lr: float) -> FastWeights:
-    """`start` after some steps of Adam (Kingma, Ba 2015, 1412.6980) down `loss`, a number.
+    """Return `start` after some steps of Adam down `loss`, a number.
 
-    Pure: works under `no_grad` and `inference_mode`. Raises `LearnerError` where the loss ends in no finite weights.
+    Pure: works under `no_grad` and `inference_mode`. Raises `LearnerError` if weights end up not finite.
     """
     gradient_of = grad(loss)
     fast = {name: value.detach().clone() for name, value in start.items()}
-    mean = {name: torch.zeros_like(value) for name, value in fast.items()}
-    square = {name: torch.zeros_like(value) for name, value in fast.items()}
-    for step in range(1, steps + 1):
-        gradients = gradient_of(fast)
-        for name, found in gradients.items():
-            g = found.detach()
-            mean[name] = _DECAY * mean[name] + (1 - _DECAY) * g
-            square[name] = _DECAY_SQUARE * square[name] + (1 - _DECAY_SQUARE) * g.square()
-            spread = (square[name] / (1 - _DECAY_SQUARE**step)).sqrt() + _EPS
-            fast[name] = fast[name] - lr / (1 - _DECAY**step) * mean[name] / spread
+    optimiser = torch.optim.Adam(list(fast.values()), lr=lr)
+    for _ in range(steps):
+        for name, gradient in gradient_of(fast).items():
+            fast[name].grad = gradient.detach()
+        optimiser.step()
     if not all(bool(value.isfinite().all()) for value in fast.values()):
         raise LearnerError("fine-tuning diverges on this support set")
-    return fast
+    # Without the gradients that the optimiser read.
+    return {name: value.detach() for name, value in fast.items()}
 
 
 def support_loss(answer: Predictive, support: Support) -> Tensor:
-    """Mean cross-entropy of what a learner answers to the support set of one task, in nats."""
+    """Return the mean cross-entropy of a learner's answers to the support set of one task, in nats."""
     assert isinstance(answer, Categorical)
     assert support.targets is not None
     return cross_entropy(answer.log_probs, support.targets, support.mask).sum()
 
 
-def each(support: Support) -> Iterator[Support]:
-    """The tasks of a batch one by one, with their real examples and classes alone."""
+def single_tasks(support: Support) -> Iterator[Support]:
+    """Yield the tasks of a batch one by one, without padding."""
     assert support.targets is not None
     for task, real in enumerate(support.mask):
         one, way = slice(task, task + 1), int(support.n_way[task])
@@ -65,8 +58,8 @@ def each(support: Support) -> Iterator[Support]:
         )
 
 
-def together(found: Sequence[TaskWeights]) -> TaskWeights:
-    """Weights of tasks of one way as those of a batch."""
+def joined_weights(found: Sequence[TaskWeights]) -> TaskWeights:
+    """Join weights of tasks of one way to those of a batch."""
 
     def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.data.augmentation import Augmentation
-from models.encoders.base import Encoder
+from models.augmentation import Augmentation
+from models.encoder_protocol import Encoder
 from models.fewshot.common.inner_loop import FastWeights
 from models.inputs import InputSpec
 from models.protocol import LearnerError

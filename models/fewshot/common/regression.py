@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.bayes.shot_noise import ShotNoise
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.protocol import Episodes, LearnerError, MetaLearner, Span, Support, TaskWeights, Trial
 
 NO_WAYS = Span(0, 0)

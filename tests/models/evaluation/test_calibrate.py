@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.bayes.calibration import Calibration, task_terms
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
 from models.evaluation.calibrate import CalibrationPlan, _fit_epistemic, _quantiles, calibrate
 from models.evaluation.episodic import Cell, Features, accuracy, answers, nll

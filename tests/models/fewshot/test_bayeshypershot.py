@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
 from models.fewshot.bayeshypershot import BayesHyperShot, BayesHyperShotConfig
 from models.fewshot.hypershot import HyperShot, HyperShotConfig

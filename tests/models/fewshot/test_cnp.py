@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from models.bayes.calibration import Calibration
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.cnp import Cnp, CnpConfig
 from models.protocol import LearnerError, Support

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.testing import assert_close
 
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
 from models.fewshot.hyperset import HyperSet, HyperSetConfig
 from models.hypernets.set_residual import MAX_LOG_FACTOR, MAX_SHIFT

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
 from models.fewshot import hypershot
 from models.fewshot.hypershot import HyperShot, HyperShotConfig

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
 from models.fewshot.logistic import Logistic, LogisticConfig, Problem, differentiable, optimum
 from models.protocol import LearnerError, Support

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.hypermaml import with_one
 from models.fewshot.metanet import MetaNet, MetaNetConfig

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from models.bayes.calibration import Calibration
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.ppa import Ppa, PpaConfig
 from models.protocol import LearnerError, Support

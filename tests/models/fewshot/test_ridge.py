@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
 from models.fewshot.ridge import Ridge, RidgeConfig, ridge_solution
 from models.protocol import Support

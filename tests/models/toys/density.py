@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.noise import Noise
 from models.predictive import Density
 from models.protocol import (

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.noise import Noise
 from models.predictive import Field
 from models.protocol import (

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import cross_entropy, embed_episodes
 from models.noise import Noise
 from models.predictive import Categorical

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import class_members, cross_entropy, embed_episodes
 from models.noise import Noise
 from models.predictive import Categorical

@@ -14,7 +14,7 @@ from torch import Tensor
 from models.training.evolution import AntitheticES, CmaEs, ranks
 from models.training.reinforce import Reinforce, leave_one_out
 from models.training.search import SearchError
-from models.training.strategy import Adam, Strategy
+from models.training.strategy import Ascent, Strategy
 
 TARGET = torch.linspace(-1, 1, 10)
 START = torch.zeros(10)
@@ -122,12 +122,12 @@ def test_equal_rewards_move_nothing() -> None:
 def test_adam_is_that_of_torch() -> None:
     parameter = torch.zeros(3, requires_grad=True)
     theirs = torch.optim.Adam([parameter], lr=0.1, maximize=True)
-    ours, value = Adam(3, 0.1), torch.zeros(3)
+    ours, value = Ascent(3, 0.1), torch.zeros(3)
     for count in range(5):
         gradient = torch.tensor([1.0, -3.0, 0.1]) * (count + 1)
         parameter.grad = gradient.clone()
         theirs.step()
-        value = value + ours.step(gradient, count, 1.0)
+        value = ours.step(value, gradient, count, 1.0)
     torch.testing.assert_close(value, parameter.detach())
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from experiments.fewshot.fine_tuning_protocol import FineTuned
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.bayeshypershot import BayesHyperShot, BayesHyperShotConfig

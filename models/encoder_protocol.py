@@ -10,7 +10,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from models.data.augmentation import Augmentation
+from models.augmentation import Augmentation
 from models.inputs import InputSpec
 
 
