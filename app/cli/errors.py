@@ -76,6 +76,9 @@ def printed_errors() -> Iterator[None]:
 
 def exit_code(error: Exception) -> ExitCode | None:
     """Return the exit code of an error, or None if it is a fault of the code and deserves a traceback."""
+    if isinstance(error, BrokenPipeError):
+        # typer ends the command quietly.
+        return None
     for kind, code in _EXIT_CODES.items():
         if isinstance(error, kind):
             return code

@@ -14,7 +14,7 @@ from app.cli.private_server import PrivateServerError
 from app.core.secret import SecretError
 from app.core.settings import REPOSITORY
 from app.db.errors import DatabaseAwayError, DatabaseRevisionError, DatabaseStatementError
-from app.maintenance.archive import BackupError
+from app.maintenance.backup_format import BackupError
 from hyperserve.errors import ConnectionFailedError, InvalidArgumentError
 from models.artifact import ArtifactError
 from models.data.dataset import DatasetError
@@ -56,6 +56,7 @@ def invalid() -> ValidationError:
         (FileNotFoundError("x"), ExitCode.MISUSE),
         (PermissionError("x"), ExitCode.FAILED),
         (KeyError("x"), None),
+        (BrokenPipeError("x"), None),
         (httpx.InvalidURL("x"), None),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,

@@ -65,7 +65,7 @@ def test_pictures_are_asked_by_their_files(server: Server, tmp_path: Path, png: 
 
 def test_refusals_are_one_line(server: Server) -> None:
     assert invoked(server, "tasks", "none", status=1).startswith("hyperserve: ")
-    assert "came with the server" in invoked(server, "forget", "blobs", "first", status=1)
+    assert "ships with the server" in invoked(server, "forget", "blobs", "first", status=1)
     invoked(server, "predict", "blobs", status=2)
     invoked(server, "create", "two", "--vector", "3", "--image", "28", status=2)
     assert "--vector 'x' is not a list" in invoked(server, "predict", "blobs", "--vector", "x", status=2)

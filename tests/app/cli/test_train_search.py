@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from models import artifact
 from tests.app.cli.commands import run
 
@@ -37,7 +37,7 @@ def test_a_searched_learner_says_how_it_was_trained(vectors: Path, tmp_path: Pat
     made = artifact.load(tmp_path / "head" / "learner")
     assert made.config.training["optimiser"] == "reinforce"
     assert made.config.training["searched"] == "hypernet.2"
-    assert Learners({"head": made}, {}).describe(made).traits["optimiser"] == "reinforcement"
+    assert ServedLearners({"head": made}, {}).describe(made).traits["optimiser"] == "reinforcement"
     code, said = train(vectors, tmp_path, *words, "--sigma", "0.2")
     assert code == 2
     assert "another training" in " ".join(said.split())
