@@ -78,7 +78,7 @@ class Logistic(Classifier):
         x = (x - centre) * real
         unit = (x.square().sum((1, 2), keepdim=True) / count).clamp_min(1e-24).sqrt()
         inputs = F.pad(x / unit, (0, 1), value=1.0) * real
-        problem = Problem(
+        problem = LogisticProblem(
             inputs.double(),
             class_members(support).double(),
             support.class_mask,
@@ -104,7 +104,7 @@ def _logits(
 
 
 @dataclass(frozen=True)
-class Problem:
+class LogisticProblem:
     """Penalised regressions, one per task. Examples of padding are 0 in `x` and `y`."""
 
     x: Float[Tensor, "tasks support d"]
@@ -159,7 +159,7 @@ class Problem:
 
 
 @torch.no_grad()
-def optimum(problem: Problem) -> Float[Tensor, "tasks way d"]:
+def optimum(problem: LogisticProblem) -> Float[Tensor, "tasks way d"]:
     """Newton's method from 0; a step is halved until the objective falls enough. Raises `LearnerError`."""
     v = problem.x.new_zeros((*problem.present.shape, problem.x.shape[2]))
     start = problem.gradient(v).square().sum((1, 2)).sqrt().clamp_min(1e-12)
@@ -188,7 +188,7 @@ class _Inverse(torch.autograd.Function):
     """−H⁻¹ g of a gradient g that is 0 up to rounding: nothing forwards, −H⁻¹ of what comes backwards."""
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, problem: Problem, v: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, problem: LogisticProblem, v: Tensor) -> Tensor:
         ctx.problem, ctx.v = problem, v
         return torch.zeros_like(gradient)
 
@@ -197,7 +197,7 @@ class _Inverse(torch.autograd.Function):
         return -ctx.problem.solve(ctx.v, grads[0]), None, None
 
 
-def differentiable(problem: Problem, v: Float[Tensor, "tasks way d"]) -> Float[Tensor, "tasks way d"]:
+def differentiable(problem: LogisticProblem, v: Float[Tensor, "tasks way d"]) -> Float[Tensor, "tasks way d"]:
     """The optimum `v` as a function of the features and the penalty."""
     if not torch.is_grad_enabled():
         return v

@@ -29,7 +29,13 @@ def tuned(start: FastWeights, loss: Callable[[FastWeights], Tensor], steps: int,
     for _ in range(steps):
         for name, gradient in gradient_of(fast).items():
             fast[name].grad = gradient.detach()
-        optimiser.step()
+        try:
+            optimiser.step()
+        except RuntimeError as error:
+            # torch refuses a step beyond the range of float.
+            raise LearnerError(
+                "fine-tuning diverges on this support set: its learning rate is too large"
+            ) from error
     if not all(bool(value.isfinite().all()) for value in fast.values()):
         raise LearnerError("fine-tuning diverges on this support set")
     # Without the gradients that the optimiser read.
