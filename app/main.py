@@ -31,7 +31,7 @@ from app.jobs.events import Followers
 from app.learners import openapi_examples as learner_examples
 from app.learners import routes as learner_routes
 from app.learners.dependencies import LearnerResources, load_learners
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.maintenance.cleanup import Cleanup
 from app.meta import methods, metrics
 from app.meta import routes as meta_routes
@@ -114,7 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _open_runtime(exits: AsyncExitStack, settings: Settings) -> tuple[Learners, Runtime]:
+async def _open_runtime(exits: AsyncExitStack, settings: Settings) -> tuple[ServedLearners, Runtime]:
     database = Database(settings.database)
     exits.push_async_callback(database.close)
     exits.enter_context(tracing.exporting(hyperserve.__version__))
@@ -133,7 +133,7 @@ async def _open_runtime(exits: AsyncExitStack, settings: Settings) -> tuple[Lear
 
 
 async def _open_resources(
-    app: FastAPI, runtime: Runtime, learners: Learners
+    app: FastAPI, runtime: Runtime, learners: ServedLearners
 ) -> tuple[Coroutine[Any, Any, None], ...]:
     """Open every resource at `app.state`, and return what runs in the background until the application stops."""
     state, settings, database, cluster = app.state, runtime.settings, runtime.database, runtime.cluster
@@ -159,7 +159,7 @@ async def _open_resources(
     )
 
 
-def _start_engine(settings: Settings, learners: Learners, cluster: Cluster) -> Engine:
+def _start_engine(settings: Settings, learners: ServedLearners, cluster: Cluster) -> Engine:
     engine = Engine(
         learners.artifacts,
         device=settings.device,

@@ -32,7 +32,7 @@ from app.jobs import repository
 from app.jobs.repository import Effect
 from app.telemetry import logs
 from workers.ipc import JobSpec, ProgressReporter, strict_json
-from workers.jobs import JobContext, JobFailedError, Outcome, load
+from workers.jobs import JobContext, JobError, Outcome, load
 
 TEMPORARY = os.EX_TEMPFAIL
 """Exit status of a child whose job needs another attempt."""
@@ -110,7 +110,7 @@ async def _run(context: JobContext, function: str) -> JobEnd:
     try:
         outcome: Outcome = await load(function)(context)
         return JobEnd("succeeded", strict_json(outcome.result), effect=outcome.effect, after=outcome.after)
-    except JobFailedError as error:
+    except JobError as error:
         return _failed(error)
     except UnavailableError:
         raise
@@ -124,7 +124,7 @@ async def _publish(context: JobContext, end: JobEnd, reporter: ProgressReporter)
     while True:
         try:
             return await _publish_once(context, end, reporter)
-        except JobFailedError as error:
+        except JobError as error:
             end = _failed(error)
         except UnavailableError:
             if time.monotonic() > deadline:
@@ -159,7 +159,7 @@ async def _publish_once(context: JobContext, end: JobEnd, reporter: ProgressRepo
         log.info("job %s belongs to another process by now", context.id)
 
 
-def _failed(error: JobFailedError) -> JobEnd:
+def _failed(error: JobError) -> JobEnd:
     return JobEnd("failed", error={"code": error.code, "detail": error.detail})
 
 

@@ -328,7 +328,7 @@ class IdempotencyRow(Base):
 
 
 class ChangeRow(Base):
-    """A change that other processes must learn of; each reads new ones about once a second (`app.db.invalidation_log`)."""
+    """A change for other processes; each reads new ones about once a second (`app.db.invalidation_log`)."""
 
     __tablename__ = "changes"
     __table_args__ = (Index(None, "at"),)

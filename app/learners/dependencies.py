@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from app.core.settings import Settings
 from app.db.blob_collector import BlobCollector
 from app.learners.library import Library
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.runtime import Runtime
 
 
 @dataclass(frozen=True)
 class LearnerResources:
-    learners: Learners
+    learners: ServedLearners
     library: Library
     collector: BlobCollector
 
     @classmethod
-    async def open(cls, runtime: Runtime, learners: Learners) -> LearnerResources:
+    async def open(cls, runtime: Runtime, learners: ServedLearners) -> LearnerResources:
         """Raises `models.artifact.ArtifactError` if a default learner that was configured does not exist."""
         library = Library(runtime, learners)
         runtime.cluster.watcher.subscribe(library.heard)
@@ -27,7 +27,7 @@ class LearnerResources:
         return cls(learners, library, runtime.collector)
 
 
-async def load_learners(settings: Settings) -> Learners:
+async def load_learners(settings: Settings) -> ServedLearners:
     """Load the learners that lie in folders. Raises `models.artifact.ArtifactError`."""
     folders = (settings.learners_dir, settings.data_dir / "learners")
-    return await asyncio.to_thread(Learners.load, folders, settings.defaults, settings.device)
+    return await asyncio.to_thread(ServedLearners.load, folders, settings.defaults, settings.device)

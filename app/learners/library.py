@@ -14,14 +14,11 @@ from app.db.invalidation_log import EVERYTHING, Change
 from app.http.dependencies import DEFAULT_TENANT
 from app.learners import files, repository
 from app.learners.repository import Trained
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.runtime import Runtime
 from hyperserve.types import Learner, LearnerCard
-from models.artifact import Artifact, ArtifactError
-from models.protocol import LearnerError
-
-_UNUSABLE = (ArtifactError, LearnerError, BlobError, RuntimeError, ValueError, OSError)
-"""What a learner raises that cannot be read, built or run; the server goes on without it."""
+from models.artifact import Artifact
+from models.errors import ModelError
 
 RETRY_SECONDS = 30.0
 """After which a learner that could not be loaded is tried again, when somebody asks."""
@@ -48,7 +45,7 @@ class _Shelf:
 class Library:
     """Follows the table of learners for one process. Names of learners from folders are never taken over."""
 
-    def __init__(self, runtime: Runtime, learners: Learners) -> None:
+    def __init__(self, runtime: Runtime, learners: ServedLearners) -> None:
         self._store = runtime.store(DEFAULT_TENANT)
         self._learners = learners
         self._engine = runtime.engine
@@ -131,7 +128,8 @@ class Library:
             data = await files.fetch(self._store.files(repository.FOLDER), digest)
             artifact = await asyncio.to_thread(files.load_files, data, name, self._scratch, self._device)
             await self._engine.load(artifact)
-        except _UNUSABLE as error:
+        except (BlobError, ModelError, RuntimeError, ValueError, OSError) as error:
+            # It cannot be read, built or run: the server goes on without it.
             log.warning("a learner could not be loaded: %s", error, extra={"digest": digest})
             shelf.broken = digest, f"The learner could not be loaded: {type(error).__name__}."
             shelf.tried = time.monotonic()

@@ -19,7 +19,7 @@ Late = Callable[[str], Awaitable[Artifact | None]]
 
 
 class UnknownLearnerError(ProblemError):
-    """422: no learner of the name is here; `Learners.find` may still find it."""
+    """422: no learner of the name is here; `ServedLearners.find` may still find it."""
 
     def __init__(self, name: str, served: Sequence[str]) -> None:
         names = ", ".join(served) or "none"
@@ -28,7 +28,7 @@ class UnknownLearnerError(ProblemError):
         self.name = name
 
 
-class Learners:
+class ServedLearners:
     """All loaded artifacts. `defaults` maps an input kind, or `REGRESSION` for tasks of values, to the learner
     that answers when none is named."""
 
@@ -41,7 +41,7 @@ class Learners:
         self._late: Late | None = None
 
     @classmethod
-    def load(cls, folders: Sequence[Path], defaults: Mapping[str, str], device: str) -> Learners:
+    def load(cls, folders: Sequence[Path], defaults: Mapping[str, str], device: str) -> ServedLearners:
         """Every folder in them with a config is a learner. Raises `models.artifact.ArtifactError`."""
         found: dict[str, Path] = {}
         for path in (file.parent for folder in folders for file in sorted(folder.glob(f"*/{CONFIG_FILE}"))):

@@ -166,8 +166,8 @@ async def _lines(session: AsyncSession, table: Table) -> AsyncIterator[bytes]:
 
 async def _paths(session: AsyncSession, blobs: Blobs) -> AsyncIterator[str]:
     """Yield the paths of all blobs but features, which can be made again."""
-    for row in (ExampleRow, PredictionRow):
-        async for tenant, blob in await session.stream(select(row.tenant, row.blob).distinct()):
+    for held in (ExampleRow, PredictionRow):
+        async for tenant, blob in await session.stream(select(held.tenant, held.blob).distinct()):
             yield f"{RAW}/{tenant}/{raw_path(blob)}"
     async for tenant, blob in await session.stream(select(DatasetRow.tenant, DatasetRow.blob).distinct()):
         yield f"{datasets.FOLDER}/{tenant}/{blob}"

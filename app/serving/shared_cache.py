@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from app.db.redis import RedisConnection, RedisAwayError
+from app.db.redis import RedisAwayError, RedisConnection
 from app.serving.cache_stats import CacheStats
 from models.protocol import TaskWeights
 from models.weights import Header, WeightsError, pack, unpack

@@ -13,7 +13,7 @@ from torch import nn
 
 from app.http.problems import Fault, ProblemError, fail
 from app.http.validation import faults
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.streams.schemas import CreateStream
 from models.artifact import Artifact
 from models.continual.stream_config import StreamConfig, build
@@ -25,7 +25,7 @@ _INPUT: TypeAdapter[ImageInput | PhotoInput | VectorInput] = TypeAdapter(InputSp
 _SIDE_MIN = 16
 
 
-async def stream_config(request: CreateStream, learners: Learners) -> StreamConfig:
+async def stream_config(request: CreateStream, learners: ServedLearners) -> StreamConfig:
     """Raises `ProblemError` 422, which names the field at fault."""
     if request.method not in STREAMS:
         raise fail("unknown_method", f"Known methods: {', '.join(sorted(STREAMS))}.", "/method")
@@ -73,7 +73,7 @@ def _completed(config: StreamConfig, encoder: nn.Module | None) -> StreamConfig:
     return config.model_copy(update={"hparams": hparams.model_dump(mode="json")})
 
 
-async def _encoder_artifact(name: str, learners: Learners) -> Artifact:
+async def _encoder_artifact(name: str, learners: ServedLearners) -> Artifact:
     # The error of `named` lists the learners that are served.
     found = await learners.find(name) or learners.named(name)
     spec = found.config.input

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from app.datasets.dependencies import DatasetResources
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.runtime import Runtime
 from app.streams.bundled import BundledStreams
 from app.streams.cache import StreamInvalidation, StreamVersionCache, TensorCache
@@ -16,7 +16,7 @@ from app.streams.learners import StreamLearners
 @dataclass(frozen=True)
 class StreamResources:
     runtime: Runtime
-    learners: Learners
+    learners: ServedLearners
     datasets: DatasetResources
     bundled: BundledStreams
     versions: StreamVersionCache
@@ -26,7 +26,9 @@ class StreamResources:
     """Applies the changes of other processes as the watcher reads them, and this process's own at once."""
 
     @classmethod
-    async def open(cls, runtime: Runtime, learners: Learners, datasets: DatasetResources) -> StreamResources:
+    async def open(
+        cls, runtime: Runtime, learners: ServedLearners, datasets: DatasetResources
+    ) -> StreamResources:
         """Load the bundled streams and subscribe to changes. Raises `StreamStorageError`."""
         bundled = await asyncio.to_thread(BundledStreams.load, runtime.settings.streams_dir)
         versions, tensors = StreamVersionCache(), TensorCache()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from app.http.problems import fail
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.serving.served_models import ServedStream
 from app.streams.versions import StreamVersionRef
 from models.continual.stream_config import StreamConfig, build
@@ -30,7 +30,7 @@ class BuiltStreamLearner:
 class StreamLearners:
     """The learners that were used last. Streams with the same config share one. Belongs to the event loop."""
 
-    def __init__(self, learners: Learners, device: str) -> None:
+    def __init__(self, learners: ServedLearners, device: str) -> None:
         self._learners = learners
         self._device = torch.device(device)
         self._built: OrderedDict[tuple[str, str], asyncio.Task[BuiltStreamLearner]] = OrderedDict()

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from app.http.problems import fail
-from app.learners.service import Learners, UnknownLearnerError
+from app.learners.service import ServedLearners, UnknownLearnerError
 from app.runtime import Runtime
 from app.tasks.cache import TaskInvalidation, TaskVersionCache, TaskVersionRef
 from app.tasks.learner_selection import UnsuitableLearnerError
@@ -26,7 +26,7 @@ R = TypeVar("R")
 @dataclass(frozen=True)
 class TaskResources:
     runtime: Runtime
-    learners: Learners
+    learners: ServedLearners
     versions: TaskVersionCache = field(default_factory=TaskVersionCache)
     revision_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """By id of a task: requests of this process that revise it wait for each other."""
@@ -34,7 +34,7 @@ class TaskResources:
     """Migrations that are running, by version id and digest of the learner."""
 
     @classmethod
-    def open(cls, runtime: Runtime, learners: Learners) -> TaskResources:
+    def open(cls, runtime: Runtime, learners: ServedLearners) -> TaskResources:
         resources = cls(runtime, learners)
         runtime.cluster.watcher.subscribe(TaskInvalidation(resources.versions, runtime.engine))
         return resources

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from app.core.errors import AppError
 from app.core.ids import created_ms, is_id, new_id
 from app.db.base import now
 from app.db.blobs import BlobMissingError, digest
@@ -39,7 +40,7 @@ from models.inputs import RawInput
 _SECONDS_MAX = 100 * 365 * 86_400.0
 
 
-class FeedbackChangedError(Exception):
+class FeedbackChangedError(AppError):
     """Another request has given feedback on the prediction since it was read."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from app.http.limits import LIMITS
 from app.http.problems import Fault, ProblemError, fail, pointer
-from app.learners.service import REGRESSION, Learners
+from app.learners.service import REGRESSION, ServedLearners
 from app.payloads.inputs import inferred_kind
 from app.payloads.options import TaskOptions
 from app.payloads.support import SubmittedSupport
@@ -39,7 +39,7 @@ class UnsuitableLearnerError(ProblemError):
         return ProblemError(replace(self._fault, detail=detail))
 
 
-def choose_learner(submitted: SubmittedSupport, options: TaskOptions, learners: Learners) -> Artifact:
+def choose_learner(submitted: SubmittedSupport, options: TaskOptions, learners: ServedLearners) -> Artifact:
     """Return the learner that the options name, or the default one. Raises `ProblemError` 422 if it does not fit."""
     first = submitted.inputs[0]
     if options.learner is not None:

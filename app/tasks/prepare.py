@@ -18,7 +18,7 @@ from app.http.body import Body
 from app.http.limits import LIMITS
 from app.http.problems import fail
 from app.http.validation import validated
-from app.learners.service import REGRESSION, Learners
+from app.learners.service import REGRESSION, ServedLearners
 from app.payloads.inputs import DecodedInputs, decode
 from app.payloads.options import TaskOptions
 from app.payloads.support import (
@@ -102,7 +102,7 @@ class PreparedAddition:
 
 
 def create_task(
-    body: Body, options: schemas.CreateOptions, learners: Learners
+    body: Body, options: schemas.CreateOptions, learners: ServedLearners
 ) -> tuple[schemas.CreateOptions, PreparedSupport]:
     if body.kind == "json":
         options = request = validated(schemas.CreateTask, strict_json.parse(body.data), options)
@@ -114,7 +114,7 @@ def create_task(
 
 
 def predict_once(
-    body: Body, options: schemas.PredictOnceOptions, learners: Learners
+    body: Body, options: schemas.PredictOnceOptions, learners: ServedLearners
 ) -> tuple[schemas.PredictOnceOptions, PreparedSupport, PreparedQueries]:
     targets: object = None
     if body.kind == "json":
@@ -208,7 +208,7 @@ def _check_takes_parts(kind: TaskKind) -> None:
         raise fail("unsupported_media_type", "A regression task takes application/json only.")
 
 
-def _prepared(submitted: SubmittedSupport, options: TaskOptions, learners: Learners) -> PreparedSupport:
+def _prepared(submitted: SubmittedSupport, options: TaskOptions, learners: ServedLearners) -> PreparedSupport:
     artifact = choose_learner(submitted, options, learners)
     decoded = decode(submitted.inputs, artifact.config.input)
     inputs, truths = _inputs(decoded), submitted.truths

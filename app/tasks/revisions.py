@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from app.core.errors import AppError
 from app.core.ids import new_id
 from app.db.invalidation_log import record
 from app.db.tables import TaskRow, VersionRow
@@ -97,7 +98,7 @@ Effect = Callable[[TenantSession, TaskRow, VersionRow], Awaitable[None]]
 """More to be written in the transaction of the new version."""
 
 
-class BaseChangedError(Exception):
+class BaseChangedError(AppError):
     """Another version became current since the base was read."""
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks.family.interleaved_timing import Contender
 from benchmarks.family.random_tasks import WAY, learner_of
-from models.encoders.base import Encoder
+from models.encoder_protocol import Encoder
 from models.protocol import Episodes, MetaLearner
 
 _LR, INNER_LR = 1e-3, 0.1

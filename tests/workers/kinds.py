@@ -16,7 +16,7 @@ from typing import Any
 from app.db.errors import DatabaseAwayError
 from app.db.invalidation_log import Change, record
 from app.db.tenancy import TenantSession
-from workers.jobs import JobContext, JobFailedError, Outcome
+from workers.jobs import JobContext, JobError, Outcome
 
 EFFECT = "effect"
 
@@ -45,7 +45,7 @@ async def tidy(context: JobContext) -> Outcome:
 
 
 async def refuse(_context: JobContext) -> Outcome:
-    raise JobFailedError("no_classes", "The dataset has one class.")
+    raise JobError("no_classes", "The dataset has one class.")
 
 
 async def crash(_context: JobContext) -> Outcome:
@@ -54,7 +54,7 @@ async def crash(_context: JobContext) -> Outcome:
 
 async def refuse_in_effect(_context: JobContext) -> Outcome:
     async def effect(_session: TenantSession) -> None:
-        raise JobFailedError("name_taken", "Somebody was faster.")
+        raise JobError("name_taken", "Somebody was faster.")
 
     return Outcome({}, effect)
 

@@ -27,7 +27,7 @@ from app.db.tenancy import Store
 from app.http.fields import PageOptions
 from app.http.upload import ReceivedFile, Spool
 from app.jobs import repository as queue
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.runtime import Runtime
 from app.serving.cache_stats import CacheStats
 from app.serving.engine import Engine
@@ -43,7 +43,7 @@ from app.streams.service import StreamService
 from hyperserve.stream_types import StreamTask, StreamVersion, StreamWork
 from models import stream_protocol
 from tests.app.streams.stream_requests import DIM, vectors
-from workers.jobs import KINDS, JobContext, JobFailedError, Outcome, load
+from workers.jobs import KINDS, JobContext, JobError, Outcome, load
 
 TENANT = "default"
 ANALYTIC: dict[str, Any] = {"method": "analytic", "hparams": {"features": {"count": 32}, "sample": 8}}
@@ -77,7 +77,7 @@ def runtime_of(settings: Settings, database: Database, blobs: Blobs) -> Runtime:
     return Runtime(settings, database, blobs, collector, engine, cluster, pool, pool)
 
 
-def resources_of(runtime: Runtime, learners: Learners, bundled: BundledStreams) -> StreamResources:
+def resources_of(runtime: Runtime, learners: ServedLearners, bundled: BundledStreams) -> StreamResources:
     """Return resources that only record the changes to apply."""
     versions, tensors = StreamVersionCache(), TensorCache()
     return StreamResources(
@@ -110,9 +110,9 @@ class StreamBench:
         self.folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.empty, self.folder / "hyperserve.db")
         self.database = Database(self.settings.database)
-        learners = Learners({}, {})
+        learners = ServedLearners({}, {})
         if self.learners_dir is not None:
-            learners = Learners.load([self.learners_dir], {}, "cpu")
+            learners = ServedLearners.load([self.learners_dir], {}, "cpu")
         runtime = runtime_of(self.settings, self.database, Blobs.at(None, self.folder))
         self.resources = resources_of(runtime, learners, BundledStreams({}))
         self.store = runtime.store(TENANT)
@@ -190,7 +190,7 @@ class StreamBench:
         try:
             outcome = await self.run(job)
             await self.publish(job, outcome)
-        except JobFailedError as error:
+        except JobError as error:
             failure = {"code": error.code, "detail": error.detail}
             async with self.store.write() as session:
                 await queue.finish(session, job.id, job.lease_token, "failed", error=failure)

@@ -13,7 +13,7 @@ from app.http.problems import ProblemError
 from app.learners import repository as learners
 from tests.app.streams.stream_requests import vectors
 from tests.workers.stream_bench import StreamBench
-from workers.jobs import JobFailedError
+from workers.jobs import JobError
 
 Run = Callable[[Callable[[StreamBench], Awaitable[None]]], None]
 
@@ -100,7 +100,7 @@ def test_a_stream_that_is_deleted_while_its_job_publishes_leaves_nothing(run: Ru
             bench.publish(job, outcome), bench.streams.delete("points"), return_exceptions=True
         )
         assert deleted is None
-        assert published is None or isinstance(published, JobFailedError)
+        assert published is None or isinstance(published, JobError)
         assert (await bench.streams.page(PageOptions())).items == []
 
     run(story)

@@ -25,7 +25,7 @@ KINDS: dict[str, str] = {
 """Kind to `module:function`, which the child alone imports: the supervisor does without torch."""
 
 
-class JobFailedError(AppError):
+class JobError(AppError):
     """Ends the job as failed, without another attempt; clients see the code and the detail."""
 
     def __init__(self, code: str, detail: str) -> None:
@@ -82,7 +82,7 @@ class JobContext:
 
 
 JobFunction = Callable[[JobContext], Awaitable[Outcome]]
-"""Raises `JobFailedError`. Any other exception ends the job as failed with `internal_error`, except `UnavailableError`
+"""Raises `JobError`. Any other exception ends the job as failed with `internal_error`, except `UnavailableError`
 (of the database or the blob store), after which it gets another attempt, as after a process that was killed."""
 
 

@@ -16,7 +16,7 @@ from app.streams import files, repository
 from app.streams.cache import changed
 from models.artifact import ArtifactError
 from models.protocol import LearnerError
-from workers.jobs import JobContext, JobFailedError, Outcome
+from workers.jobs import JobContext, JobError, Outcome
 from workers.jobs.stream_job import (
     NextStreamVersion,
     StreamSnapshot,
@@ -28,15 +28,15 @@ from workers.jobs.stream_job import (
 
 
 async def run(context: JobContext) -> Outcome:
-    """Payload: stream (id of its row), name, tasks (ids of all rows of the name). Raises `JobFailedError`."""
+    """Payload: stream (id of its row), name, tasks (ids of all rows of the name). Raises `JobError`."""
     context.progress({"phase": "loading"})
     try:
         snapshot = await load_snapshot(context)
         following = await asyncio.to_thread(_forget, context, snapshot)
     except BlobMissingError as error:
-        raise JobFailedError("blob_lost", "A part of the stream is missing from the blob store.") from error
+        raise JobError("blob_lost", "A part of the stream is missing from the blob store.") from error
     except (LearnerError, ArtifactError) as error:
-        raise JobFailedError("forgetting_refused", f"{error}") from error
+        raise JobError("forgetting_refused", f"{error}") from error
     return await _publish(context, snapshot, following)
 
 

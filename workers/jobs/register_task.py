@@ -22,7 +22,7 @@ from models.continual.held_out import held_out_counts, read_examples, split
 from models.data.dataset import DatasetError
 from models.data.errors import DatasetFileError
 from models.protocol import LearnerError
-from workers.jobs import JobContext, JobFailedError, Outcome
+from workers.jobs import JobContext, JobError, Outcome
 from workers.jobs.stream_job import (
     HeldOut,
     NextStreamVersion,
@@ -37,13 +37,13 @@ from workers.jobs.stream_job import (
 
 
 async def run(context: JobContext) -> Outcome:
-    """Payload: stream and task (ids of rows), dataset, labels, held_out. Raises `JobFailedError`."""
+    """Payload: stream and task (ids of rows), dataset, labels, held_out. Raises `JobError`."""
     context.progress({"phase": "loading"})
     async with context.store.read() as session:
         dataset = await datasets.get(session, context.payload["dataset"])
         task = await _task(session, context)
     if dataset is None:
-        raise JobFailedError("unknown_dataset", "The dataset was deleted.")
+        raise JobError("unknown_dataset", "The dataset was deleted.")
     path = context.folder / f"dataset.{dataset.format}"
     try:
         snapshot = await load_snapshot(context)
@@ -51,11 +51,11 @@ async def run(context: JobContext) -> Outcome:
         following, held_out = await asyncio.to_thread(_register, context, snapshot, task, dataset, path)
     except BlobMissingError as error:
         detail = "A file that the job needs is missing from the blob store."
-        raise JobFailedError("blob_lost", detail) from error
+        raise JobError("blob_lost", detail) from error
     except DatasetFileError as error:
-        raise JobFailedError(error.code, f"{error}") from error
+        raise JobError(error.code, f"{error}") from error
     except (DatasetError, LearnerError, ArtifactError) as error:
-        raise JobFailedError("registration_refused", f"{error}") from error
+        raise JobError("registration_refused", f"{error}") from error
     return await _publish(context, snapshot, task, following, held_out)
 
 
@@ -116,11 +116,11 @@ def _register(
 
 
 async def _task(session: TenantSession, context: JobContext) -> StreamTaskRow:
-    """Load the stream task. Raises `JobFailedError` if it does not wait for this job."""
+    """Load the stream task. Raises `JobError` if it does not wait for this job."""
     query = select(StreamTaskRow).where(StreamTaskRow.id == context.payload["task"])
     row = (await session.scalars(query)).one_or_none()
     if row is None:
         raise stream_deleted()
     if row.state != "registering" or row.job_id != context.id:
-        raise JobFailedError("stream_changed", "The stream task belongs to another job by now.")
+        raise JobError("stream_changed", "The stream task belongs to another job by now.")
     return row

@@ -25,7 +25,7 @@ from models.continual.held_out import TaskMeasurement, has_degraded, measure
 from models.continual.storage import to_bytes
 from models.continual.stream_config import StreamConfig, build
 from models.stream_protocol import StreamLearner, StreamVersion
-from workers.jobs import JobContext, JobFailedError
+from workers.jobs import JobContext, JobError
 
 HeldOut = tuple[Float[Tensor, "n *input"], Int[Tensor, "n"]]
 """Held-out examples of a stream task: inputs, and indices of labels."""
@@ -65,7 +65,7 @@ class NextStreamVersion:
 
 
 async def load_snapshot(context: JobContext) -> StreamSnapshot:
-    """Raises `JobFailedError`, `BlobMissingError`, `LearnerError`."""
+    """Raises `JobError`, `BlobMissingError`, `LearnerError`."""
     stored_files = context.store.files(repository.FOLDER)
     async with context.store.read() as session:
         stream = await repository.get_by_id(session, context.payload["stream"])
@@ -89,7 +89,7 @@ async def load_snapshot(context: JobContext) -> StreamSnapshot:
 def next_version(
     snapshot: StreamSnapshot, version: StreamVersion, held_out: Mapping[str, HeldOut]
 ) -> NextStreamVersion:
-    """Measure a version. Raises `JobFailedError` if one of its numbers is not finite."""
+    """Measure a version. Raises `JobError` if one of its numbers is not finite."""
     previous = {} if snapshot.stored is None else {part.name: part.blob for part in snapshot.stored.parts}
     shared = to_bytes(_finite(version.shared))
     new_blobs, parts = {digest(shared): shared}, {}
@@ -106,13 +106,13 @@ def next_version(
 
 
 async def lock_unchanged(session: TenantSession, snapshot: StreamSnapshot) -> StreamRow:
-    """Lock the stream for the rest of the transaction. Raises `JobFailedError` if it has changed."""
+    """Lock the stream for the rest of the transaction. Raises `JobError` if it has changed."""
     stream = await repository.get_by_id(session, snapshot.stream.id, lock=True)
     if stream is None:
         raise stream_deleted()
     if stream.current != snapshot.stream.current:
         detail = "Another version became current while the job ran; request it again."
-        raise JobFailedError("stream_changed", detail)
+        raise JobError("stream_changed", detail)
     return stream
 
 
@@ -160,8 +160,8 @@ def pack(held_out: HeldOut) -> bytes:
     return to_bytes({"x": held_out[0], "y": held_out[1]})
 
 
-def stream_deleted() -> JobFailedError:
-    return JobFailedError("stream_deleted", "The stream was deleted.")
+def stream_deleted() -> JobError:
+    return JobError("stream_deleted", "The stream was deleted.")
 
 
 def _unpack(data: bytes) -> HeldOut:
@@ -170,12 +170,12 @@ def _unpack(data: bytes) -> HeldOut:
 
 
 async def _encoder(context: JobContext, config: StreamConfig) -> nn.Module:
-    """Load the encoder of the learner that the stream names. Raises `JobFailedError`."""
+    """Load the encoder of the learner that the stream names. Raises `JobError`."""
     assert config.encoder is not None
     artifact = await _artifact(context, config.encoder)
     if artifact is None or artifact.digest != config.encoder_digest:
         detail = f"The learner {config.encoder}, whose encoder the stream uses, was deleted or replaced."
-        raise JobFailedError("encoder_gone", detail)
+        raise JobError("encoder_gone", detail)
     return artifact.learner.encoder
 
 
@@ -195,7 +195,7 @@ async def _artifact(context: JobContext, name: str) -> Artifact | None:
 def _finite(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     for name, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise JobFailedError(
+            raise JobError(
                 "registration_diverged", f"The tensor {name} has values that are not finite."
             )
     return tensors

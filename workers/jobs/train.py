@@ -26,7 +26,7 @@ from models.training import recipe, user_dataset
 from models.training.run_folder import RecipeError
 from models.training.trainer import STATE_FILE, TrainingDivergedError
 from models.training.user_dataset import TrainingOptions
-from workers.jobs import JobContext, JobFailedError, Outcome
+from workers.jobs import JobContext, JobError, Outcome
 
 _JOB_FIELDS = ("learner", "name", "dataset")
 """Fields of the payload besides the options of the training."""
@@ -37,7 +37,7 @@ _REPORTED = ("step", "loss", "score")
 async def run(context: JobContext) -> Outcome:
     """Payload: learner (id of its row), name, dataset, and the fields of `user_dataset.TrainingOptions`.
 
-    Raises `JobFailedError`.
+    Raises `JobError`.
     """
     options = TrainingOptions.model_validate(
         {name: value for name, value in context.payload.items() if name not in _JOB_FIELDS}
@@ -47,21 +47,21 @@ async def run(context: JobContext) -> Outcome:
     async with context.store.read() as session:
         dataset = await datasets.get(session, context.payload["dataset"])
     if dataset is None:
-        raise JobFailedError("unknown_dataset", "The dataset was deleted.")
+        raise JobError("unknown_dataset", "The dataset was deleted.")
     path = context.folder / f"dataset.{dataset.format}"
     try:
         await context.store.files(datasets.FOLDER).fetch(dataset.blob, path)
         digest = await asyncio.to_thread(_train, context, options, dataset, path, name)
     except BlobMissingError as error:
-        raise JobFailedError(
+        raise JobError(
             "dataset_lost", "The file of the dataset is missing from the blob store."
         ) from error
     except DatasetFileError as error:
-        raise JobFailedError(error.code, f"{error}") from error
+        raise JobError(error.code, f"{error}") from error
     except (DatasetError, LearnerError, RecipeError) as error:
-        raise JobFailedError("training_refused", f"{error}") from error
+        raise JobError("training_refused", f"{error}") from error
     except (TrainingDivergedError, ArtifactError) as error:
-        raise JobFailedError("training_diverged", f"{error}") from error
+        raise JobError("training_diverged", f"{error}") from error
     return await _publish(context, name, digest)
 
 
@@ -76,7 +76,7 @@ async def _publish(context: JobContext, name: str, digest: str) -> Outcome:
         # A learner with the same files may have been deleted since.
         await learner_files.keep(stored_files, bundle, data)
         if not await learners.publish(session, str(context.payload["learner"]), context.id, bundle):
-            raise JobFailedError("learner_deleted", "The learner was deleted while it was trained.")
+            raise JobError("learner_deleted", "The learner was deleted while it was trained.")
         await record(session, Change(session.tenant, "learner", name))
 
     metrics = json.loads(data["config.json"])["metrics"]

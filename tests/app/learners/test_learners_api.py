@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.core.settings import Settings
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.main import create_app
 from models.artifact import ArtifactError
 from tests.app.learner import save_learner
@@ -69,7 +69,7 @@ def test_those_of_a_folder_are_not_the_apis_to_delete(client: httpx.Client) -> N
 
 def test_learners_in_the_data_folder_stand_beside_the_others(zoo: Path, tmp_path: Path) -> None:
     save_learner(tmp_path / "mine", "identity", {}, {"kind": "vector"})
-    learners = Learners.load((zoo, tmp_path), {}, "cpu")
+    learners = ServedLearners.load((zoo, tmp_path), {}, "cpu")
     assert list(learners.artifacts) == ["glyphs", "mine", "pairs", "sinusoid", "triples", "vectors"]
 
 
@@ -102,10 +102,10 @@ def test_mistakes_stop_the_start(
 def test_two_folders_with_a_learner_of_one_name(zoo: Path, tmp_path: Path) -> None:
     shutil.copytree(zoo / "glyphs", tmp_path / "glyphs")
     with pytest.raises(ArtifactError, match="learners of the same name"):
-        Learners.load((zoo, tmp_path), {}, "cpu")
+        ServedLearners.load((zoo, tmp_path), {}, "cpu")
 
 
 def test_a_default_that_nobody_chose_may_be_missing(zoo: Path, tmp_path: Path) -> None:
-    learners = Learners.load((zoo,), {"image": "absent", "vector": "vectors"}, "cpu")
+    learners = ServedLearners.load((zoo,), {"image": "absent", "vector": "vectors"}, "cpu")
     learners.check_defaults({})
     assert learners.default("vector", "").name == "vectors"

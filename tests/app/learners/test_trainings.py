@@ -26,7 +26,7 @@ from app.learners import repository
 from app.learners.dependencies import LearnerResources
 from app.learners.library import Library
 from app.learners.schemas import TrainLearner
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.learners.trainings import TrainingService
 from app.runtime import Runtime
 from app.serving.engine import Engine
@@ -44,7 +44,7 @@ class Place:
         settings = Settings(data_dir=folder)
         collector = BlobCollector(database, self.blobs)
         runtime = Runtime(settings, database, self.blobs, collector, Engine({}), nothing, nothing, nothing)
-        learners = Learners({}, {})
+        learners = ServedLearners({}, {})
         self.datasets = DatasetService(
             DatasetResources(Spool(folder, most=0, at_once=0, seconds=0), collector), self.store
         )

@@ -9,7 +9,7 @@ from app.cluster import Cluster
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
-from app.learners.service import Learners
+from app.learners.service import ServedLearners
 from app.runtime import Runtime
 from app.serving.cache_stats import CacheStats
 from app.serving.engine import Engine
@@ -23,7 +23,7 @@ def task_resources(
     database: Database | None = None,
     blobs: Blobs | None = None,
     engine: Engine | None = None,
-    learners: Learners | None = None,
+    learners: ServedLearners | None = None,
     cache: SharedCache | None = None,
     cache_stats: CacheStats | None = None,
 ) -> TaskResources:
@@ -39,4 +39,4 @@ def task_resources(
         decoders=decoders,
         builders=nothing,
     )
-    return TaskResources(runtime, learners or Learners({}, {}))
+    return TaskResources(runtime, learners or ServedLearners({}, {}))

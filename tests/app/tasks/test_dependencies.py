@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.learners.service import Learners, UnknownLearnerError
+from app.learners.service import ServedLearners, UnknownLearnerError
 from models.artifact import Artifact, load
 from tests.app.tasks.resources import task_resources
 
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 5.0
 def test_no_thread_waits_for_a_learner_that_is_looked_for(zoo: Path, comes: bool) -> None:
     """Requests for learners that are loaded are decoded meanwhile."""
     late = load(zoo / "vectors")
-    learners = Learners({}, {})
+    learners = ServedLearners({}, {})
 
     async def test() -> None:
         asked, answered = asyncio.Event(), asyncio.Event()

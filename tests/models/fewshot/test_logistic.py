@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
-from models.fewshot.logistic import Logistic, LogisticConfig, Problem, differentiable, optimum
+from models.fewshot.logistic import Logistic, LogisticConfig, LogisticProblem, differentiable, optimum
 from models.protocol import LearnerError, Support
 from tests.models.fewshot.short_training import trained
 
@@ -27,9 +27,9 @@ def drawn(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def problem_of(x: Tensor, penalty: float = 0.3) -> Problem:
+def problem_of(x: Tensor, penalty: float = 0.3) -> LogisticProblem:
     y = F.one_hot(TARGETS, 3).double()
-    return Problem(x.double(), y, torch.ones(1, 3, dtype=torch.bool), torch.tensor(penalty).double())
+    return LogisticProblem(x.double(), y, torch.ones(1, 3, dtype=torch.bool), torch.tensor(penalty).double())
 
 
 def test_the_answer_is_that_of_the_optimum_by_another_road() -> None:

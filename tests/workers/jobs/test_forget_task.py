@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app.db.tables import ChangeRow, StreamTaskRow
 from app.http.problems import ProblemError
 from tests.workers.stream_bench import ANALYTIC, HYPERNETWORK, StreamBench
-from workers.jobs import JobFailedError
+from workers.jobs import JobError
 
 
 async def three(bench: StreamBench, **how: Any) -> None:
@@ -167,7 +167,7 @@ def test_a_version_that_is_damaged_is_not_taken_for_another(bench: StreamBench) 
                 path.write_bytes(b"x" + path.read_bytes()[1:])
         await forget(bench, "second")
 
-    with pytest.raises(JobFailedError, match="damaged") as caught:
+    with pytest.raises(JobError, match="damaged") as caught:
         asyncio.run(story())
     assert caught.value.code == "forgetting_refused"
 

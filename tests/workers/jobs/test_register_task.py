@@ -19,7 +19,7 @@ from tests.app.learner import save_learner
 from tests.app.streams.stream_requests import vectors
 from tests.models.data.archives import folders, zipped
 from tests.workers.stream_bench import ANALYTIC, HYPERNETWORK, TENANT, StreamBench, queries
-from workers.jobs import JobFailedError
+from workers.jobs import JobError
 
 
 async def learner(bench: StreamBench, stream: str = "points") -> StreamLearner:
@@ -154,9 +154,9 @@ def test_rolled_back_a_stream_task_is_gone_and_its_name_free(bench: StreamBench)
     asyncio.run(story())
 
 
-def failure(bench: StreamBench) -> JobFailedError:
-    async def work() -> JobFailedError:
-        with pytest.raises(JobFailedError) as caught:
+def failure(bench: StreamBench) -> JobError:
+    async def work() -> JobError:
+        with pytest.raises(JobError) as caught:
             await bench.work()
         return caught.value
 
@@ -217,7 +217,7 @@ def test_what_went_away_meanwhile(bench: StreamBench, gone: str) -> None:
         await bench.publish(job, outcome)
         return ""
 
-    with pytest.raises(JobFailedError) as caught:
+    with pytest.raises(JobError) as caught:
         asyncio.run(work())
     expected = {"stream": "stream_deleted", "dataset file": "blob_lost", "version": "stream_changed"}
     assert caught.value.code == expected[gone]

@@ -30,7 +30,7 @@ from models.inputs import PhotoInput
 from models.training.trainer import STATE_FILE
 from tests.models.data.archives import zipped
 from tests.models.photo_data import photos, png
-from workers.jobs import JobContext, JobFailedError, Outcome
+from workers.jobs import JobContext, JobError, Outcome
 from workers.jobs.train import resume, run
 
 OPTIONS: dict[str, Any] = {
@@ -212,7 +212,7 @@ def test_a_learner_that_was_deleted_meanwhile_is_not_published(workplace: Workpl
         outcome = await run(workplace.context(dataset.id, method="protonet", hparams={}))
         await workplace.publish(outcome)
 
-    with pytest.raises(JobFailedError) as caught:
+    with pytest.raises(JobError) as caught:
         asyncio.run(work())
     assert caught.value.code == "learner_deleted"
 
@@ -232,7 +232,7 @@ def test_what_cannot_be_trained_fails_with_its_reason(
         dataset = await workplace.upload(points())
         await run(workplace.context(dataset.id, **options))
 
-    with pytest.raises(JobFailedError) as caught:
+    with pytest.raises(JobError) as caught:
         asyncio.run(work())
     assert caught.value.code == code
 
@@ -245,7 +245,7 @@ def test_a_dataset_that_is_gone(workplace: Workplace) -> None:
                 path.unlink()
         await run(workplace.context(dataset.id))
 
-    with pytest.raises(JobFailedError, match="missing from the blob store"):
+    with pytest.raises(JobError, match="missing from the blob store"):
         asyncio.run(lost())
-    with pytest.raises(JobFailedError, match="was deleted"):
+    with pytest.raises(JobError, match="was deleted"):
         asyncio.run(run(workplace.context(new_id("ds"), attempt=2)))
