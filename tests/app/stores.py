@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from app.db.blobs import Blobs
-from app.db.engine import Database
+from app.db.database import Database
 from app.db.tenancy import Store
 
 

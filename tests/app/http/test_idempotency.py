@@ -18,6 +18,7 @@ from app.http.body import Body
 from app.http.idempotency import Claim, Idempotency, ReplayError, forget
 from app.http.problems import ProblemError
 from hyperserve.types import Health
+from tests.app.stores import store_of
 
 ANSWER = Health(status="ok", detail="made")
 JSON = Body("json", b"{}")
@@ -29,10 +30,10 @@ def request(*keys: str, path: str = "/v1/things", query: str = "") -> Request:
     return Request(scope | {"query_string": query.encode()})
 
 
-async def effect(database: Database, claim: Claim, name: str) -> None:
-    """Something made in the transaction that keeps the answer."""
-    async with database.write() as session:
-        await record(session, Change("t", "task", name))
+async def effect(database: Database, claim: Claim, name: str, tenant: str = "t") -> None:
+    """Create something in the transaction that keeps the answer."""
+    async with store_of(database, tenant).write() as session:
+        await record(session, Change(tenant, "task", name))
         await claim.keep(session, 201, ANSWER, {"Location": "/v1/things/1"})
 
 
@@ -51,27 +52,27 @@ def run(database_url: str) -> Callable[..., None]:
     async def with_database(test: Test, lease: float) -> None:
         database = Database(database_url)
         try:
-            await test(database, Idempotency(database, lease))
+            await test(database, Idempotency(store_of(database), lease))
         finally:
             await database.close()
 
     return lambda test, lease=20.0: asyncio.run(with_database(test, lease))
 
 
-async def refused(keys: Idempotency, *given: str, tenant: str = "t", body: Body = JSON, **how: str) -> str:
-    """The code of the problem that a request meets."""
+async def refused(keys: Idempotency, *given: str, body: Body = JSON, **how: str) -> str:
+    """Return the code of the problem that a request meets."""
     with pytest.raises(ProblemError) as caught:
-        async with keys.claim(request(*given, **how), tenant, body):
+        async with keys.claim(request(*given, **how), body):
             raise AssertionError
     return caught.value.code
 
 
 def test_an_answered_key_is_replayed(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
-        async with keys.claim(request("k"), "t", JSON) as claim:
+        async with keys.claim(request("k"), JSON) as claim:
             await effect(database, claim, "first")
         with pytest.raises(ReplayError) as caught:
-            async with keys.claim(request("k"), "t", JSON):
+            async with keys.claim(request("k"), JSON):
                 raise AssertionError
         stored = caught.value.response
         assert (stored.status_code, json.loads(stored.body)) == (201, ANSWER.model_dump())
@@ -83,15 +84,15 @@ def test_an_answered_key_is_replayed(run: Callable[..., None]) -> None:
     run(test)
 
 
-def test_what_is_deleted_is_not_told_any_more(run: Callable[..., None]) -> None:
-    """And not made again by a request that comes late."""
+def test_a_deleted_resource_is_not_shown_any_more(run: Callable[..., None]) -> None:
+    """Nor is it made again by a request that comes late."""
 
     async def test(database: Database, keys: Idempotency) -> None:
-        for tenant in ("t", "u"):
-            async with keys.claim(request("k"), tenant, JSON) as claim, database.write() as session:
+        for store in (store_of(database, "t"), store_of(database, "u")):
+            async with Idempotency(store).claim(request("k"), JSON) as claim, store.write() as session:
                 await claim.keep(session, 201, ANSWER, {"Location": "/v1/things/1"}, "thing_1")
-        async with database.write() as session:
-            await forget(session, "t", "thing_1")
+        async with store_of(database, "t").write() as session:
+            await forget(session, "thing_1")
         assert await refused(keys, "k") == "idempotency_deleted"
         async with database.read() as session:
             told = list(await session.scalars(select(IdempotencyRow).order_by(IdempotencyRow.tenant)))
@@ -103,8 +104,8 @@ def test_what_is_deleted_is_not_told_any_more(run: Callable[..., None]) -> None:
 def test_tenants_have_keys_of_their_own(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
         for tenant in ("t", "u"):
-            async with keys.claim(request("k"), tenant, JSON) as claim:
-                await effect(database, claim, tenant)
+            async with Idempotency(store_of(database, tenant)).claim(request("k"), JSON) as claim:
+                await effect(database, claim, tenant, tenant)
         assert sorted(await effects(database)) == ["t", "u"]
 
     run(test)
@@ -122,7 +123,7 @@ def test_another_request_with_the_key_is_refused(run: Callable[..., None], answe
             assert await refused(keys, "k", query="promote=false") == "idempotency_mismatch"
             assert await refused(keys, "k", body=Body("image", b"{}")) == "idempotency_mismatch"
 
-        async with keys.claim(request("k"), "t", JSON) as claim:
+        async with keys.claim(request("k"), JSON) as claim:
             if answered:
                 await effect(database, claim, "first")
             else:
@@ -135,7 +136,7 @@ def test_another_request_with_the_key_is_refused(run: Callable[..., None], answe
 
 def test_a_key_in_flight(run: Callable[..., None]) -> None:
     async def test(_: Database, keys: Idempotency) -> None:
-        async with keys.claim(request("k"), "t", JSON):
+        async with keys.claim(request("k"), JSON):
             assert await refused(keys, "k") == "idempotency_in_flight"
 
     run(test)
@@ -145,7 +146,7 @@ def test_of_many_at_once_one_works(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
         async def one(index: int) -> str:
             try:
-                async with keys.claim(request("k"), "t", JSON) as claim:
+                async with keys.claim(request("k"), JSON) as claim:
                     await asyncio.sleep(0.05)
                     await effect(database, claim, f"{index}")
             except (ProblemError, ReplayError) as error:
@@ -164,14 +165,14 @@ def test_a_failed_request_frees_its_key(run: Callable[..., None]) -> None:
 
     async def test(database: Database, keys: Idempotency) -> None:
         async def failing() -> None:
-            async with keys.claim(request("k"), "t", JSON) as claim, database.write() as session:
+            async with keys.claim(request("k"), JSON) as claim, store_of(database).write() as session:
                 await record(session, Change("t", "task", "lost"))
                 await claim.keep(session, 201, ANSWER)
                 raise ValueError
 
         with pytest.raises(ValueError):  # noqa: PT011
             await failing()
-        async with keys.claim(request("k"), "t", Body("json", b"[]")) as claim:
+        async with keys.claim(request("k"), Body("json", b"[]")) as claim:
             await effect(database, claim, "kept")
         assert await effects(database) == ["kept"]
 
@@ -181,7 +182,7 @@ def test_a_failed_request_frees_its_key(run: Callable[..., None]) -> None:
 def test_a_request_that_made_nothing_frees_its_key(run: Callable[..., None]) -> None:
     async def test(_: Database, keys: Idempotency) -> None:
         for _again in range(2):
-            async with keys.claim(request("k"), "t", JSON):
+            async with keys.claim(request("k"), JSON):
                 pass
 
     run(test)
@@ -190,14 +191,14 @@ def test_a_request_that_made_nothing_frees_its_key(run: Callable[..., None]) -> 
 def test_an_answer_is_kept_though_the_request_fails_later(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
         async def failing() -> None:
-            async with keys.claim(request("k"), "t", JSON) as claim:
+            async with keys.claim(request("k"), JSON) as claim:
                 await effect(database, claim, "first")
                 raise ValueError
 
         with pytest.raises(ValueError):  # noqa: PT011
             await failing()
         with pytest.raises(ReplayError):
-            async with keys.claim(request("k"), "t", JSON):
+            async with keys.claim(request("k"), JSON):
                 raise AssertionError
 
     run(test)
@@ -206,10 +207,10 @@ def test_an_answer_is_kept_though_the_request_fails_later(run: Callable[..., Non
 def test_a_lease_that_ended_is_taken_over_and_fences_the_late(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
         async def late() -> None:
-            async with keys.claim(request("k"), "t", JSON) as claim:
-                async with database.write() as session:  # as if this process had stood still
+            async with keys.claim(request("k"), JSON) as claim:
+                async with database.write() as session:  # as if this process had stalled
                     await session.execute(update(IdempotencyRow).values(lease_until=now_ms() - 1))
-                async with keys.claim(request("k"), "t", JSON) as other:
+                async with keys.claim(request("k"), JSON) as other:
                     await effect(database, other, "first")
                 await effect(database, claim, "second")
 
@@ -217,7 +218,7 @@ def test_a_lease_that_ended_is_taken_over_and_fences_the_late(run: Callable[...,
             await late()
         assert await effects(database) == ["first"]
         with pytest.raises(ReplayError):
-            async with keys.claim(request("k"), "t", JSON):
+            async with keys.claim(request("k"), JSON):
                 raise AssertionError
 
     run(test)
@@ -225,7 +226,7 @@ def test_a_lease_that_ended_is_taken_over_and_fences_the_late(run: Callable[...,
 
 def test_a_slow_request_keeps_its_lease(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
-        async with keys.claim(request("k"), "t", JSON) as claim:
+        async with keys.claim(request("k"), JSON) as claim:
             await asyncio.sleep(0.9)
             assert await refused(keys, "k") == "idempotency_in_flight"
             await effect(database, claim, "first")
@@ -236,14 +237,14 @@ def test_a_slow_request_keeps_its_lease(run: Callable[..., None]) -> None:
 
 def test_an_answer_is_forgotten_after_a_day(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
-        async with keys.claim(request("k"), "t", JSON) as claim:
+        async with keys.claim(request("k"), JSON) as claim:
             await effect(database, claim, "first")
         async with database.read() as session:
             left = await session.scalar(select(IdempotencyRow.expires_at - now_ms()))
         assert left == pytest.approx(24 * 3600 * 1000, abs=60_000)
         async with database.write() as session:
             await session.execute(update(IdempotencyRow).values(expires_at=now_ms() - 1))
-        async with keys.claim(request("k"), "t", Body("json", b"[]")) as claim:
+        async with keys.claim(request("k"), Body("json", b"[]")) as claim:
             await effect(database, claim, "second")
         assert await effects(database) == ["first", "second"]
 
@@ -256,7 +257,7 @@ def test_a_row_of_a_killed_process_lapses(run: Callable[..., None]) -> None:
         async with database.write() as session:
             times = {"lease_until": now_ms() - 1, "expires_at": now_ms() + 1_000_000}
             await session.execute(insert(IdempotencyRow).values(row | times))
-        async with keys.claim(request("k"), "t", JSON) as claim:
+        async with keys.claim(request("k"), JSON) as claim:
             await effect(database, claim, "again")
         assert await effects(database) == ["again"]
 
@@ -275,7 +276,7 @@ def test_bad_keys(run: Callable[..., None]) -> None:
 def test_without_a_key_nothing_is_claimed(run: Callable[..., None]) -> None:
     async def test(database: Database, keys: Idempotency) -> None:
         for name in ("first", "second"):
-            async with keys.claim(request(), "t", JSON) as claim:
+            async with keys.claim(request(), JSON) as claim:
                 await effect(database, claim, name)
         assert await effects(database) == ["first", "second"]
 
@@ -283,17 +284,17 @@ def test_without_a_key_nothing_is_claimed(run: Callable[..., None]) -> None:
 
 
 def test_a_form_may_have_another_boundary(run: Callable[..., None]) -> None:
-    """Clients make one up each time; the rest must be the same."""
+    """Clients make up a new boundary each time; the rest must be the same."""
 
     def form(boundary: bytes, value: bytes) -> Body:
         lines = b'--%b\r\nContent-Disposition: form-data; name="a"\r\n\r\n%b\r\n--%b--\r\n'
         return Body("multipart", lines % (boundary, value, boundary), boundary)
 
     async def test(database: Database, keys: Idempotency) -> None:
-        async with keys.claim(request("k"), "t", form(b"one", b"x")) as claim:
+        async with keys.claim(request("k"), form(b"one", b"x")) as claim:
             await effect(database, claim, "first")
         with pytest.raises(ReplayError):
-            async with keys.claim(request("k"), "t", form(b"another", b"x")):
+            async with keys.claim(request("k"), form(b"another", b"x")):
                 raise AssertionError
         assert await refused(keys, "k", body=form(b"one", b"y")) == "idempotency_mismatch"
 

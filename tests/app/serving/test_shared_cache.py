@@ -14,7 +14,7 @@ import torch
 
 from app.core.ids import new_id
 from app.db import redis as redis_module
-from app.db.redis import RedisConnection, RedisAwayError
+from app.db.redis import RedisAwayError, RedisConnection
 from app.serving import shared_cache as cache_module
 from app.serving.cache_stats import CacheStats
 from app.serving.shared_cache import SharedCache, WeightKey
