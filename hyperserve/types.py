@@ -201,6 +201,15 @@ class Method(Answer):
     hparams: dict[str, Any] = Field(description="JSON Schema of its hyperparameters, with defaults.")
 
 
+class DatasetWarning(Answer):
+    """Something of a file that is worth knowing although the file was accepted, such as members left out."""
+
+    code: str
+    detail: str
+    count: int = Field(description="Number of members or lines concerned.")
+    examples: list[str] = Field(default_factory=list, description="The first few of them.")
+
+
 class Dataset(Answer):
     """An uploaded labelled set to meta-train learners on."""
 
@@ -212,6 +221,7 @@ class Dataset(Answer):
     classes: dict[str, int] = Field(description="Number of examples per class.")
     examples: int
     bytes: int
+    warnings: list[DatasetWarning] = Field(default_factory=list)
     created_at: datetime
 
 

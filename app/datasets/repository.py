@@ -10,6 +10,7 @@ from app.db.blob_collector import BlobFolder
 from app.db.tables import DatasetRow, JobRow, LearnerRow, StreamTaskRow
 from app.db.tenancy import TenantSession
 from app.jobs.repository import ACTIVE
+from models.data.errors import ReadOptions
 
 FOLDER = "datasets"
 """Folder of the blob store that holds their files, each under the digest of its bytes."""
@@ -31,6 +32,11 @@ async def listed(session: TenantSession, before: str | None, limit: int) -> list
     """Newest first, starting after the dataset `before`."""
     query = select(DatasetRow).order_by(DatasetRow.id.desc()).limit(limit)
     return list(await session.scalars(query if before is None else query.where(DatasetRow.id < before)))
+
+
+def options_of(row: DatasetRow) -> ReadOptions:
+    """Return how the file of a dataset is read."""
+    return ReadOptions(**(row.options or {}))
 
 
 async def in_use(session: TenantSession, id: str) -> bool:

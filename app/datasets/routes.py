@@ -12,11 +12,12 @@ from app.datasets import openapi_examples
 from app.datasets.dependencies import DatasetResources
 from app.datasets.service import LOCATION, MEDIA_TYPES, DatasetService
 from app.http.dependencies import NoQuery, PageQuery, TenantStore, options_once
-from app.http.fields import Name, Options
+from app.http.fields import Flag, Name, Options
 from app.http.idempotency import Claim, Idempotency, IdempotencyKey
 from app.http.openapi import BODY, problems
 from app.http.upload import ReceivedFile
 from hyperserve.types import Dataset, Page
+from models.data.errors import ReadOptions
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(options_once)])
 
@@ -50,6 +51,15 @@ FileClaim = Annotated[Claim, Depends(_claim, scope="function")]
 
 class UploadOptions(Options):
     name: Name | None = Field(default=None, description="A name for people; need not be unique.")
+    skip_bad: Flag = Field(
+        default=False,
+        description="Leave out images that cannot be decoded and report them in `warnings`, instead of refusing "
+        "the file.",
+    )
+
+    @property
+    def reading(self) -> ReadOptions:
+        return ReadOptions(skip_bad=self.skip_bad)
 
 
 @router.post(
@@ -66,7 +76,7 @@ async def create_dataset(
     claim: FileClaim,
     options: Annotated[UploadOptions, Query()],
 ) -> Dataset:
-    dataset = await service.create(upload, options.name, claim)
+    dataset = await service.create(upload, options.name, claim, options.reading)
     response.headers["Location"] = LOCATION.format(id=dataset.id)
     return dataset
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from app.core.ids import is_id, new_id
 from app.datasets import repository
@@ -17,7 +18,7 @@ from app.http.problems import ProblemError, fail, pointer
 from app.http.upload import ReceivedFile
 from hyperserve.types import Dataset, Page
 from models.data import files
-from models.data.errors import DatasetFileError, Format, Summary
+from models.data.errors import READ_DEFAULTS, DatasetFileError, Format, ReadOptions, Summary
 
 MEDIA_TYPES: dict[str, Format | None] = {
     "application/zip": "zip",
@@ -40,10 +41,16 @@ class DatasetService:
     resources: DatasetResources
     store: Store
 
-    async def create(self, upload: ReceivedFile, name: str | None, claim: Claim = UNCLAIMED) -> Dataset:
+    async def create(
+        self,
+        upload: ReceivedFile,
+        name: str | None,
+        claim: Claim = UNCLAIMED,
+        options: ReadOptions = READ_DEFAULTS,
+    ) -> Dataset:
         """Check the file as a whole, then store it; the row comes last."""
         try:
-            format, summary = await asyncio.to_thread(_inspect, upload)
+            format, summary = await asyncio.to_thread(_inspect, upload, options)
         except DatasetFileError as error:
             raise _refused(error) from None
         row = DatasetRow(
@@ -53,6 +60,8 @@ class DatasetService:
             kind=summary.kind,
             shape=None if summary.shape is None else list(summary.shape),
             classes=summary.classes,
+            options=options.changed() or None,
+            report=_report(summary),
             bytes=upload.size,
             blob=upload.sha256,
         )
@@ -116,12 +125,17 @@ class DatasetService:
 def dataset_answer(row: DatasetRow) -> Dataset:
     counts = {"examples": sum(row.classes.values())}
     names = ("id", "name", "format", "kind", "shape", "classes", "bytes", "created_at")
-    return Dataset.model_validate({name: getattr(row, name) for name in names} | counts)
+    return Dataset.model_validate({name: getattr(row, name) for name in names} | counts | (row.report or {}))
 
 
-def _inspect(upload: ReceivedFile) -> tuple[Format, Summary]:
+def _report(summary: Summary) -> dict[str, Any] | None:
+    warnings = [asdict(warning) for warning in summary.warnings]
+    return {"warnings": warnings} if warnings else None
+
+
+def _inspect(upload: ReceivedFile, options: ReadOptions) -> tuple[Format, Summary]:
     format = MEDIA_TYPES[upload.media_type] or files.sniff(upload.file)
-    return format, files.inspect(upload.file, format)
+    return format, files.inspect(upload.file, format, options)
 
 
 def _page_length(rows: list[DatasetRow], limit: int) -> int:

@@ -120,7 +120,7 @@ class StreamPartRow(Base):
     """True if drift, or the fall of its accuracy, is beyond the stream's bounds."""
 
 
-REVISION = "0004"
+REVISION = "0005"
 """The revision of `migrations` that makes these tables."""
 
 
@@ -238,6 +238,10 @@ class DatasetRow(Base):
     """Shape of one input if all have the same: [d] for vectors, [height, width] for arrays of pictures."""
     classes: Mapped[dict[str, int]] = mapped_column(JSON)
     """Number of examples of each class."""
+    options: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """A `models.data.errors.ReadOptions` without its defaults: how the file is read, now and by jobs."""
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What the inspection of the file reported: `warnings`, and more fields of the answer."""
     bytes: Mapped[int] = mapped_column(BigInteger)
     blob: Mapped[str] = mapped_column(DIGEST)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

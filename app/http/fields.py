@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from app.http.limits import NAME_CHARACTERS, PAGE_DEFAULT, PAGE_MAX
 
@@ -13,6 +13,14 @@ SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 Slug = Annotated[str, StringConstraints(pattern=SLUG)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARACTERS, pattern=PRINTABLE)]
+
+
+def _flag(value: object) -> object:
+    """Read a flag of a query string: true or false, and no other word for it."""
+    return {"true": True, "false": False}.get(value, "") if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class Options(BaseModel):

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from app.http.fields import Options, Slug
 from app.http.limits import COVERAGE_DEFAULT, LIMITS, SAMPLES_DEFAULT, SAMPLES_MIN, TOP_MAX
 from hyperserve.types import TaskKind
 
 VERSION_MAX = 2**31 - 1
-
-
-def _flag(value: object) -> object:
-    """Read a flag of a query string: true or false, and no other word for it."""
-    return {"true": True, "false": False}.get(value, "") if isinstance(value, str) else value
-
-
-Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 VersionNumber = Annotated[int, Field(ge=1, le=VERSION_MAX)]

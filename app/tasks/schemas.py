@@ -7,11 +7,10 @@ from typing import Annotated, Any, TypedDict
 from pydantic import Field, StrictBool, WithJsonSchema
 
 from app.db.tables import TaskRow, VersionRow
-from app.http.fields import Name, Options, PageOptions
+from app.http.fields import Flag, Name, Options, PageOptions
 from app.payloads.options import (
     SUPPORT_DESCRIPTION,
     AnswerOptions,
-    Flag,
     QueriesField,
     SupportField,
     TargetsField,

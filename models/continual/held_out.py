@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.data import files
 from models.data.dataset import ClassDataset, model_input
-from models.data.errors import DatasetFileError, Format
+from models.data.errors import READ_DEFAULTS, DatasetFileError, Format, ReadOptions
 from models.inputs import InputSpec, VectorInput
 from models.predictive import Categorical
 from models.stream_protocol import StreamLearner, StreamVersion
@@ -59,15 +59,19 @@ def split(
 
 
 def read_examples(
-    path: Path, format: Format, spec: InputSpec, labels: Sequence[str]
+    path: Path,
+    format: Format,
+    spec: InputSpec,
+    labels: Sequence[str],
+    options: ReadOptions = READ_DEFAULTS,
 ) -> tuple[Float[Tensor, "n *input"], Int[Tensor, "n"]]:
     """Return the examples of these labels, in their order, and the label index of each. Raise `DatasetFileError`."""
     if isinstance(spec, VectorInput):
-        dataset = _chosen(files.from_file(path, format, path.name), labels)
+        dataset = _chosen(files.from_file(path, format, path.name, options=options), labels)
         if dataset.inputs.ndim != 2 or dataset.inputs.shape[1] != spec.dim:
             raise DatasetFileError("dataset_mismatch", f"The stream takes vectors of {spec.dim} numbers.")
         return dataset.inputs, dataset.labels
-    dataset = _chosen(files.from_file(path, format, path.name, pictures=spec), labels)
+    dataset = _chosen(files.from_file(path, format, path.name, pictures=spec, options=options), labels)
     if dataset.inputs.dtype != torch.uint8:
         raise DatasetFileError("dataset_mismatch", "The stream takes images.")
     # Images of a zip have been decoded to ink or photos already; those of an npz have not.

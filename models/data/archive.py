@@ -1,7 +1,7 @@
 """Zip archives from strangers: checked as a whole before any member is read, and never unpacked to paths.
 
-What an archive says of itself (names, sizes, kinds of members) is checked first; what it says of sizes is
-checked again while a member is read, one at a time.
+The directory of an archive (names, sizes, kinds of members) is checked first; sizes are checked again while a member is
+read, one at a time.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ MAX_UNPACKED = 4 << 30
 MAX_RATIO = 100
 """Unpacked bytes for each byte of the archive."""
 _FREE_BYTES = 16 << 20
-"""Unpacked bytes for which no ratio is asked: a few blank pictures compress well."""
+"""Unpacked bytes that may have any ratio: a few blank pictures compress well."""
 _DIRECTORY_BYTES = 64 << 20
 _DIRECTORY_SIZE = 5
-"""Position of the directory's size in what `zipfile` reads from the end of an archive."""
+"""Position of the directory's size in the record that `zipfile` reads from the end of an archive."""
 _ENCRYPTED = 0x41
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DRIVE = re.compile(r"[A-Za-z]:")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
-"""What `zipfile` raises on archives that are cut off or damaged."""
+"""Exceptions that `zipfile` raises on archives that are cut off or damaged."""
 _CHUNK = 1 << 20
 
 
 class Archive:
-    """Members of a zip in place. `files` and `folders` leave out what macOS and Windows put in by themselves."""
+    """Members of a zip in place. `files` and `folders` leave out those that macOS and Windows add by themselves."""
 
     def __init__(self, file: BufferedIOBase) -> None:
-        """Raises `DatasetFileError` naming the first member that is refused."""
+        """Check the whole directory. Raises `DatasetFileError` naming the first member that is refused."""
         self._zip = _opened(file)
         members = self._zip.infolist()
         _check_size(members, _length(file))
@@ -58,7 +58,7 @@ class Archive:
 
     @contextmanager
     def open(self, member: ZipInfo) -> Iterator[ZipExtFile]:
-        """A stream that may hold more than the member says: `finish` finds out."""
+        """Open a stream, which may hold more than the size of the member says; `finish` checks."""
         longer = copy.copy(member)
         longer.file_size += _CHUNK
         try:
@@ -72,7 +72,7 @@ class Archive:
             raise DatasetFileError("archive_damaged", detail, member.filename) from error
 
     def read(self, member: ZipInfo) -> bytes:
-        """All of one member, whose size the caller has looked at."""
+        """Read all of one member, whose size the caller has checked."""
         with self.open(member) as stream:
             data = stream.read(member.file_size)
             finish(stream, member, len(data))
@@ -80,14 +80,14 @@ class Archive:
 
 
 def finish(stream: ZipExtFile, member: ZipInfo, read: int) -> None:
-    """To be called when all is read: the member must end here, as it said. Raises `DatasetFileError`."""
+    """Check that the member ends here, as its size says, after all is read. Raises `DatasetFileError`."""
     if read < member.file_size or stream.read(1):
         detail = "The member unpacks to another size than the archive says."
         raise DatasetFileError("archive_size_lie", detail, member.filename, member.file_size)
 
 
 def chunks(stream: ZipExtFile, member: ZipInfo, read: int = 0) -> Iterator[bytes]:
-    """The rest of a member, `read` bytes of it being read already, up to its end."""
+    """Yield the rest of a member, of which `read` bytes are read already."""
     while read < member.file_size and (data := stream.read(min(_CHUNK, member.file_size - read))):
         read += len(data)
         yield data

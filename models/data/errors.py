@@ -1,9 +1,9 @@
-"""Why a data set of a user's own is refused, and what every format shares: labels, bounds, the summary."""
+"""Refusal of users' data sets, and the rules of all formats: labels, bounds, the summary."""
 
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from models.data.dataset import DatasetError
@@ -19,7 +19,7 @@ _SHOWN = 120
 
 
 class DatasetFileError(DatasetError):
-    """A file is no data set. `where` is the member or the line at fault, `limit` the bound that was passed."""
+    """A file is no data set. `where` is the member or the line at fault, `limit` the bound that it passes."""
 
     def __init__(self, code: str, detail: str, where: str | None = None, limit: float | None = None) -> None:
         super().__init__(detail if where is None else f"{shown(where)}: {detail}")
@@ -30,14 +30,46 @@ class DatasetFileError(DatasetError):
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How a file is read. Stored with its dataset, so that a training reads what the inspection has seen."""
+
+    skip_bad: bool = False
+    """Leave out images that cannot be decoded, instead of refusing the file."""
+
+    def changed(self) -> dict[str, object]:
+        """Return the options that differ from the defaults."""
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+        }
+
+
+READ_DEFAULTS = ReadOptions()
+
+
+@dataclass(frozen=True)
+class FileWarning:
+    """Something of a file that is worth knowing although the file is accepted."""
+
+    code: str
+    detail: str
+    count: int
+    """Number of members or lines concerned."""
+    examples: tuple[str, ...] = ()
+    """The first few of them."""
+
+
+@dataclass(frozen=True)
 class Summary:
-    """What a data set holds, all of it read and found good."""
+    """Content of a data set, all of it read and valid."""
 
     kind: Literal["image", "vector"]
     shape: tuple[int, ...] | None
-    """Of one input where all have one: [d] of vectors, [height, width] of arrays of pictures."""
+    """Shape of one input if all share it: [d] of vectors, [height, width] of arrays of pictures."""
     classes: dict[str, int]
-    """Examples of each class, in the order of their names."""
+    """Number of examples of each class, in the order of names."""
+    warnings: tuple[FileWarning, ...] = ()
 
     @property
     def examples(self) -> int:
@@ -45,14 +77,20 @@ class Summary:
 
 
 def summary(
-    kind: Literal["image", "vector"], shape: tuple[int, ...] | None, classes: dict[str, int]
+    kind: Literal["image", "vector"],
+    shape: tuple[int, ...] | None,
+    classes: dict[str, int],
+    warnings: tuple[FileWarning, ...] = (),
 ) -> Summary:
-    """Raises `DatasetFileError`: too_few_classes, dataset_too_many_classes, dataset_too_many_examples."""
+    """Check the counts and return the summary.
+
+    Raises `DatasetFileError`: too_few_classes, dataset_too_many_classes, dataset_too_many_examples.
+    """
     if len(classes) < MIN_CLASSES:
         detail = f"There are {len(classes)} classes; at least {MIN_CLASSES} are needed."
         raise DatasetFileError("too_few_classes", detail, limit=MIN_CLASSES)
     check_classes(len(classes))
-    found = Summary(kind, shape, dict(sorted(classes.items())))
+    found = Summary(kind, shape, dict(sorted(classes.items())), warnings)
     check_examples(found.examples)
     return found
 
@@ -70,7 +108,7 @@ def check_examples(count: int) -> None:
 
 
 def label(text: str, where: str) -> str:
-    """A class label in NFC. Raises `DatasetFileError` invalid_label."""
+    """Return a class label in NFC. Raises `DatasetFileError` invalid_label."""
     normal = unicodedata.normalize("NFC", text)
     if not 1 <= len(normal) <= MAX_LABEL or any(unicodedata.category(c) in ("Cc", "Cs") for c in normal):
         detail = f"A class label is 1 to {MAX_LABEL} characters without control characters."
@@ -79,6 +117,6 @@ def label(text: str, where: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A name as a message may repeat it: short and printable."""
+    """Return a name as a message may repeat it: short and printable."""
     plain = "".join(c if unicodedata.category(c)[0] != "C" else "�" for c in name)
     return plain if len(plain) <= _SHOWN else plain[: _SHOWN - 1] + "…"

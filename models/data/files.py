@@ -11,7 +11,7 @@ import torch
 from models.data import csv_file, npz_file, zip_file
 from models.data.archive import Archive
 from models.data.dataset import ClassDataset, DatasetError
-from models.data.errors import DatasetFileError, Format, Summary
+from models.data.errors import READ_DEFAULTS, DatasetFileError, Format, ReadOptions, Summary
 from models.data.zip_file import GLYPHS, stored_pixels
 from models.inputs import ImageBytes, InputError, PictureInput
 
@@ -36,24 +36,29 @@ def load(path: Path, split: str | None = None, pictures: PictureInput = GLYPHS) 
 
 
 def from_file(
-    path: Path, format: Format, source: str, split: str | None = None, pictures: PictureInput = GLYPHS
+    path: Path,
+    format: Format,
+    source: str,
+    split: str | None = None,
+    pictures: PictureInput = GLYPHS,
+    options: ReadOptions = READ_DEFAULTS,
 ) -> ClassDataset:
     """Load a file; pictures of a zip become what `pictures` says, those of an npz stay. Raises `DatasetFileError`."""
     with path.open("rb") as file:
         match format:
             case "zip":
-                return zip_file.load(file, source, pictures)
+                return zip_file.load(file, source, pictures, options)
             case "npz":
                 return npz_file.load(file, source, split)
             case "csv":
                 return csv_file.load(file, source)
 
 
-def inspect(file: BufferedIOBase, format: Format) -> Summary:
+def inspect(file: BufferedIOBase, format: Format, options: ReadOptions = READ_DEFAULTS) -> Summary:
     """Return the summary of a file, reading all of it once, a little at a time. Raises `DatasetFileError`."""
     match format:
         case "zip":
-            return zip_file.inspect(file)
+            return zip_file.inspect(file, options)
         case "npz":
             return npz_file.inspect(file)
         case "csv":

@@ -11,7 +11,17 @@ import torch
 
 from models.data.archive import Archive
 from models.data.dataset import GLYPH_SIDE, ClassDataset
-from models.data.errors import DatasetFileError, Summary, check_classes, check_examples, label, shown, summary
+from models.data.errors import (
+    READ_DEFAULTS,
+    DatasetFileError,
+    ReadOptions,
+    Summary,
+    check_classes,
+    check_examples,
+    label,
+    shown,
+    summary,
+)
 from models.inputs import ImageBytes, ImageInput, InputError, PictureInput
 from models.inputs.image import MAX_BYTES, decode_pixels, pixel_count
 
@@ -20,7 +30,7 @@ MAX_PIXELS = 32_000_000_000
 """Limit for all pictures together, some minutes of decoding. Blank ones have a thousand for each byte of a zip."""
 
 
-def inspect(file: BufferedIOBase) -> Summary:
+def inspect(file: BufferedIOBase, options: ReadOptions = READ_DEFAULTS) -> Summary:
     """Decode every picture. Raises `DatasetFileError`."""
     archive = Archive(file)
     found = _classes(archive)
@@ -39,7 +49,9 @@ def inspect(file: BufferedIOBase) -> Summary:
     return described
 
 
-def load(file: BufferedIOBase, source: str, pictures: PictureInput = GLYPHS) -> ClassDataset:
+def load(
+    file: BufferedIOBase, source: str, pictures: PictureInput = GLYPHS, options: ReadOptions = READ_DEFAULTS
+) -> ClassDataset:
     """Return ink, uint8 [n, side, side], or photos, [n, side, side, 3]; decodes one at a time.
 
     `pictures` says what they become. Raises `DatasetFileError`.

@@ -99,7 +99,8 @@ def _register(
     context: JobContext, snapshot: StreamSnapshot, task: StreamTaskRow, dataset: DatasetRow, path: Path
 ) -> tuple[NextStreamVersion, HeldOut]:
     labels, seed = tuple(context.payload["labels"]), snapshot.config.seed
-    x, y = read_examples(path, dataset.format, snapshot.config.input, labels)  # type: ignore[arg-type]
+    reading = datasets.options_of(dataset)
+    x, y = read_examples(path, dataset.format, snapshot.config.input, labels, reading)  # type: ignore[arg-type]
     counts = torch.bincount(y, minlength=len(labels)).tolist()
     learned, held = split(y, held_out_counts(counts, context.payload["held_out"]), seed)
     # Shuffled, because only the first are measured: they must not be of one class.

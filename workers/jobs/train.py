@@ -92,7 +92,13 @@ def _train(context: JobContext, options: TrainingOptions, dataset: DatasetRow, p
     )
     ways = user_dataset.ways_of(options.method, options.hparams, options.encoder, settings)
     source, pictures = dataset.name or dataset.id, user_dataset.pictures(options.encoder)
-    given = files.from_file(path, dataset.format, source, pictures=pictures)  # type: ignore[arg-type]
+    given = files.from_file(
+        path,
+        dataset.format,  # type: ignore[arg-type]
+        source,
+        pictures=pictures,
+        options=datasets.options_of(dataset),
+    )
     user_dataset.check(options, given.counts, ways)
     data = user_dataset.training_data(given, options.encoder, options.seed, ways)
 

@@ -56,6 +56,7 @@ def test_upload_read_list_delete(server: Server, client: httpx.Client) -> None:
         "classes": {"class-0": 2, "class-1": 2, "class-2": 2},
         "examples": 6,
         "bytes": len(data),
+        "warnings": [],
         "created_at": made["created_at"],
     }
     assert client.get(f"/v1/datasets/{made['id']}").json() == made
@@ -129,9 +130,9 @@ def test_pages(client: httpx.Client) -> None:
 def test_a_page_ends_where_its_classes_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "PAGE_CLASSES", 5)
     rows = [DatasetRow(classes=dict.fromkeys(map(str, range(count)), 1)) for count in (9, 2, 3, 1)]
-    assert service._within(rows, 50) == 1
-    assert service._within(rows[1:], 50) == 2
-    assert service._within(rows[1:], 1) == 1
+    assert service._page_length(rows, 50) == 1
+    assert service._page_length(rows[1:], 50) == 2
+    assert service._page_length(rows[1:], 1) == 1
 
 
 def test_what_is_refused_names_the_member_or_the_line(client: httpx.Client) -> None:
