@@ -33,6 +33,8 @@ def private_server(ready_seconds: float = 60) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="hyperserve-") as folder:
         log = Path(folder) / "server.log"
         url, command = _command(Path(folder) / "data")
+        # Made first: Ctrl-C while it imports httpcore, which compiles code, would replace the exit status.
+        client = Client(url, timeout=5)
         with log.open("wb") as sink:
             server = subprocess.Popen(
                 command,
@@ -44,9 +46,10 @@ def private_server(ready_seconds: float = 60) -> Iterator[str]:
                 process_group=0,  # Ctrl-C reaches the caller alone, which then stops the server in order
             )
         try:
-            _wait(server, url, log, ready_seconds)
+            _wait(server, client, log, ready_seconds)
             yield url
         finally:
+            client.close()
             _stop(server)
 
 
@@ -70,15 +73,14 @@ def _environment() -> dict[str, str]:
     return inherited | own | {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
-def _wait(server: subprocess.Popen[bytes], url: str, log: Path, seconds: float) -> None:
+def _wait(server: subprocess.Popen[bytes], client: Client, log: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    with Client(url, timeout=5) as client:
-        while not client.ready():
-            if server.poll() is not None:
-                raise PrivateServerError(f"the server ended with status {server.returncode}:\n{_tail(log)}")
-            if time.monotonic() > deadline:
-                raise PrivateServerError(f"the server is not ready after {seconds:.0f} s:\n{_tail(log)}")
-            time.sleep(0.05)
+    while not client.ready():
+        if server.poll() is not None:
+            raise PrivateServerError(f"the server ended with status {server.returncode}:\n{_tail(log)}")
+        if time.monotonic() > deadline:
+            raise PrivateServerError(f"the server is not ready after {seconds:.0f} s:\n{_tail(log)}")
+        time.sleep(0.05)
 
 
 def _tail(log: Path) -> str:
