@@ -14,6 +14,10 @@ MAX_EXAMPLES = 2_000_000
 MAX_CLASSES = 20_000
 MIN_CLASSES = 2
 MAX_LABEL = 200
+MAX_NAMES = 100
+"""Names of columns or arrays that a summary holds."""
+MAX_ROW_VALUES = 20
+"""Numbers of a row that a summary holds."""
 _SHOWN = 120
 """Characters of a name that a message repeats."""
 
@@ -31,10 +35,12 @@ class DatasetFileError(DatasetError):
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a file is read. Stored with its dataset, so that a training reads what the inspection has seen."""
+    """Options for reading a file. They are stored with its dataset, so that a training reads it as the inspection did."""
 
     skip_bad: bool = False
     """Leave out images that cannot be decoded, instead of refusing the file."""
+    label: str | None = None
+    """Column of a CSV by name or position, or array of an npz, that holds the labels; by default it is detected."""
 
     def changed(self) -> dict[str, object]:
         """Return the options that differ from the defaults."""
@@ -61,6 +67,28 @@ class FileWarning:
 
 
 @dataclass(frozen=True)
+class TableRow:
+    """One row of a table as it was read."""
+
+    label: str
+    values: tuple[float, ...]
+    """The first `MAX_ROW_VALUES` numbers."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Columns of a table, or arrays of an npz, by the use that was made of them."""
+
+    label: str
+    """Name or position of the column, or name of the array, that holds the labels."""
+    inputs: tuple[str, ...]
+    """The first `MAX_NAMES` columns of the inputs, or the array that holds them."""
+    left_out: tuple[str, ...] = ()
+    rows: tuple[TableRow, ...] = ()
+    """The first three rows of a table."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """Content of a data set, all of it read and valid."""
 
@@ -70,6 +98,8 @@ class Summary:
     classes: dict[str, int]
     """Number of examples of each class, in the order of names."""
     warnings: tuple[FileWarning, ...] = ()
+    reading: Reading | None = None
+    """None for folders of images, which leave no choice."""
 
     @property
     def examples(self) -> int:
@@ -81,6 +111,7 @@ def summary(
     shape: tuple[int, ...] | None,
     classes: dict[str, int],
     warnings: tuple[FileWarning, ...] = (),
+    reading: Reading | None = None,
 ) -> Summary:
     """Check the counts and return the summary.
 
@@ -90,7 +121,7 @@ def summary(
         detail = f"There are {len(classes)} classes; at least {MIN_CLASSES} are needed."
         raise DatasetFileError("too_few_classes", detail, limit=MIN_CLASSES)
     check_classes(len(classes))
-    found = Summary(kind, shape, dict(sorted(classes.items())), warnings)
+    found = Summary(kind, shape, dict(sorted(classes.items())), warnings, reading)
     check_examples(found.examples)
     return found
 
