@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -17,6 +18,13 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from app.core.settings import Settings
+from app.http.connections import (
+    WAIT_SECONDS,
+    Connections,
+    GuardedProtocol,
+    connection_limit,
+    raise_file_limit,
+)
 from app.http.shutdown import REPEAT_SECONDS
 from app.telemetry import logs
 
@@ -29,8 +37,12 @@ def run(settings: Settings) -> None:
     """Serve until a signal. Raises `SystemExit` with a status if serving cannot begin."""
     # For the signal that uvicorn raises again after stopping, or one that comes before uvicorn handles signals.
     signal.signal(signal.SIGTERM, _end)
+    raise_file_limit()
     options: dict[str, Any] = {
         "factory": True,
+        "http": partial(GuardedProtocol, Connections(connection_limit(settings.connections))),
+        "ws": "none",
+        "timeout_keep_alive": WAIT_SECONDS,
         "host": settings.host,
         "port": settings.port,
         "workers": settings.workers,

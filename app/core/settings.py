@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     queue_limit: int = Field(
         default=2048, gt=0, description="Number of waiting requests above which new ones get 503."
     )
+    connections: int = Field(
+        default=4096,
+        gt=0,
+        description="Open connections of a serving process, as far as the limit of open files leaves room.",
+    )
     body_bytes: int = Field(default=512 << 20, gt=0, description="Memory for all request bodies together.")
     body_seconds: float = Field(default=60, gt=0, description="Time that a client has to send its body.")
 

@@ -333,6 +333,25 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
     "dataset_too_small": ProblemCode(
         422, "Dataset too small", "The detail says what is missing for tasks of the requested ways and shots."
     ),
+    # The request is refused before anything looks at its address.
+    "malformed_request": ProblemCode(
+        400, "Malformed request", "The request breaks the grammar of HTTP/1.1 (RFC 9112)."
+    ),
+    "header_timeout": ProblemCode(
+        408, "Header too slow", "The header of the request did not arrive in time; send it again."
+    ),
+    "url_too_long": ProblemCode(414, "URL too long", "Send a shorter URL; options may be in the body."),
+    "headers_too_large": ProblemCode(431, "Headers too large", "Send fewer or shorter headers."),
+    "foreign_origin": ProblemCode(
+        403,
+        "Foreign origin",
+        "A web page of another origin may not change anything; HYPERSERVE_CORS_ORIGINS names those that may.",
+    ),
+    "unknown_host": ProblemCode(
+        421,
+        "Unknown host",
+        "The server does not answer for this Host; HYPERSERVE_ALLOWED_HOSTS names further ones.",
+    ),
     # The server itself has a problem.
     "internal_error": ProblemCode(
         500, "Internal error", "This is a fault of the server; report the request_id."
