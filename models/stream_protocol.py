@@ -91,7 +91,9 @@ class StreamLearner(Servable, nn.Module):
         """
 
     @abstractmethod
-    def forget(self, version: StreamVersion, task: str, report: ProgressCallback | None = None) -> StreamVersion:
+    def forget(
+        self, version: StreamVersion, task: str, report: ProgressCallback | None = None
+    ) -> StreamVersion:
         """Return a version without the task, from whose shared tensors its network can no longer be made.
 
         Raise `LearnerError` if the task is not registered or is the only one.
