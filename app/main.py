@@ -24,6 +24,7 @@ from app.db.migrate import prepare_database
 from app.http import openapi
 from app.http.body import BodyReader
 from app.http.middleware import DrainBody, RequestContext
+from app.http.origins import AllowedHosts, OriginGuard, cors_middleware
 from app.http.shutdown import GracefulShutdown
 from app.jobs import routes as job_routes
 from app.jobs.dependencies import JobResources
@@ -72,6 +73,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.ready = False
     app.state.draining = GracefulShutdown(settings.drain_seconds)
+    # The last one added sees a request first.
+    if settings.cors_origins:
+        app.add_middleware(cors_middleware, origins=settings.cors_origins)
+    app.add_middleware(
+        OriginGuard,
+        hosts=AllowedHosts(settings.host, settings.allowed_hosts),
+        origins=settings.cors_origins,
+    )
     app.add_middleware(DrainBody)
     app.add_middleware(AccessLog)
     app.add_middleware(RequestContext)
@@ -120,7 +129,9 @@ async def _open_runtime(exits: AsyncExitStack, settings: Settings) -> tuple[Serv
     exits.enter_context(tracing.exporting(hyperserve.__version__))
     cluster = await exits.enter_async_context(joined_cluster(settings, database))
     learners = await load_learners(settings)
-    decoders = exits.enter_context(ThreadPoolExecutor(DECODERS, thread_name_prefix="decode"))
+    decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
+    # Not waited for: one image may take longer than there is time.
+    exits.callback(decoders.shutdown, wait=False, cancel_futures=True)
     builders = ThreadPoolExecutor(BUILDERS, thread_name_prefix="streams")
     # Not waited for: they may wait for this loop.
     exits.callback(builders.shutdown, wait=False, cancel_futures=True)

@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import suppress
 from functools import partial
+from socket import socket
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -25,11 +26,9 @@ from app.http.connections import (
     connection_limit,
     raise_file_limit,
 )
-from app.http.shutdown import REPEAT_SECONDS
+from app.http.shutdown import GRACE_SECONDS, KILL_SECONDS, REPEAT_SECONDS, STOP_SECONDS
 from app.telemetry import logs
 
-GRACE_SECONDS = 2.5
-"""Time for requests in flight; with the draining before and the shutdown after it is below 5 s."""
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -55,15 +54,15 @@ def run(settings: Settings) -> None:
         if settings.workers == 1:
             uvicorn.run("app.main:create_app", **options)
         else:
-            _run_several(options)
+            _run_several(options, settings.drain_seconds + STOP_SECONDS + KILL_SECONDS)
 
 
-def _run_several(options: dict[str, Any]) -> None:
+def _run_several(options: dict[str, Any], stop_seconds: float) -> None:
     config = uvicorn.Config("app.main:create_app", **options)
     folder = tempfile.mkdtemp(prefix="hyperserve-metrics-")
     os.environ[MULTIPROCESS] = folder
     try:
-        _Parent(config, [config.bind_socket()]).run()
+        _Parent(config, [config.bind_socket()], stop_seconds).run()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -77,22 +76,32 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 class _Parent(Multiprocess):
-    """A parent of serving processes; a second signal ends all of them at once."""
+    """A parent of serving processes; a second signal, or `stop_seconds` after the first, ends all at once."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket], stop_seconds: float) -> None:
+        super().__init__(config, sockets)
+        self._stop_seconds = stop_seconds
 
     def run(self) -> None:
         signalled: float | None = None
 
+        def kill(status: int) -> NoReturn:
+            for process in self.processes:
+                process.kill()
+            os._exit(status)
+
         def handle(number: int, _frame: FrameType | None) -> None:
             nonlocal signalled
             self.signal_queue.append(number)
-            if signalled is not None and time.monotonic() - signalled > REPEAT_SECONDS:
-                for process in self.processes:
-                    process.kill()
-                os._exit(128 + number)
-            signalled = signalled or time.monotonic()
+            if signalled is None:
+                signalled = time.monotonic()
+                signal.setitimer(signal.ITIMER_REAL, self._stop_seconds)
+            elif time.monotonic() - signalled > REPEAT_SECONDS:
+                kill(128 + number)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, handle)
+        signal.signal(signal.SIGALRM, lambda _number, _frame: kill(0))
         super().run()
         if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
             sys.exit(STARTUP_FAILURE)

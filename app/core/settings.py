@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 """The server runs from a checkout or an image of one."""
+
+_HOST = re.compile(r"\*|(\*\.)?[a-z0-9._-]+|[0-9a-f:]*:[0-9a-f:]*")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _split(value: Any) -> Any:
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Names in one variable, separated by commas."""
 
 
 class Settings(BaseSettings):
@@ -27,6 +42,15 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allowed_hosts: Names = Field(
+        default=(),
+        description="Further host names, separated by commas, that requests may be addressed to; `*.` begins a name "
+        "with all its subdomains, and `*` alone allows every name.",
+    )
+    cors_origins: Names = Field(
+        default=(),
+        description="Origins, separated by commas, whose web pages may use the API, such as http://localhost:3000.",
+    )
     workers: int = Field(default=1, ge=1, le=64, description="Serving processes.")
     data_dir: Path = Field(default=Path("./data"), description="Where the database and blobs live.")
     database_url: str | None = Field(
@@ -99,6 +123,24 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level of the lines logged."
     )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _checked_hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        hosts = tuple(name.lower().strip("[]").rstrip(".") for name in names)
+        if not all(_HOST.fullmatch(host) for host in hosts):
+            raise ValueError("give names without scheme and port, separated by commas")
+        return hosts
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _checked_origins(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(name.lower().rstrip("/") for name in names)
+        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("name each origin as scheme://host or scheme://host:port, separated by commas")
+        return tuple(
+            origin.removesuffix(_DEFAULT_PORTS.get(origin.partition(":")[0], " ")) for origin in origins
+        )
 
     @property
     def database(self) -> str:

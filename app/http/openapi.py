@@ -31,6 +31,7 @@ _EXTRA_HEADERS = {
 }
 _DESCRIPTIONS = {
     400: "The body cannot be read.",
+    403: "A web page of another origin may not do this.",
     404: "The resource does not exist.",
     405: "The address does not support this method.",
     408: "The body arrived too slowly.",
@@ -39,6 +40,7 @@ _DESCRIPTIONS = {
     412: "The resource changed in the meantime.",
     413: "The body has too many bytes, parts or pixels.",
     415: "The media type of the body is not supported.",
+    421: "The server does not answer for the Host of the request.",
     422: "The request is well-formed, but invalid.",
     500: "The server failed.",
     503: "The server is busy or starting.",
@@ -49,10 +51,10 @@ BODY = (400, 408, 413, 415, 422, 503)
 
 
 def problems(*statuses: int) -> Responses:
-    """Return the documented problem responses of a route; 405 and 500 are common to all routes."""
+    """Return the documented problem responses of a route; 403, 405, 421 and 500 are common to all routes."""
     return {
         status: {"$ref": f"#/components/responses/{status}", "description": _DESCRIPTIONS[status]}
-        for status in sorted({*statuses, 405, 500})
+        for status in sorted({*statuses, 403, 405, 421, 500})
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,7 +16,15 @@ from types import FrameType
 REPEAT_SECONDS = 0.2
 """Signals closer together than this count as one: a process group receives Ctrl-C as its parent does."""
 
+GRACE_SECONDS = 2.5
+"""Time for requests in flight."""
+STOP_SECONDS = 3.0
+"""Time from the end of draining to the end of the process, whatever its threads are doing."""
+KILL_SECONDS = 0.5
+"""Time after which the kernel ends a process that did not even manage to end itself."""
+
 Handler = Callable[[int, FrameType | None], object]
+log = logging.getLogger("hyperserve")
 
 
 class GracefulShutdown:
@@ -59,10 +68,14 @@ class GracefulShutdown:
                 self._repeated(number)
                 return
             self._signalled = time.monotonic()
+            drain = self._seconds if number == signal.SIGTERM else 0
+            # The default action of SIGALRM needs no interpreter, which a decoder may hold.
+            signal.setitimer(signal.ITIMER_REAL, drain + STOP_SECONDS + KILL_SECONDS)
+            # From the loop: timers and threads are not safe to start in the middle of anything.
+            loop.call_soon_threadsafe(_exit_after, drain + STOP_SECONDS)
             loop.call_soon_threadsafe(self.begin)
-            if number == signal.SIGTERM and self._seconds > 0:
-                # From the loop: `call_later` is not safe to call in the middle of anything.
-                loop.call_soon_threadsafe(loop.call_later, self._seconds, server, number, None)
+            if drain > 0:
+                loop.call_soon_threadsafe(loop.call_later, drain, server, number, None)
             else:
                 server(number, frame)
 
@@ -73,3 +86,15 @@ class GracefulShutdown:
         assert self._signalled is not None
         if multiprocessing.parent_process() is None and time.monotonic() - self._signalled > REPEAT_SECONDS:
             os._exit(128 + number)
+
+
+def _exit_after(seconds: float) -> None:
+    """End the process after `seconds`: a thread that decodes cannot be ended, and Python would wait for it."""
+
+    def leave() -> None:
+        log.warning("the process ends with threads that are still at work")
+        os._exit(0)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
