@@ -1,43 +1,68 @@
-"""Vectors as text: a row holds a class label and then numbers; the first row may be a header.
-
-A header has a column `label`, or no number after its first cell; without a column of that name the first is the
-label. UTF-8, commas, RFC 4180 quotes; a row is one line.
-"""
+"""Vectors as text: rows of a class label and numbers, with or without a header, in the layout of `csv_layout`."""
 
 from __future__ import annotations
 
-import csv
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BufferedIOBase
 
 import numpy as np
 import torch
 
+from models.data.csv_layout import CsvLayout, check_width, column_name, find_layout
+from models.data.csv_rows import MISSING, Row, number_of, read_rows
 from models.data.dataset import ClassDataset
-from models.data.errors import DatasetFileError, Summary, check_classes, check_examples, label, summary
-from models.inputs.raw import MAX_VECTOR
+from models.data.errors import (
+    MAX_NAMES,
+    MAX_ROW_VALUES,
+    READ_DEFAULTS,
+    DatasetFileError,
+    FileWarning,
+    Reading,
+    ReadOptions,
+    Summary,
+    TableRow,
+    check_classes,
+    check_examples,
+    label,
+    shown,
+    summary,
+)
 
-_LINE_BYTES = 1 << 20
 _LARGEST = float(np.finfo(np.float32).max)
-_LABEL_COLUMN = "label"
+_LARGEST_WHOLE = 1e15
+"""Largest whole number of which a class is named; below it a float is exact."""
+_ROWS, _EXAMPLES = 3, 5
+_MANY_CLASSES = 20
 
 
-def inspect(file: BufferedIOBase) -> Summary:
-    """Reads every row. Raises `DatasetFileError` with the number of the line at fault."""
+def inspect(file: BufferedIOBase, options: ReadOptions = READ_DEFAULTS) -> Summary:
+    """Read every row. Raises `DatasetFileError` with the number of the line at fault."""
+    table = _Table(file, options)
     counts: dict[str, int] = {}
-    length = 0
-    for name, values in _rows(file):
+    rows: list[TableRow] = []
+    for name, values in table.rows():
         counts[name] = counts.get(name, 0) + 1
-        length = len(values)
-    return summary("vector", (length,), counts)
+        if len(rows) < _ROWS:
+            rows.append(TableRow(shown(name), tuple(values[:MAX_ROW_VALUES])))
+    layout = table.layout
+    reading = Reading(
+        column_name(layout.names, layout.label),
+        tuple(column_name(layout.names, i) for i in layout.inputs[:MAX_NAMES]),
+        tuple(column_name(layout.names, i) for i in layout.left_out[:MAX_NAMES]),
+        tuple(rows),
+    )
+    return summary(
+        "vector", (len(layout.inputs),), counts, table.warnings(len(counts), sum(counts.values())), reading
+    )
 
 
-def load(file: BufferedIOBase, source: str) -> ClassDataset:
-    """Vectors as float32 [n, d]; classes in the order of their names. Raises `DatasetFileError`."""
+def load(file: BufferedIOBase, source: str, options: ReadOptions = READ_DEFAULTS) -> ClassDataset:
+    """Load vectors as float32 [n, d]; classes in the order of their names. Raises `DatasetFileError`."""
     found: dict[str, int] = {}
     labels, numbers = array("q"), array("f")
-    for name, values in _rows(file):
+    for name, values in _Table(file, options).rows():
         labels.append(found.setdefault(name, len(found)))
         numbers.extend(values)
     names = sorted(found)
@@ -54,105 +79,122 @@ def load(file: BufferedIOBase, source: str) -> ClassDataset:
     )
 
 
-def _rows(file: BufferedIOBase) -> Iterator[tuple[str, list[float]]]:
-    """Label and numbers of each row, all of one length."""
-    file.seek(0)
-    lines = _Lines(file)
-    reader = csv.reader(lines, strict=True)
-    column, columns, count = 0, 0, 0
-    seen: set[str] = set()
-    try:
-        for row in reader:
-            lines.fresh = True
-            if not row:
+class _Changes:
+    """Count and first examples of labels that were changed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._examples: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.count += 1
+        if len(self._examples) < _EXAMPLES and shown(text) not in self._examples:
+            self._examples.append(shown(text))
+
+    def warning(self, code: str, detail: str) -> FileWarning:
+        return FileWarning(code, detail, self.count, tuple(self._examples))
+
+
+class _Table:
+    """The rows of a file in its layout, and a count of every change made to their labels."""
+
+    def __init__(self, file: BufferedIOBase, options: ReadOptions) -> None:
+        self.layout: CsvLayout = find_layout(file, options.label)
+        self._explicit = options.label is not None
+        self._file = file
+        self._decimal = self.layout.decimal
+        self._trimmed, self._renamed = _Changes(), _Changes()
+        self._names: dict[str, str] = {}
+        """Labels by their text without the spaces around it."""
+        self._blank = 0
+
+    def rows(self) -> Iterator[tuple[str, list[float]]]:
+        """Yield label and numbers of each row. Raises `DatasetFileError`."""
+        layout, count = self.layout, 0
+        header = layout.header
+        for row in read_rows(self._file, layout.delimiter):
+            if row.blank:
+                self._blank += 1
                 continue
-            where = f"line {reader.line_num}"
-            if columns == 0:
-                columns = _columns(row, where)
-                if _is_header(row):
-                    column = _label_column(row)
-                    continue
-            if len(row) != columns:
-                detail = f"The row has {len(row)} columns where the first has {columns}."
-                raise DatasetFileError("csv_columns", detail, where, columns)
+            check_width(row, len(layout.names))
+            if header:
+                header = False
+                continue
             count += 1
             check_examples(count)
-            name = label(row[column], where)
-            if name not in seen:
-                seen.add(name)
-                check_classes(len(seen))
-            yield name, [_number(cell, where) for cell in (*row[:column], *row[column + 1 :])]
-    except csv.Error as error:
-        detail = "The row breaks the CSV grammar (RFC 4180)."
-        raise DatasetFileError("csv_grammar", detail, f"line {reader.line_num}") from error
+            name = self._label(row)
+            if self._names.setdefault(name.strip(), name) != name:
+                detail = f"The label {shown(name)!r} differs from another only in the spaces around it."
+                raise DatasetFileError("duplicate_label", detail, row.where)
+            check_classes(len(self._names))
+            for position in layout.empty:
+                if row.cells[position]:
+                    detail = f"Column {position} has no name and is empty in the first rows, but not here."
+                    raise DatasetFileError("csv_header", detail, row.where)
+            yield name, self._values(row)
 
+    def warnings(self, classes: int, examples: int) -> tuple[FileWarning, ...]:
+        """Return the warnings about the file, once all rows are read."""
+        found = list(self.layout.warnings)
+        if self._decimal == ",":
+            detail = "Numbers are read with a decimal comma: 1,5 is one and a half."
+            found.append(FileWarning("csv_decimal_comma", detail, 1))
+        if self._trimmed.count:
+            detail = "Spaces around the labels are left out: ' a' and 'a' are one class."
+            found.append(self._trimmed.warning("label_trimmed", detail))
+        if self._renamed.count:
+            detail = "Labels that are whole numbers are written without a fraction: 1.0 and 1 are one class."
+            found.append(self._renamed.warning("label_renamed", detail))
+        if self.layout.whole_labels and classes > max(_MANY_CLASSES, examples // 2):
+            detail = f"The labels are {classes} numbers in {examples} rows: measurements are no classes."
+            found.append(FileWarning("label_many_classes", detail, classes))
+        if self._blank:
+            found.append(FileWarning("csv_blank_rows", "Rows without content are left out.", self._blank))
+        return tuple(found)
 
-class _Lines:
-    """Lines as text. A quote that goes on to the next one is refused: a row could grow to the whole file."""
+    def _label(self, row: Row) -> str:
+        position = self.layout.label
+        text = row.cells[position]
+        if row.raw[position] != text:
+            self._trimmed.add(row.raw[position])
+        if not self.layout.whole_labels:
+            return label(text, row.where)
+        value = number_of(text, None)
+        if text.lower() in MISSING:
+            raise DatasetFileError("invalid_label", "The label is missing.", row.where)
+        if value is None or abs(value) > _LARGEST_WHOLE:
+            return label(text, row.where)
+        if not value.is_integer():
+            if self._explicit:
+                return label(text, row.where)
+            detail = f"The label {shown(text)} has a fraction; the labels before it are whole numbers."
+            raise DatasetFileError("ambiguous_label_column", detail, row.where)
+        plain = text if text.isdecimal() else str(int(value))
+        if plain != text:
+            self._renamed.add(text)
+        return label(plain, row.where)
 
-    def __init__(self, file: BufferedIOBase) -> None:
-        self.fresh = True
-        """Whether a row begins with the next line."""
-        self._file = file
-        self._number = 0
+    def _values(self, row: Row) -> list[float]:
+        if self._decimal == ".":
+            cells = [row.cells[position] for position in self.layout.inputs]
+            with suppress(ValueError):
+                values = list(map(float, cells))
+                if all(abs(value) <= _LARGEST for value in values) and "_" not in ",".join(cells):
+                    return values
+        return [self._number(row, position) for position in self.layout.inputs]
 
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        if not (data := self._file.readline(_LINE_BYTES)):
-            raise StopIteration
-        if not self.fresh:
-            detail = "A quoted cell goes on to the next line."
-            raise DatasetFileError("csv_grammar", detail, f"line {self._number}")
-        self.fresh = False
-        self._number += 1
-        where = f"line {self._number}"
-        if len(data) == _LINE_BYTES:
-            detail = f"The line has {_LINE_BYTES} bytes or more."
-            raise DatasetFileError("csv_grammar", detail, where, _LINE_BYTES)
-        try:
-            text = data.decode("utf-8-sig" if self._number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise DatasetFileError("invalid_utf8", "The line is not UTF-8.", where) from error
-        if "\0" in text:
-            raise DatasetFileError("csv_grammar", "The line holds a NUL character.", where)
-        return text
-
-
-def _columns(row: list[str], where: str) -> int:
-    if not 2 <= len(row) <= MAX_VECTOR + 1:
-        detail = f"A row holds a label and 1 to {MAX_VECTOR} numbers, parted by commas."
-        raise DatasetFileError("csv_columns", detail, where, MAX_VECTOR + 1)
-    return len(row)
-
-
-def _is_header(row: list[str]) -> bool:
-    """A cell says label, or no cell after the first is a number."""
-    if _LABEL_COLUMN in (cell.strip().lower() for cell in row):
-        return True
-    for cell in row[1:]:
-        try:
-            float(cell)
-        except ValueError:
-            continue
-        return False
-    return True
-
-
-def _label_column(header: list[str]) -> int:
-    names = [cell.strip().lower() for cell in header]
-    return names.index(_LABEL_COLUMN) if _LABEL_COLUMN in names else 0
-
-
-def _number(cell: str, where: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = None
-    if value is None or "_" in cell:
-        raise DatasetFileError("not_a_number", "A column beside the label is not a number.", where)
-    if not abs(value) <= _LARGEST:
-        detail = "The row holds NaN, an infinite number or one too large for 32 bits."
-        raise DatasetFileError("not_finite", detail, where)
-    return value
+    def _number(self, row: Row, position: int) -> float:
+        cell = row.cells[position]
+        value = number_of(cell, self._decimal)
+        if value is None:
+            name = column_name(self.layout.names, position)
+            found = f"holds {shown(cell)!r}, which is no number" if cell else "is empty"
+            detail = f"The column {name} {found}; a column beside the label holds numbers only."
+            raise DatasetFileError("not_a_number", detail, row.where)
+        if not abs(value) <= _LARGEST:
+            detail = "The row holds NaN, an infinite number or one too large for 32 bits."
+            raise DatasetFileError("not_finite", detail, row.where)
+        if self._decimal is None and not cell.isdecimal():
+            # The first fraction of the file decides.
+            self._decimal = "," if "," in cell else "." if "." in cell else None
+        return value

@@ -6,6 +6,7 @@ import unicodedata
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from hyperserve import labels
 from models.data.dataset import DatasetError
 
 Format = Literal["zip", "npz", "csv"]
@@ -13,7 +14,6 @@ Format = Literal["zip", "npz", "csv"]
 MAX_EXAMPLES = 2_000_000
 MAX_CLASSES = 20_000
 MIN_CLASSES = 2
-MAX_LABEL = 200
 MAX_NAMES = 100
 """Names of columns or arrays that a summary holds."""
 MAX_ROW_VALUES = 20
@@ -35,7 +35,7 @@ class DatasetFileError(DatasetError):
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options for reading a file. They are stored with its dataset, so that a training reads it as the inspection did."""
+    """Options for reading a file, stored with its dataset so that trainings read it as the inspection did."""
 
     skip_bad: bool = False
     """Leave out images that cannot be decoded, instead of refusing the file."""
@@ -118,12 +118,18 @@ def summary(
     Raises `DatasetFileError`: too_few_classes, dataset_too_many_classes, dataset_too_many_examples.
     """
     if len(classes) < MIN_CLASSES:
-        detail = f"There are {len(classes)} classes; at least {MIN_CLASSES} are needed."
-        raise DatasetFileError("too_few_classes", detail, limit=MIN_CLASSES)
+        raise too_few_classes(len(classes))
     check_classes(len(classes))
     found = Summary(kind, shape, dict(sorted(classes.items())), warnings, reading)
     check_examples(found.examples)
     return found
+
+
+def too_few_classes(count: int) -> DatasetFileError:
+    """Return the refusal of a file with fewer classes than `MIN_CLASSES`."""
+    classes = "1 class" if count == 1 else f"{count} classes"
+    detail = f"The file has {classes}; at least {MIN_CLASSES} are needed."
+    return DatasetFileError("too_few_classes", detail, limit=MIN_CLASSES)
 
 
 def check_classes(count: int) -> None:
@@ -140,11 +146,10 @@ def check_examples(count: int) -> None:
 
 def label(text: str, where: str) -> str:
     """Return a class label in NFC. Raises `DatasetFileError` invalid_label."""
-    normal = unicodedata.normalize("NFC", text)
-    if not 1 <= len(normal) <= MAX_LABEL or any(unicodedata.category(c) in ("Cc", "Cs") for c in normal):
-        detail = f"A class label is 1 to {MAX_LABEL} characters without control characters."
-        raise DatasetFileError("invalid_label", detail, where, MAX_LABEL)
-    return normal
+    name = labels.normal(text)
+    if (fault := labels.fault(name)) is not None:
+        raise DatasetFileError("invalid_label", fault.detail, where, fault.limit)
+    return name
 
 
 def shown(name: str) -> str:
