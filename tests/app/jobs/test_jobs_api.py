@@ -193,7 +193,7 @@ def test_streams_end_with_their_server(own_server: Server) -> None:
     async def enqueue() -> str:
         database = Database(f"sqlite+aiosqlite:///{own_server.data_dir / 'hyperserve.db'}")
         try:
-            async with store_of(database, tenant).write() as session:
+            async with store_of(database, DEFAULT_TENANT).write() as session:
                 return await _enqueue(session, "api_test")
         finally:
             await database.close()
