@@ -73,14 +73,14 @@ def test_a_summary_begins_the_help_of_its_command(table: dict[str, tuple[str, st
 
 
 def test_help_and_version_import_nothing_heavy() -> None:
-    """Commands are imported when they are invoked, and `serve` imports torch with the application alone."""
+    """Commands are imported when they are invoked, and `serve` imports torch with the server alone."""
     code = """
 import json, sys
 from typer.testing import CliRunner
 from app.cli.root import app
 for words in ["--help"], ["--version"], ["evaluate", "--help"], ["db", "--help"], ["serve", "--help"]:
     assert CliRunner().invoke(app, words).exit_code == 0, words
-import app.server, app.worker_process
+import app.cli.serve, app.worker_process
 print(json.dumps([name for name in sys.modules if name == "torch" or name.startswith("app.cli.evaluate_")]))
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

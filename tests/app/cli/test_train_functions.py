@@ -35,9 +35,9 @@ def test_sinusoids_are_trained_on_and_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (("--dataset", "sinusoids", "--method", "protonet"), "protonet tells classes apart"),
+        (("--dataset", "sinusoids", "--method", "protonet"), "protonet is a classifier"),
         (("--dataset=gp", "--method", "magic"), "unknown method"),
-        (("--dataset", "sinusoids", "--hparam", "target=2"), "from 1 to 1 numbers"),
+        (("--dataset", "sinusoids", "--hparam", "target=2"), "map 1 to 1 numbers"),
         (("--dataset", "gp", "--min-shot", "9", "--max-shot", "3"), "no range"),
         (("--dataset", "gp", "--chosen-by", "luck"), "'nll' or 'mse'"),
     ],
