@@ -11,6 +11,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from torch import Tensor
 
+from models.inputs.flattening import WORKING_SIDE, shrunk
+from models.inputs.image_files import Format, ImageFile, damaged, reduced, webp_size
 from models.inputs.ink import ink
+from models.inputs.orientation import upright
 from models.inputs.raw import ImageBytes, InputError, RawInput
 
 # Pillow warns of sizes refused here and of metadata repaired: a hostile client must not fill the log.
@@ -29,10 +33,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 40_000_000
-WORKING_SIDE = 128
-"""Pictures are shrunk by whole factors until their longer side is below twice this."""
 
-Format = Literal["PNG", "JPEG", "WEBP", "GIF", "BMP"]
 ALLOWED: tuple[Format, ...] = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 _FOREIGN = {
@@ -51,16 +52,8 @@ _FOREIGN = {
 }
 """Well-known beginnings of pictures that are refused by name."""
 
-_ORIENTATION_TAG = 0x0112
-_ORIENTATION = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_JPEG_END = b"\xff\xd9"
+_JPEG_TRIED_ENDS = (b"", b"\x55" * 64)
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -131,23 +124,38 @@ class ImageInput(BaseModel):
 
 def pixel_count(data: bytes) -> int:
     """Return width × height from the header alone; nothing is decoded. Raises `InputError`."""
-    with _opened(data) as image:
+    with _opened(_reduced(data)) as image:
         return image.width * image.height
 
 
 def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
-    """Return uint8 [height, width, 1 or 3]: upright, on white, at most 255 pixels a side. Raises `InputError`."""
-    with _opened(data) as image:
+    """Return uint8 [height, width, 1 or 3]: upright, on one ground, at most 255 pixels a side. Raises `InputError`."""
+    file = _reduced(data)
+    if not file.ends_early:
+        return _decoded(file)
+    # Two ends are tried: if more than the end marker is missing, the decoder takes pixels from them.
+    first, second = (_decoded(replace(file, data=file.data + end + _JPEG_END)) for end in _JPEG_TRIED_ENDS)
+    if not np.array_equal(first, second):
+        raise damaged(file.format)
+    return first
+
+
+def _decoded(file: ImageFile) -> npt.NDArray[np.uint8]:
+    with _opened(file) as image:
         try:
             # A JPEG is decoded at a fraction of its size when that is all that is needed.
             image.draft(None, (WORKING_SIDE, WORKING_SIDE))
             image.load()
-            orientation = _orientation(image)
-            small = _shrunk(image)
+            if file.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+                # Many programs leave the fourth byte of a pixel 0.
+                image.putalpha(255)
+            small = shrunk(image, file.data if file.format == "PNG" else None)
         except MemoryError as error:
             raise InputError("image_too_large", "There is not enough memory for the image.") from error
         except _DAMAGED as error:
-            raise InputError("truncated_image", "The image is cut off or damaged.") from error
+            raise damaged(file.format) from error
+        exif, xmp = (file.exif, file.xmp) if file.format != "WEBP" else map(image.info.get, ("exif", "xmp"))
+    orientation = upright(exif, xmp)
     pixels = np.array(small if orientation is None else small.transpose(orientation))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
@@ -172,55 +180,41 @@ def sniff(data: bytes) -> Format:
     raise InputError("not_an_image", f"The bytes are not an image; use one of {', '.join(ALLOWED)}.")
 
 
-def _opened(data: bytes) -> Image.Image:
-    """Return the image with only its header read, within the caps."""
+def _reduced(data: bytes) -> ImageFile:
+    """Return the file as it is decoded, after the checks that need no decoder. Raises `InputError`."""
     if len(data) > MAX_BYTES:
         raise InputError(
             "image_too_large", f"The image has {len(data)} bytes, more than {MAX_BYTES}.", MAX_BYTES
         )
     found = sniff(data)
-    too_large = InputError("image_too_large", f"The image has more than {MAX_PIXELS} pixels.", MAX_PIXELS)
+    if found == "WEBP":
+        width, height = webp_size(data)
+        _check_size(width * height)
+    return reduced(data, found)
+
+
+def _opened(file: ImageFile) -> Image.Image:
+    """Return the image with only its header read, within the caps."""
     try:
-        image = Image.open(io.BytesIO(data), formats=[found])
+        image = Image.open(io.BytesIO(file.data), formats=[file.format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
-        raise too_large from error
+        raise _too_many_pixels() from error
     except _DAMAGED as error:
-        raise InputError("truncated_image", f"The {found} image is cut off or damaged.") from error
-    if image.width * image.height > MAX_PIXELS:
+        raise damaged(file.format) from error
+    try:
+        _check_size(image.width * image.height)
+        if image.width < 1 or image.height < 1:
+            raise InputError("truncated_image", "The image has no pixels.")
+    except InputError:
         image.close()
-        raise too_large
-    if image.width < 1 or image.height < 1:
-        image.close()
-        raise InputError("truncated_image", "The image has no pixels.")
+        raise
     return image
 
 
-def _orientation(image: Image.Image) -> Image.Transpose | None:
-    tag = image.getexif().get(_ORIENTATION_TAG)
-    return _ORIENTATION.get(tag) if isinstance(tag, int) else None
+def _check_size(pixels: int) -> None:
+    if pixels > MAX_PIXELS:
+        raise _too_many_pixels()
 
 
-def _shrunk(image: Image.Image) -> Image.Image:
-    """Return the image on white, averaged over boxes of a whole factor; one band is converted at a time."""
-    factor = max(1, max(image.size) // WORKING_SIDE)
-    if factor == 1:
-        return _on_white(image)
-    width, height = image.size
-    band = factor * WORKING_SIDE // 8
-    tops = range(0, height, band)
-    strips = [_on_white(image.crop((0, top, width, min(top + band, height)))).reduce(factor) for top in tops]
-    small = Image.new(strips[0].mode, (strips[0].width, -(-height // factor)))
-    for top, strip in zip(tops, strips, strict=True):
-        small.paste(strip, (0, top // factor))
-    return small
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Return grey or RGB of any mode: transparency laid on white, 16 bits cut to the upper 8."""
-    if image.mode.startswith("I"):
-        wide = np.asarray(image.convert("I")).clip(0, 0xFFFF)
-        image = Image.fromarray((wide >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("L" if image.mode in ("1", "L") else "RGB")
-    ground = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+def _too_many_pixels() -> InputError:
+    return InputError("image_too_large", f"The image has more than {MAX_PIXELS} pixels.", MAX_PIXELS)

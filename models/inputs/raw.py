@@ -16,6 +16,7 @@ Code = Literal[
     "not_an_image",
     "truncated_image",
     "image_too_large",
+    "image_too_complex",
     "unsupported_image_format",
     "vector_empty",
     "vector_length",
