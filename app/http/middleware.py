@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.ids import new_id
+from app.http.problems import fail, response
 from hyperserve.types import Timing
 
 DRAIN_BYTES = 256 << 20
 DRAIN_SECONDS = 5.0
 BODY_TIMEOUT = 408
+
+log = logging.getLogger("hyperserve")
 
 
 class DrainBody:
@@ -68,7 +73,8 @@ PHASES = ("decode", "queue", "embed", "adapt", "predict")
 class RequestContext:
     """Gives each request `state.request_id` and `state.timing`; sends them as X-Request-Id and Server-Timing.
 
-    An incoming X-Request-Id is kept if it is short and plain, so that a caller can follow its requests.
+    An incoming X-Request-Id is kept if it is short and plain, so that a caller can follow its requests. A request
+    whose client has left ends without an error, and one that a shutdown cuts off with 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -83,9 +89,12 @@ class RequestContext:
         request_id = incoming if _SANE_ID.fullmatch(incoming) else new_id("req")
         timing: Timing = {}
         scope.setdefault("state", {}).update(request_id=request_id, timing=timing, started=started)
+        responding = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal responding
             if message["type"] == "http.response.start":
+                responding = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 total = (time.perf_counter() - started) * 1e3
@@ -93,4 +102,14 @@ class RequestContext:
                 headers["Server-Timing"] = ", ".join([*entries, f"total;dur={total:.3f}"])
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            log.info("the client left before its response was ready")
+        except asyncio.CancelledError:
+            # The server cancels requests whose time is over, and would log this as an error of the application.
+            log.warning("a request was cut off because the server is stopping")
+            if not responding:
+                headers = {"Retry-After": "5", "Connection": "close"}
+                refusal = fail("draining", "The server is stopping.", headers=headers)
+                await response(refusal, scope)(scope, receive, send_with_headers)

@@ -18,7 +18,7 @@ REPEAT_SECONDS = 0.2
 
 GRACE_SECONDS = 2.5
 """Time for requests in flight."""
-STOP_SECONDS = 3.0
+STOP_SECONDS = 3.25
 """Time from the end of draining to the end of the process, whatever its threads are doing."""
 KILL_SECONDS = 0.5
 """Time after which the kernel ends a process that did not even manage to end itself."""
@@ -92,7 +92,7 @@ def _exit_after(seconds: float) -> None:
     """End the process after `seconds`: a thread that decodes cannot be ended, and Python would wait for it."""
 
     def leave() -> None:
-        log.warning("the process ends with threads that are still at work")
+        log.warning("the process ends before all of its work has stopped")
         os._exit(0)
 
     timer = threading.Timer(seconds, leave)
