@@ -210,6 +210,22 @@ class DatasetWarning(Answer):
     examples: list[str] = Field(default_factory=list, description="The first few of them.")
 
 
+class ReadingRow(Answer):
+    """One row of a CSV as it was read."""
+
+    label: str
+    values: list[float] = Field(description="The first 20 numbers.")
+
+
+class DatasetReading(Answer):
+    """Columns of a CSV, or arrays of an npz, by the use that was made of them."""
+
+    label: str = Field(description="Column, or array, of the labels.")
+    inputs: list[str] = Field(description="The first 100 columns, or the array, of the inputs.")
+    left_out: list[str] = Field(description="Columns, or arrays, that are not used; the first 100.")
+    rows: list[ReadingRow] = Field(description="The first three rows of a CSV.")
+
+
 class Dataset(Answer):
     """An uploaded labelled set to meta-train learners on."""
 
@@ -221,6 +237,9 @@ class Dataset(Answer):
     classes: dict[str, int] = Field(description="Number of examples per class.")
     examples: int
     bytes: int
+    reading: DatasetReading | None = Field(
+        default=None, description="How a CSV or an npz was read; null for a zip, which leaves no choice."
+    )
     warnings: list[DatasetWarning] = Field(default_factory=list)
     created_at: datetime
 

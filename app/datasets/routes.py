@@ -6,18 +6,16 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import Field
 
 from app.datasets import openapi_examples
 from app.datasets.dependencies import DatasetResources
+from app.datasets.schemas import UploadOptions
 from app.datasets.service import LOCATION, MEDIA_TYPES, DatasetService
 from app.http.dependencies import NoQuery, PageQuery, TenantStore, options_once
-from app.http.fields import Flag, Name, Options
 from app.http.idempotency import Claim, Idempotency, IdempotencyKey
 from app.http.openapi import BODY, problems
 from app.http.upload import ReceivedFile
 from hyperserve.types import Dataset, Page
-from models.data.errors import ReadOptions
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(options_once)])
 
@@ -47,19 +45,6 @@ async def _claim(
 
 FileClaim = Annotated[Claim, Depends(_claim, scope="function")]
 """The turn of a request with an `Idempotency-Key` whose body is a file."""
-
-
-class UploadOptions(Options):
-    name: Name | None = Field(default=None, description="A name for people; need not be unique.")
-    skip_bad: Flag = Field(
-        default=False,
-        description="Leave out images that cannot be decoded and report them in `warnings`, instead of refusing "
-        "the file.",
-    )
-
-    @property
-    def reading(self) -> ReadOptions:
-        return ReadOptions(skip_bad=self.skip_bad)
 
 
 @router.post(

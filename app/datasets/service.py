@@ -25,9 +25,11 @@ MEDIA_TYPES: dict[str, Format | None] = {
     "application/x-zip-compressed": "zip",
     "application/x-npz": "npz",
     "text/csv": "csv",
+    "text/tab-separated-values": "csv",
+    "application/vnd.ms-excel": "csv",
     "application/octet-stream": None,
 }
-"""None: the format is read from the content."""
+"""None: the format is read from the content. Browsers with Excel send a CSV as vnd.ms-excel."""
 LOCATION = "/v1/datasets/{id}"
 PAGE_CLASSES = 20_000
 """Class names of a page; it ends early if its items have more."""
@@ -130,7 +132,8 @@ def dataset_answer(row: DatasetRow) -> Dataset:
 
 def _report(summary: Summary) -> dict[str, Any] | None:
     warnings = [asdict(warning) for warning in summary.warnings]
-    return {"warnings": warnings} if warnings else None
+    reading = None if summary.reading is None else asdict(summary.reading)
+    return {name: value for name, value in (("warnings", warnings), ("reading", reading)) if value} or None
 
 
 def _inspect(upload: ReceivedFile, options: ReadOptions) -> tuple[Format, Summary]:

@@ -22,12 +22,13 @@ from app.jobs import repository as jobs
 from app.streams import repository
 from app.streams.dependencies import StreamResources
 from app.streams.repository import StreamTaskRecord
-from app.streams.schemas import RegisterTask
+from app.streams.schemas import RegisterOptions, RegisterTask
 from app.streams.service import task_answer
 from app.streams.versions import load_stream, load_tasks_named, task_not_found
 from hyperserve.stream_types import StreamWork
 from models.continual.held_out import held_out_counts
 from models.continual.stream_config import Scenario, StreamConfig
+from models.data.errors import ReadOptions
 from models.inputs import VectorInput
 
 JOB_LOCATION = "/v1/jobs/{id}"
@@ -131,7 +132,7 @@ class StreamRegistrations:
             return await _answer(session, row, StreamTaskRecord(task, job.state, None, None), job, claim)
 
     async def upload(
-        self, stream: str, name: str, held_out: int | None, upload: ReceivedFile, claim: Claim = UNCLAIMED
+        self, stream: str, name: str, options: RegisterOptions, upload: ReceivedFile, claim: Claim = UNCLAIMED
     ) -> StreamWork:
         """Make a dataset of the file and register it. The dataset is deleted if the registration is refused."""
         self.resources.bundled.check_changeable(stream)
@@ -139,8 +140,8 @@ class StreamRegistrations:
             row = await load_stream(session, stream)
             _check_name(await repository.tasks(session, row.id), name)
         datasets = DatasetService(self.resources.datasets, self.store)
-        dataset = await datasets.create(upload, f"{stream}/{name}")
-        request = RegisterTask(name=name, dataset=dataset.id, held_out=held_out)
+        dataset = await datasets.create(upload, f"{stream}/{name}", options=ReadOptions(label=options.label))
+        request = RegisterTask(name=name, dataset=dataset.id, held_out=options.held_out)
         try:
             return await self.register(stream, request, claim)
         except ProblemError:

@@ -174,8 +174,7 @@ async def register_stream_task(
 ) -> StreamWork:
     if isinstance(labelled_set, ReceivedFile):
         assert options.name is not None
-        name, held_out = options.name, options.held_out
-        answer = await registrations.upload(stream, name, held_out, labelled_set, claim)
+        answer = await registrations.upload(stream, options.name, options, labelled_set, claim)
     else:
         request = validated(RegisterTask, strict_json.parse(labelled_set.data), options)
         answer = await registrations.register(stream, request, claim)

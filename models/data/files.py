@@ -16,7 +16,7 @@ from models.data.zip_file import GLYPHS, stored_pixels
 from models.inputs import ImageBytes, InputError, PictureInput
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-FORMATS: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".csv": "csv"}
+FORMATS: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".csv": "csv", ".tsv": "csv"}
 
 
 def load(path: Path, split: str | None = None, pictures: PictureInput = GLYPHS) -> ClassDataset:
@@ -49,20 +49,25 @@ def from_file(
             case "zip":
                 return zip_file.load(file, source, pictures, options)
             case "npz":
-                return npz_file.load(file, source, split)
+                return npz_file.load(file, source, split, options)
             case "csv":
-                return csv_file.load(file, source)
+                return csv_file.load(file, source, options)
 
 
 def inspect(file: BufferedIOBase, format: Format, options: ReadOptions = READ_DEFAULTS) -> Summary:
     """Return the summary of a file, reading all of it once, a little at a time. Raises `DatasetFileError`."""
+    if options.label is not None and format == "zip":
+        detail = (
+            "The labels of a zip are the names of its class folders; the option label is for CSV and npz."
+        )
+        raise DatasetFileError("unknown_label_column", detail, "label")
     match format:
         case "zip":
             return zip_file.inspect(file, options)
         case "npz":
-            return npz_file.inspect(file)
+            return npz_file.inspect(file, options=options)
         case "csv":
-            return csv_file.inspect(file)
+            return csv_file.inspect(file, options)
 
 
 def sniff(file: BufferedIOBase) -> Format:
@@ -70,7 +75,10 @@ def sniff(file: BufferedIOBase) -> Format:
     file.seek(0)
     if file.read(2) != b"PK":
         return "csv"
-    return "npz" if any(member.filename.endswith(".npy") for member in Archive(file).files) else "zip"
+    names = [member.filename for member in Archive(file).files]
+    if "xl/workbook.xml" in names:
+        raise DatasetFileError("csv_grammar", "The file is an Excel workbook; save it as CSV in UTF-8.")
+    return "npz" if any(name.endswith(".npy") for name in names) else "zip"
 
 
 def from_folder(path: Path, pictures: PictureInput = GLYPHS) -> ClassDataset:

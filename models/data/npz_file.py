@@ -1,214 +1,201 @@
-"""An npz of labelled arrays: `image` (uint8), `x` or `embedding` (numbers) with `label`, `class_name` if wanted."""
+"""An npz of labelled arrays, named as `npz_layout` knows them: pictures or vectors, and a label for each."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO
-from tokenize import TokenError
-from zipfile import ZipExtFile, ZipInfo
+from io import BufferedIOBase
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.data.archive import Archive, chunks, finish
 from models.data.dataset import ClassDataset
-from models.data.errors import DatasetFileError, Summary, check_classes, check_examples, label, summary
-from models.inputs.image import MAX_PIXELS
-from models.inputs.raw import MAX_VECTOR
+from models.data.errors import (
+    MAX_NAMES,
+    READ_DEFAULTS,
+    DatasetFileError,
+    FileWarning,
+    Reading,
+    ReadOptions,
+    Summary,
+    check_classes,
+    check_examples,
+    label,
+    shown,
+    summary,
+)
+from models.data.npz_arrays import NpzArrays
+from models.data.npz_layout import NpzLayout, find_layout
 
-KEYS = ("image", "x", "embedding")
-_SUFFIX = ".npy"
-_LABEL_BYTES = 256 << 20
-_HEADER_BYTES = 64 << 10
-"""Version 2 of the format lets a header say that it has up to 4 GB."""
-_LAST_CHARACTER = 0x10FFFF
 _LARGEST = float(np.finfo(np.float32).max)
-_NO_HEADER = (ValueError, SyntaxError, TypeError, TokenError, RecursionError, MemoryError)
-"""What numpy raises on headers, which it reads as Python literals."""
+_LARGEST_LABEL = 2.0**53
+_BRIGHT = 128
+"""Fractions up to a number below this one are no pictures of 0 to 255 for sure."""
 
 
 @dataclass(frozen=True)
-class _Array:
-    member: ZipInfo
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
+class _Range:
+    """Range of an array's numbers."""
+
+    low: float
+    high: float
+    whole: bool
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
 
 
 class _Npz:
-    """The arrays of an npz by their headers; object arrays, which would be pickles, are refused."""
+    """The inputs and labels of a file."""
 
-    def __init__(self, file: BufferedIOBase, split: str | None) -> None:
-        self.archive = Archive(file)
-        self.prefix = f"{split}_" if split else ""
-        self.arrays = {
-            member.filename.removesuffix(_SUFFIX): self._header(member) for member in self.archive.files
-        }
-        name = next((key for key in KEYS if self.prefix + key in self.arrays), None)
-        if name is None or f"{self.prefix}label" not in self.arrays:
-            wanted = ", ".join(self.prefix + key for key in KEYS)
-            raise DatasetFileError("npz_layout", f"The file needs {self.prefix}label and one of {wanted}.")
-        self.name = self.prefix + name
-        self.inputs = self.arrays[self.name]
+    def __init__(self, file: BufferedIOBase, split: str | None, options: ReadOptions) -> None:
+        self.arrays = NpzArrays(file)
+        self.layout: NpzLayout = find_layout(self.arrays, split, options.label)
+        self.inputs = self.arrays[self.layout.inputs]
+        self.warnings = list(self.layout.warnings)
 
-    def _header(self, member: ZipInfo) -> _Array:
-        if not member.filename.endswith(_SUFFIX) or "/" in member.filename:
-            raise DatasetFileError(
-                "npz_layout", "An npz holds arrays (.npy) and no folders.", member.filename
-            )
-        with self.archive.open(member) as stream:
-            shape, dtype = _read_header(stream, member)
-            if dtype.hasobject:
-                detail = "The array holds Python objects (pickle), which are never read."
-                raise DatasetFileError("npz_pickle", detail, member.filename)
-            if dtype.itemsize == 0 or dtype.subdtype is not None or dtype.names is not None:
-                detail = "The array holds neither numbers nor texts."
-                raise DatasetFileError("npz_dtype", detail, member.filename)
-            if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-                detail = "The array has another size than its header says."
-                raise DatasetFileError("archive_damaged", detail, member.filename)
-        return _Array(member, shape, dtype)
+    def check_inputs(self) -> tuple[tuple[int, ...], float]:
+        """Return the shape of one input, and the factor that makes its numbers pixels of 0 to 255.
 
-    def small(self, name: str) -> npt.NDArray[np.generic]:
-        """A one-dimensional array, in memory."""
-        array = self.arrays[name]
-        if len(array.shape) != 1:
-            raise _wrong_shape(array, "one axis")
-        if array.member.file_size > _LABEL_BYTES:
-            detail = f"The array has more than {_LABEL_BYTES} bytes."
-            raise DatasetFileError("npz_labels", detail, array.member.filename, _LABEL_BYTES)
-        with self.archive.open(array.member) as stream:
-            _read_header(stream, array.member)
-            data = stream.read(array.member.file_size - stream.tell())
-            finish(stream, array.member, stream.tell())
-        values = np.frombuffer(data, array.dtype)
-        if array.dtype.kind == "U":
-            characters = values.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
-            if int(characters.max(initial=0)) > _LAST_CHARACTER:
-                raise DatasetFileError("npz_labels", "A text has no valid characters.", array.member.filename)
-        return values
-
-    def check_inputs(self) -> tuple[int, ...]:
-        """Shape of one input. Raises `DatasetFileError`: npz_dtype, npz_shape, not_finite."""
-        array, where = self.inputs, self.inputs.member.filename
-        if self.name.endswith("image"):
-            if array.dtype != np.uint8:
-                raise DatasetFileError("npz_dtype", "Pictures are arrays of uint8.", where)
-            if len(array.shape) not in (3, 4) or (len(array.shape) == 4 and array.shape[3] not in (1, 3)):
-                raise _wrong_shape(array, "axes [n, height, width] or [n, height, width, 1 or 3]")
-            if not 0 < array.shape[1] * array.shape[2] <= MAX_PIXELS:
-                raise _wrong_shape(array, f"1 to {MAX_PIXELS} pixels a picture")
-        else:
-            if array.dtype.kind not in "fiu":
-                raise DatasetFileError("npz_dtype", "Vectors are arrays of real numbers.", where)
-            if len(array.shape) != 2 or not 0 < array.shape[1] <= MAX_VECTOR:
-                raise _wrong_shape(array, f"axes [n, d] with d up to {MAX_VECTOR}")
-        check_examples(array.shape[0])
-        for values in self._values(array):
+        Raises `DatasetFileError`: not_finite, npz_values.
+        """
+        check_examples(self.inputs.shape[0])
+        low, high, whole = np.inf, -np.inf, True
+        pictures = self.layout.kind == "image"
+        for values in self.arrays.values(self.layout.inputs):
             if not _fits(values):
                 detail = "The array holds numbers that are not finite, or too large for 32 bits."
-                raise DatasetFileError("not_finite", detail, where)
-        return array.shape[1:3] if self.name.endswith("image") else array.shape[1:]
+                raise DatasetFileError("not_finite", detail, self.inputs.where)
+            if pictures and values.size:
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+                whole = whole and (values.dtype.kind != "f" or bool((values == np.rint(values)).all()))
+        factor = self._pixel_factor(_Range(low, high, whole)) if pictures and low <= high else 1.0
+        return self.layout.input_shape(self.inputs), factor
 
-    def _values(self, array: _Array) -> Iterator[npt.NDArray[np.generic]]:
-        """Some numbers at a time, in the order of the file."""
-        with self.archive.open(array.member) as stream:
-            _read_header(stream, array.member)
-            left = b""
-            for data in chunks(stream, array.member, stream.tell()):
-                whole = left + data
-                used = len(whole) - len(whole) % array.dtype.itemsize
-                left = whole[used:]
-                yield np.frombuffer(whole[:used], array.dtype)
+    def _pixel_factor(self, found: _Range) -> float:
+        dtype, where = self.inputs.dtype, self.inputs.where
+        if found.low < 0 or found.high > 255 or (1 < found.high < _BRIGHT and not found.whole):
+            detail = f"The array holds {found}; pictures hold 0 to 1 or 0 to 255: scale them to one of these."
+            raise DatasetFileError("npz_values", detail, where)
+        if found.high <= 1 and (dtype.kind in "fb" or found.high == 1):
+            detail = f"{shown(self.layout.inputs)} holds {found}, read as pictures of 0 to 1."
+            self.warnings.append(FileWarning("npz_scaled", detail, self.inputs.shape[0]))
+            return 255.0
+        if dtype != np.uint8:
+            detail = f"{shown(self.layout.inputs)} holds {found}, read as pictures of 0 to 255."
+            self.warnings.append(FileWarning("npz_scaled", detail, self.inputs.shape[0]))
+        return 1.0
 
     def labels(self) -> tuple[list[str], npt.NDArray[np.int64]]:
-        """Class names in the order of their labels, and the class of each example."""
-        key = f"{self.prefix}label"
+        """Return class names in the order of their labels, and the class of each example."""
+        array, count = self.arrays[self.layout.labels], self.inputs.shape[0]
         # Before labels are sorted, which takes many times their memory.
-        check_examples(max((0, *self.inputs.shape[:1], *self.arrays[key].shape[:1])))
-        values, where = self.small(key), self.arrays[key].member.filename
-        if values.dtype.kind not in "iuU":
-            raise DatasetFileError("npz_dtype", "Labels are whole numbers or texts.", where)
-        if len(values) != self.inputs.shape[0]:
-            detail = f"There are {self.inputs.shape[0]} inputs but {len(values)} labels."
-            raise DatasetFileError("npz_shape", detail, where)
+        check_examples(max((0, count, *array.shape[:1])))
+        if array.dtype.kind not in "iuUSfb":
+            detail = "Labels are whole numbers, texts or true and false."
+            raise DatasetFileError("npz_dtype", detail, array.where)
+        values = self.arrays.small(self.layout.labels)
+        if len(values) != count:
+            detail = f"There are {count} inputs but {len(values)} labels."
+            raise DatasetFileError("npz_shape", detail, array.where)
+        if array.dtype.kind == "f":
+            values = _whole_numbers(values, array.where)
         present, index = np.unique(values, return_inverse=True)
         check_classes(len(present))
-        if values.dtype.kind == "U" or "class_name" not in self.arrays:
-            names = [label(str(value), where) for value in present]
+        if values.dtype.kind in "US" or self.layout.class_names is None:
+            names = [label(text, array.where) for text in _texts(present, array.where)]
         else:
-            names = [label(name, "class_name.npy") for name in self._given(present)]
+            names = self._given(present.astype(np.int64), self.layout.class_names)
         if len(set(names)) < len(names):
-            raise DatasetFileError("duplicate_label", "Two classes have the same name.", where)
-        return names, index.astype(np.int64)
+            raise DatasetFileError("duplicate_label", "Two classes have the same name.", array.where)
+        if array.dtype.kind in "Sfb" or len(array.shape) > 1:
+            detail = (
+                f"{shown(self.layout.labels)} ({array.dtype}, {list(array.shape)}) is read as class labels."
+            )
+            self.warnings.append(FileWarning("npz_labels_converted", detail, len(values), tuple(names[:5])))
+        return names, index.astype(np.int64).reshape(-1)
 
-    def _given(self, present: npt.NDArray[np.generic]) -> list[str]:
-        given = self.small("class_name")
-        if given.dtype.kind != "U":
-            raise DatasetFileError("npz_dtype", "Class names are texts.", "class_name.npy")
+    def _given(self, present: npt.NDArray[np.int64], class_names: str) -> list[str]:
+        where = self.arrays[class_names].where
+        given = self.arrays.small(class_names)
+        if given.dtype.kind not in "US":
+            raise DatasetFileError("npz_dtype", "Class names are texts.", where)
         if int(present.min(initial=0)) < 0 or int(present.max(initial=0)) >= len(given):
             detail = f"There are {len(given)} class names; a label is beyond them."
-            raise DatasetFileError("npz_labels", detail, "class_name.npy", len(given))
-        return [str(given[int(value)]) for value in present]
+            raise DatasetFileError("npz_labels", detail, where, len(given))
+        return [label(text, where) for text in _texts(given[present], where)]
 
 
-def inspect(file: BufferedIOBase, split: str | None = None) -> Summary:
-    """Reads every number, some at a time. Raises `DatasetFileError`."""
-    npz = _Npz(file, split)
+def inspect(file: BufferedIOBase, split: str | None = None, options: ReadOptions = READ_DEFAULTS) -> Summary:
+    """Read every number, some at a time. Raises `DatasetFileError`."""
+    npz = _Npz(file, split, options)
     names, labels = npz.labels()
-    shape = npz.check_inputs()
+    shape, _ = npz.check_inputs()
     counts = np.bincount(labels, minlength=len(names)).tolist()
-    return summary(
-        "image" if npz.name.endswith("image") else "vector", shape, dict(zip(names, counts, strict=True))
-    )
+    layout = npz.layout
+    left_out = tuple(shown(name) for name in layout.left_out[:MAX_NAMES])
+    reading = Reading(shown(layout.labels), (shown(layout.inputs),), left_out)
+    return summary(layout.kind, shape, dict(zip(names, counts, strict=True)), tuple(npz.warnings), reading)
 
 
-def load(file: BufferedIOBase, source: str, split: str | None = None) -> ClassDataset:
-    """All in memory: vectors as float32 [n, d], pictures as uint8 as they are. Raises `DatasetFileError`."""
-    inspect(file, split)
-    npz = _Npz(file, split)
+def load(
+    file: BufferedIOBase, source: str, split: str | None = None, options: ReadOptions = READ_DEFAULTS
+) -> ClassDataset:
+    """Load vectors as float32 [n, d], pictures as uint8 [n, height, width] or [n, height, width, channels].
+
+    Raises `DatasetFileError`.
+    """
+    inspect(file, split, options)
+    npz = _Npz(file, split, options)
     names, labels = npz.labels()
+    _, factor = npz.check_inputs()
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
-        values = arrays[npz.name]
-    inputs = torch.from_numpy(
-        np.ascontiguousarray(values if values.dtype == np.uint8 else np.float32(values))
-    )
-    if not npz.name.endswith("image"):
-        inputs = inputs.float()
+        values = arrays[npz.layout.inputs]
+    if npz.layout.kind == "image":
+        inputs = torch.from_numpy(_pixels(values, factor, channels_first=npz.layout.channels_first))
+    else:
+        inputs = torch.from_numpy(np.ascontiguousarray(values, np.float32))
     domains = torch.zeros(len(names), dtype=torch.long)
     return ClassDataset(source, inputs, torch.from_numpy(labels), tuple(names), domains)
 
 
-def _read_header(stream: ZipExtFile, member: ZipInfo) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Leaves the stream at the first number."""
-    # No more of it: numpy believes how long a header says it is.
-    header = BytesIO(stream.read(_HEADER_BYTES))
+def _pixels(values: npt.NDArray[np.generic], factor: float, *, channels_first: bool) -> npt.NDArray[np.uint8]:
+    if channels_first:
+        values = values.transpose(0, 2, 3, 1)
+    if values.dtype != np.uint8 or factor != 1:
+        pixels = np.empty(values.shape, np.uint8)
+        # One at a time: a copy of all in 64 bits takes eight times their memory.
+        for index, value in enumerate(values):
+            pixels[index] = np.rint(value.astype(np.float64) * factor)
+        return pixels
+    return np.ascontiguousarray(values)
+
+
+def _whole_numbers(values: npt.NDArray[np.generic], where: str) -> npt.NDArray[np.int64]:
+    """Return labels that were saved as floats. Raises `DatasetFileError` npz_dtype."""
+    numbers = np.asarray(values, np.float64)
+    if not bool((np.abs(numbers) <= _LARGEST_LABEL).all()) or not bool((numbers == np.rint(numbers)).all()):
+        detail = (
+            "Labels are whole numbers or texts; the array holds fractions or numbers that are not finite."
+        )
+        raise DatasetFileError("npz_dtype", detail, where)
+    return numbers.astype(np.int64)
+
+
+def _texts(values: npt.NDArray[np.generic], where: str) -> list[str]:
+    if values.dtype.kind != "S":
+        return [str(value) for value in values]
     try:
-        version = np.lib.format.read_magic(header)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(header)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(header)
-    except _NO_HEADER as error:
-        raise DatasetFileError(
-            "archive_damaged", "The array has no valid header.", member.filename
-        ) from error
-    stream.seek(header.tell())
-    return shape, dtype
+        return [bytes(value).decode() for value in values]
+    except UnicodeDecodeError as error:
+        raise DatasetFileError("npz_labels", "A text is not UTF-8.", where) from error
 
 
 def _fits(values: npt.NDArray[np.generic]) -> bool:
-    """Whether all numbers are finite as float32; the cast itself would make large ones infinite."""
+    """Return True if all numbers are finite as float32; the cast itself would make large ones infinite."""
     if not np.issubdtype(values.dtype, np.floating):
         return True
     return bool(np.isfinite(values).all()) and (
         values.itemsize <= 4 or bool((np.abs(values) <= _LARGEST).all())
     )
-
-
-def _wrong_shape(array: _Array, wanted: str) -> DatasetFileError:
-    detail = f"The array has shape {list(array.shape)[:8]}; it needs {wanted}."
-    return DatasetFileError("npz_shape", detail, array.member.filename)

@@ -56,6 +56,7 @@ def test_upload_read_list_delete(server: Server, client: httpx.Client) -> None:
         "classes": {"class-0": 2, "class-1": 2, "class-2": 2},
         "examples": 6,
         "bytes": len(data),
+        "reading": None,
         "warnings": [],
         "created_at": made["created_at"],
     }

@@ -49,7 +49,7 @@ def test_pictures_and_names() -> None:
         ({"x": np.array([[1, "a"]] * 4, object), "label": LABEL}, "npz_pickle", "x.npy"),
         ({"x": X.astype(complex), "label": LABEL}, "npz_dtype", "x.npy"),
         ({"x": X.astype(str), "label": LABEL}, "npz_dtype", "x.npy"),
-        ({"image": IMAGE.astype(float), "label": LABEL}, "npz_dtype", "image.npy"),
+        ({"image": IMAGE.astype(complex), "label": LABEL}, "npz_dtype", "image.npy"),
         ({"x": X, "label": [0.5] * 4}, "npz_dtype", "label.npy"),
         ({"x": X[0], "label": [0, 1, 0]}, "npz_shape", "x.npy"),
         ({"x": X[:, :0], "label": LABEL}, "npz_shape", "x.npy"),
