@@ -17,7 +17,7 @@ _BUSY_STATES = ("40", "55P03", "57014")
 
 
 class DatabaseError(AppError):
-    """The database did not do what it was told; the message is the first line of the driver's."""
+    """The database failed; the message is the first line of the driver's."""
 
 
 class DatabaseUnavailableError(DatabaseError, UnavailableError):

@@ -58,7 +58,7 @@ class StreamTaskRow(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     stream_id: Mapped[str] = mapped_column(ID, ForeignKey("streams.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(SLUG)
-    """At most one of each name is in a version; one that failed or was rolled back may have a successor."""
+    """Unique within a version; a failed or rolled-back stream task may have a successor of the same name."""
     labels: Mapped[list[str]] = mapped_column(JSON)
     state: Mapped[str] = mapped_column(String(16), default="registering")
     """registering, ready or forgotten; with its job, see `app.streams.repository.StreamTaskState`."""

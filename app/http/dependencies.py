@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Annotated, Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel
@@ -27,7 +28,7 @@ from hyperserve.types import Predictions, Task, Timing
 
 DEFAULT_TENANT = "default"
 PATIENCE_SECONDS = 0.05
-"""How long an answer may take before it is worth watching whether somebody still waits for it."""
+"""Time after which a request that takes longer is cancelled if its client disconnects."""
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
@@ -121,13 +122,36 @@ def timed(answer: Timed, request: Request) -> Timed:
 
 
 async def options_once(request: Request) -> None:
-    """Raises `ProblemError` 422 where the query string gives an option twice: which one counts is undefined."""
+    """Raise `ProblemError`: 400 for a query string that is not UTF-8, 422 for an option that is given twice."""
+    _check_query_string(request.scope["query_string"])
     names = [name for name, _ in request.query_params.multi_items()]
     if len(names) != len(set(names)):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         raise ProblemError(
             [Fault("given_twice", "The query string gives it twice.", pointer((name,))) for name in twice]
         )
+
+
+def _check_query_string(query: bytes) -> None:
+    """Raise `ProblemError` 400 for bytes that would be read as replacement characters."""
+    if query.isascii() and b"%" not in query:
+        return
+    for option in query.split(b"&"):
+        name, _, value = option.partition(b"=")
+        if not _is_utf8(name):
+            raise fail("invalid_utf8", "The query string is not UTF-8.", "")
+        if not _is_utf8(value):
+            where = pointer((unquote_to_bytes(name).decode(),))
+            raise fail("invalid_utf8", "The value is not percent-encoded UTF-8 (curl: -G --data-urlencode).", where)
+
+
+def _is_utf8(text: bytes) -> bool:
+    """Return true for percent-encoded UTF-8. Bytes beyond ASCII must be encoded: they would be read as Latin-1."""
+    try:
+        unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return False
+    return text.isascii()
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

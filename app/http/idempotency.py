@@ -33,7 +33,7 @@ from app.http.problems import ProblemError, fail
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 KEPT_SECONDS = 24 * 3600
-"""How long an answer is repeated."""
+"""Time for which a response is repeated."""
 LEASE_SECONDS = 20.0
 """Silence after which the key of a killed process is free; a request that still runs renews its claim."""
 _KEY = r"^[ -~]{1,255}$"
@@ -109,7 +109,7 @@ class Claim:
 
 
 UNCLAIMED = Claim()
-"""Of a caller that has no key."""
+"""The claim of a caller without a key."""
 
 
 async def forget(session: TenantSession, subject: str) -> None:
@@ -166,7 +166,7 @@ class Idempotency:
         raise ReplayError(Response(found.response, found.status, {**(found.headers or {}), REPLAYED: "true"}))
 
     async def _renew(self, claim: Claim, done: asyncio.Event) -> None:
-        """Until done. A lease that could not be renewed lapses, and `keep` will tell."""
+        """Renew until done. A lease that could not be renewed expires, and `keep` raises."""
         while not done.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(done.wait(), self._lease / 4)
@@ -187,7 +187,7 @@ class Idempotency:
 async def _insert(
     session: TenantSession, claim: Claim, key: str, route: str, digest: str, lease_ms: int
 ) -> IdempotencyRow | None:
-    """None when the claim now holds the key, else the row of whoever does."""
+    """Return None if the claim now holds the key, else the row of the request that does."""
     if session.get_bind().dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     else:
@@ -235,7 +235,7 @@ def _in_flight() -> ProblemError:
 
 
 async def _digest(request: Request, route: str, body: Body | str) -> str:
-    """Of all that makes two requests the same: address, options, and what was sent."""
+    """Return a digest of everything that makes two requests the same: address, options, and body."""
     head = (route.encode(), request.scope["query_string"])
     if isinstance(body, str):
         return _hashed(*head, body.encode())

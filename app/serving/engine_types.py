@@ -17,7 +17,7 @@ Targets = Int64[np.ndarray, "n"] | Float32[np.ndarray, "n target"]
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the engine is, and how full its memory."""
+    """The load of the engine and of its memory."""
 
     waiting: int
     """Requests without an answer."""

@@ -114,7 +114,7 @@ def test_what_a_failure_left_is_retried(
 
 
 class SlowBlobs(Blobs):
-    """Runs `during` while inputs are written."""
+    """A store that runs `during` while blobs are written."""
 
     during: Callable[[], Awaitable[None]] | None = None
 

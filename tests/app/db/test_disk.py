@@ -1,4 +1,4 @@
-"""What was put is on the disk when the call returns, and what kills leave behind goes."""
+"""Blobs are on the disk when `put` returns, and files that killed processes leave behind are deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INPUTS = {digest(bytes([index])): bytes([index]) for index in range(100)}
 
 @pytest.fixture
 def flushed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Paths in the order in which the disk is asked to flush them."""
+    """Return paths in the order in which they are flushed."""
     paths: list[Path] = []
     flush, flush_all = disk._flush, disk._flush_file_system
 

@@ -165,7 +165,7 @@ def test_urls(given: str | None, used: str) -> None:
 
 
 def test_migrating_inside_a_running_loop(tmp_path: Path) -> None:
-    """As a starting server does, in a thread."""
+    """Migrate in a thread, like a starting server."""
 
     async def main() -> None:
         await asyncio.to_thread(prepare_database, Settings(data_dir=tmp_path))

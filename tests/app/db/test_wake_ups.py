@@ -40,7 +40,7 @@ class Process:
         async with self.database.write() as session:
             await record(session, CHANGE)
 
-    async def hears(self, count: int, seconds: float) -> None:
+    async def receives(self, count: int, seconds: float) -> None:
         started = time.monotonic()
         while self.received < count:
             assert time.monotonic() - started < seconds
@@ -71,8 +71,8 @@ def test_a_commit_wakes_both(database_url: str, redis_url: str) -> None:
         async with processes(database_url, redis_url) as (one, other):
             for count in range(1, 4):
                 await one.say()
-                await other.hears(count, 2)
-                await one.hears(count, 2)
+                await other.receives(count, 2)
+                await one.receives(count, 2)
 
     asyncio.run(test())
 
@@ -85,7 +85,7 @@ def test_what_anybody_publishes_is_no_change(database_url: str, redis_url: str) 
             await asyncio.sleep(0.2)
             assert one.received == other.received == 0
             await other.say()
-            await one.hears(1, 2)
+            await one.receives(1, 2)
 
     asyncio.run(test())
 
@@ -100,12 +100,12 @@ def test_with_redis_away_changes_come_all_the_same_and_wake_ups_when_it_is_back(
         async with processes(database_url, own_redis_server.url, seconds=0.5) as (one, other):
             own_redis_server.stop()
             await one.say()
-            await other.hears(1, 3)
+            await other.receives(1, 3)
             own_redis_server.start()
             await asyncio.sleep(0.5)
             other.watcher.seconds = one.watcher.seconds = 30
             await asyncio.sleep(0.6)
             await one.say()
-            await other.hears(2, 2)
+            await other.receives(2, 2)
 
     asyncio.run(test())

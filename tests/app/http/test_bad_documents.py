@@ -87,6 +87,6 @@ def test_byte_order_mark(client: httpx.Client, encoding: str) -> None:
 
 
 def test_json_dumps_of_python(client: httpx.Client) -> None:
-    """What `json.dumps` writes for NaN, as a careless client sends it."""
+    """A careless client sends what `json.dumps` writes for NaN."""
     text = json.dumps({"support": {"a": [[float("nan")]], "b": [[1.0]]}})
     error(post(client, text), 400, "not_json_number", "/support/a/0/0")

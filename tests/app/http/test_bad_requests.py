@@ -1,4 +1,4 @@
-"""What a body is comes before what it says: 413, 415; and addresses: 404, 405, odd query strings."""
+"""Size and type of a body are checked before its content: 413, 415; and addresses: 404, 405, odd query strings."""
 
 from __future__ import annotations
 

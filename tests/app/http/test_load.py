@@ -71,7 +71,7 @@ def test_slow_body(tight: Server) -> None:
 def test_refused_body_of_a_client_that_sends_before_it_reads(
     tight: Server, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """As `http.client` does; without care it would see its connection reset."""
+    """`http.client` sends the whole body first; without draining it would see its connection reset."""
     connection = http.client.HTTPConnection("127.0.0.1", tight.port, timeout=20)
     for _ in range(2):
         connection.request("POST", path, body=bytes(40 << 20), headers=headers)

@@ -18,7 +18,7 @@ NAME = st.text(
 
 
 def body(*parts: tuple[bytes, bytes]) -> Body:
-    """Of pairs (headers, content)."""
+    """Return a body of parts, given as pairs (headers, content)."""
     joined = b"".join(
         b"--%b\r\n%b\r\n\r\n%b\r\n" % (BOUNDARY, headers, content) for headers, content in parts
     )

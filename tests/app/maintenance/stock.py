@@ -45,7 +45,7 @@ MINE: dict[str, Any] = {"tenant": "t", "created_at": NOW}
 
 
 async def fill(database: Database, blobs: Blobs) -> None:
-    """Rows that nothing is to be cleared away of."""
+    """Add rows and blobs that a cleanup must keep."""
     await blobs.put_missing("t", {digest(INPUT): INPUT, digest(QUERY): QUERY})
     await blobs.put_features("d", "ver_1", b"features")
     store = store_of(database, "t", blobs)
@@ -85,7 +85,7 @@ async def fill(database: Database, blobs: Blobs) -> None:
 
 
 def stream() -> list[tuple[type[Base], dict[str, Any]]]:
-    """With one stream task, in one version."""
+    """Return a stream with one stream task, in one version."""
     task = {"stream_id": "strm_1", "name": "a", "labels": ["0", "ä"], "state": "ready", "examples": 9}
     held_out = {"held_out": 1, "held_out_blob": digest(HELD_OUT), "accuracy_registered": 0.75}
     part = {"version_id": "sv_1", "position": 0, "task_id": "stask_1", "blob": digest(OWN), "alarm": True}
@@ -137,7 +137,7 @@ def key(id: str, left_ms: int) -> dict[str, Any]:
 
 
 async def contents(database: Database) -> dict[str, list[Any]]:
-    """All rows."""
+    """Return all rows."""
     async with database.read() as session:
         return {
             table.name: [
@@ -153,7 +153,7 @@ async def count(database: Database, table: type[Base]) -> int:
 
 
 async def paths(blobs: Blobs) -> dict[str, bytes]:
-    """All blobs but features."""
+    """Return all blobs but features."""
     found = [
         path
         for prefix in ("raw/", "datasets/", "learners/", "streams/")

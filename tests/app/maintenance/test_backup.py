@@ -35,7 +35,7 @@ def target(tmp_path: Path) -> str:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """Of a SQLite service with one of everything."""
+    """Write a backup of a SQLite service with one of everything."""
     url = f"sqlite+aiosqlite:///{tmp_path / 'source.db'}"
     upgrade(url)
 

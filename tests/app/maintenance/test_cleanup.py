@@ -1,4 +1,4 @@
-"""What goes, what stays, and that a dry run says so."""
+"""Cleanup deletes what is not needed and nothing else, and a dry run only counts it."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Whole(Predictive):
 
 
 class Uncut(Sum):
-    """Answers only tasks that it was asked about alone."""
+    """A learner that answers one task at a time only."""
 
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
@@ -135,7 +135,7 @@ class Uncut(Sum):
 
 
 def artifact(name: str, learner: MetaLearner | None = None, spec: InputSpec | None = None) -> Artifact:
-    """A loaded artifact around `learner`; an untrained ProtoNet on the spec's kind of input without one."""
+    """Return a loaded artifact around `learner`, by default an untrained ProtoNet on the spec's kind of input."""
     spec = spec or VectorInput()
     encoder = "conv4" if isinstance(spec, ImageInput) else "identity"
     config = LearnerConfig(code_version="0", method="protonet", encoder=encoder, input=spec)
@@ -161,7 +161,7 @@ def queries(count: int, dim: int = DIM, seed: int = 0, shape: tuple[int, ...] | 
 
 
 def expected(learner: MetaLearner, support: SupportSet, x: np.ndarray, samples: int) -> Predictive:
-    """What the learner answers when called by hand, alone."""
+    """Return the answer of the learner when called directly, alone."""
     with torch.no_grad():
         features = learner.embed(torch.from_numpy(x))[None]
         weights = weights_of(learner, support)

@@ -74,7 +74,7 @@ def test_networks_that_are_gathered_together_are_bounded() -> None:
     )
     source = PackedWeights.of(network, torch.device("cpu"))
 
-    def asked() -> PredictCall:
+    def predict_call() -> PredictCall:
         return PredictCall(
             served=SERVED,
             flow=0,
@@ -87,4 +87,4 @@ def test_networks_that_are_gathered_together_are_bounded() -> None:
             embedded=[torch.zeros(1, 1)],
         )
 
-    assert [len(batch) for batch in cut([asked() for _ in range(40)])] == [16, 16, 8]
+    assert [len(batch) for batch in cut([predict_call() for _ in range(40)])] == [16, 16, 8]

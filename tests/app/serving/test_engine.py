@@ -82,10 +82,10 @@ def test_alone_is_batched(
 
     async def work() -> None:
         first = await gate.closed_behind(engine)
-        asked = [asyncio.create_task(ask(index)) for index in order.sample(range(len(tasks)), len(tasks))]
+        requests = [asyncio.create_task(ask(index)) for index in order.sample(range(len(tasks)), len(tasks))]
         await asyncio.sleep(0)
         gate.opened.set()
-        await asyncio.gather(first, *asked)
+        await asyncio.gather(first, *requests)
 
     run(engine, work)
 
@@ -129,13 +129,13 @@ def test_waiting_queries_of_many_tasks_share_one_call() -> None:
         for index, one in enumerate(weights):
             engine.admit(str(index), "noisy", one)
         first = await gate.closed_behind(engine)
-        asked = [
+        requests = [
             asyncio.create_task(engine.predict(str(index), "noisy", queries(1), samples=2, regenerate=never))
             for index in range(60)
         ]
         await asyncio.sleep(0)
         gate.opened.set()
-        await asyncio.gather(first, *asked)
+        await asyncio.gather(first, *requests)
 
     run(engine, work)
     assert learner.predict_sizes == [60]

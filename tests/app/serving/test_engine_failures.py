@@ -1,4 +1,4 @@
-"""What goes wrong stays with its owner, and nobody waits for ever."""
+"""Errors reach the request that caused them and no other, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_bad_item_fails_alone() -> None:
 
     async def work() -> list[Any]:
         first = await gate.closed_behind(engine)
-        asked: list[Coroutine[Any, Any, Any]] = [
+        requests: list[Coroutine[Any, Any, Any]] = [
             engine.predict_once("noisy", weights, x, samples=2),
             engine.predict_once("noisy", weights, poison, samples=2),
             engine.predict_once("noisy", weights, queries(2, dim=3), samples=2),
@@ -50,7 +50,7 @@ def test_a_bad_item_fails_alone() -> None:
             engine.adapt("noisy", refused),
             engine.predict_once("noisy", weights, x, samples=2),
         ]
-        tasks = [asyncio.create_task(one) for one in asked]
+        tasks = [asyncio.create_task(one) for one in requests]
         await asyncio.sleep(0)
         gate.opened.set()
         await first
@@ -97,16 +97,16 @@ def test_cancelled_requests_are_skipped() -> None:
     async def work() -> None:
         engine.admit("k", "noisy", weights)
         first = await gate.closed_behind(engine)
-        asked = [
+        requests = [
             asyncio.create_task(engine.predict("k", "noisy", queries(5), samples=2, regenerate=never))
             for _ in range(10)
         ]
         await asyncio.sleep(0)
-        for task in asked[1:]:
+        for task in requests[1:]:
             task.cancel()
         await asyncio.sleep(0)
         gate.opened.set()
-        await asyncio.gather(first, asked[0])
+        await asyncio.gather(first, requests[0])
 
     run(engine, work)
     assert sum(learner.embed_sizes) == len(support_set(2).x) + 5
@@ -123,13 +123,13 @@ def test_a_full_queue_says_when_to_come_back(limit: dict[str, int]) -> None:
     async def work() -> None:
         engine.admit("k", "noisy", weights)
         first = await gate.closed_behind(engine)
-        asked = [
+        requests = [
             asyncio.create_task(engine.predict("k", "noisy", queries(1), samples=2, regenerate=never))
             for _ in range(10)
         ]
         await asyncio.sleep(0)
         gate.opened.set()
-        outcomes = await asyncio.gather(first, *asked, return_exceptions=True)
+        outcomes = await asyncio.gather(first, *requests, return_exceptions=True)
         busy = [outcome for outcome in outcomes if isinstance(outcome, EngineBusyError)]
         assert 0 < len(busy) < 11
         assert all(1 <= one.retry_after < 60 for one in busy)
@@ -153,7 +153,7 @@ def test_close_fails_those_who_wait() -> None:
     async def work() -> None:
         engine.admit("k", "noisy", weights)
         first = await gate.closed_behind(engine)
-        asked = [
+        requests = [
             asyncio.create_task(engine.predict("k", "noisy", queries(50), samples=2, regenerate=never))
             for _ in range(9)
         ]
@@ -162,7 +162,7 @@ def test_close_fails_those_who_wait() -> None:
         await asyncio.sleep(0.01)
         gate.opened.set()
         await closing
-        outcomes = await asyncio.gather(first, *asked, return_exceptions=True)
+        outcomes = await asyncio.gather(first, *requests, return_exceptions=True)
         assert not isinstance(outcomes[0], BaseException)
         assert [type(outcome) for outcome in outcomes[1:]] == [EngineClosedError] * 9
         with pytest.raises(EngineClosedError):

@@ -50,8 +50,8 @@ def test_one_regeneration_for_fifty_queries() -> None:
         return (await engine.adapt("noisy", support)).weights
 
     async def work() -> None:
-        asked = [engine.predict("k", "noisy", x, samples=2, regenerate=regenerate) for _ in range(50)]
-        for answers in await asyncio.gather(*asked):
+        requests = [engine.predict("k", "noisy", x, samples=2, regenerate=regenerate) for _ in range(50)]
+        for answers in await asyncio.gather(*requests):
             assert_same(answers.predictive, expected(Noisy(), support, x, 2))
         assert engine.holds("k")
 
@@ -67,8 +67,8 @@ def test_a_failed_regeneration_fails_those_who_wait_and_is_tried_again() -> None
         raise OSError("the disk is gone")
 
     async def work() -> None:
-        asked = [engine.predict("k", "noisy", queries(1), samples=2, regenerate=broken) for _ in range(5)]
-        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        requests = [engine.predict("k", "noisy", queries(1), samples=2, regenerate=broken) for _ in range(5)]
+        outcomes = await asyncio.gather(*requests, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [OSError] * 5
         await engine.predict("k", "noisy", queries(1), samples=2, regenerate=regenerates(weights))
 
@@ -103,10 +103,10 @@ def test_a_key_evicted_while_it_is_regenerated_is_not_kept() -> None:
         return weights
 
     async def work() -> None:
-        asked = asyncio.create_task(engine.predict("k", "noisy", queries(1), samples=2, regenerate=slow))
+        request = asyncio.create_task(engine.predict("k", "noisy", queries(1), samples=2, regenerate=slow))
         await asyncio.sleep(0.005)
         engine.evict("k")
-        assert isinstance(await asked, Answers)
+        assert isinstance(await request, Answers)
         assert not engine.holds("k")
 
     run(engine, work)
@@ -119,13 +119,13 @@ def test_a_key_evicted_while_a_query_waits_still_answers_it() -> None:
     async def work() -> None:
         engine.admit("k", "noisy", weights_of(Noisy(), support))
         first = await gate.closed_behind(engine)
-        asked = asyncio.create_task(engine.predict("k", "noisy", queries(2), samples=2, regenerate=never))
+        request = asyncio.create_task(engine.predict("k", "noisy", queries(2), samples=2, regenerate=never))
         await asyncio.sleep(0)
         engine.evict("k")
         engine.admit("other", "noisy", weights_of(Noisy(), support_set(4, seed=9)))
         assert not engine.holds("k")
         gate.opened.set()
-        assert_same((await asked).predictive, expected(Noisy(), support, queries(2), 2))
+        assert_same((await request).predictive, expected(Noisy(), support, queries(2), 2))
         await first
 
     run(engine, work)

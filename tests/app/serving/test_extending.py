@@ -110,7 +110,7 @@ def test_a_learner_that_is_not_incremental_takes_all(tmp_path: Path) -> None:
 
 
 def test_weights_without_class_rows_travel_bit_for_bit(artifact: Artifact) -> None:
-    """As they do by way of Redis."""
+    """Weights travel so through Redis."""
 
     async def work(engine: Engine) -> None:
         weights = (await engine.adapt("it", task(3, 5))).weights

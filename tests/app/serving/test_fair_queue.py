@@ -1,4 +1,4 @@
-"""FairQueue take turns, long calls go in slices, and a round has a limit."""
+"""Flows take turns, long calls go in slices, and a round has a limit."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_slices_of_equal_lanes_are_equal(loop: asyncio.AbstractEventLoop) -> Non
 
 
 def test_the_unwanted_are_dropped_unseen(loop: asyncio.AbstractEventLoop) -> None:
-    queue, gone, wanted = FairQueue(), call(loop, "a", 50), call(loop, "a", 2)
+    queue, gone, waiting = FairQueue(), call(loop, "a", 50), call(loop, "a", 2)
     queue.push(gone)
-    queue.push(wanted)
+    queue.push(waiting)
     gone.future.cancel()
     slices, complete, dropped = queue.take()
     assert dropped == [gone]
-    assert complete == [wanted]
-    assert [part.call for part in slices] == [wanted]
+    assert complete == [waiting]
+    assert [part.call for part in slices] == [waiting]
 
 
 def test_jobs_embedded_before_are_complete_at_once_and_still_count(loop: asyncio.AbstractEventLoop) -> None:

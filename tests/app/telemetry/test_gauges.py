@@ -39,13 +39,13 @@ def test_states_and_age(database_url: str) -> None:
             )
         found = JobGauges(database)
         await found.read()
-        told = gauges(found)
-        assert told["hyperserve_jobs/queued"] == 2
-        assert told["hyperserve_jobs/running"] == 3
-        assert told["hyperserve_jobs/dead"] == 1
-        assert told["hyperserve_jobs/failed"] == 0
-        assert 5 <= told["hyperserve_oldest_queued_job_seconds"] < 60
-        assert told["hyperserve_workers_busy"] == 1
+        found_gauges = gauges(found)
+        assert found_gauges["hyperserve_jobs/queued"] == 2
+        assert found_gauges["hyperserve_jobs/running"] == 3
+        assert found_gauges["hyperserve_jobs/dead"] == 1
+        assert found_gauges["hyperserve_jobs/failed"] == 0
+        assert 5 <= found_gauges["hyperserve_oldest_queued_job_seconds"] < 60
+        assert found_gauges["hyperserve_workers_busy"] == 1
         await database.close()
 
     asyncio.run(test())

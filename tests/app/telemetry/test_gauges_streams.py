@@ -16,7 +16,7 @@ def gauges(found: StreamGauges) -> dict[str, float]:
 
 
 async def add(database: Database) -> None:
-    """Of two versions the first answers, whose two tasks have drifted."""
+    """Add a stream with two versions; the first is current, and its two tasks have drifted."""
     stream = StreamRow(
         id="strm_1", tenant="t", name="s", config={}, current=1, latest=2, alarm_drift=0.5, alarm_fall=0.05
     )

@@ -1,4 +1,4 @@
-"""What a line holds, and what it never does."""
+"""The content of log lines, and what they never contain."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
 
 class TestServer:
     def lines(self, server: Server, request: httpx.Response) -> list[dict[str, Any]]:
-        """Of the log, that belong to a request; every line of the log is JSON."""
+        """Return the lines of the log that belong to a request; every line of the log is JSON."""
         # The next answer comes after the line of the one before has been written.
         server.client.get("/livez")
         found = [json.loads(line) for line in server.log.read_text().splitlines()]
@@ -91,15 +91,15 @@ class TestServer:
     def test_one_line_for_each_request(self, server: Server) -> None:
         body = {"name": "my secret task", "support": {"my secret label": OK, "b": OK}}
         made = server.client.post("/v1/tasks", json=body)
-        asked = server.client.post(f"/v1/tasks/{made.json()['id']}/predict?top=1", json={"queries": OK})
-        (line,) = self.lines(server, asked)
+        answer = server.client.post(f"/v1/tasks/{made.json()['id']}/predict?top=1", json={"queries": OK})
+        (line,) = self.lines(server, answer)
         assert 0 < line.pop("ms") < 10_000
         del line["timestamp"]
         assert line == {
             "level": "info",
             "logger": "hyperserve.access",
             "event": "request",
-            "request_id": asked.headers["x-request-id"],
+            "request_id": answer.headers["x-request-id"],
             "method": "POST",
             "route": "/v1/tasks/{task_id}/predict",
             "status": 200,

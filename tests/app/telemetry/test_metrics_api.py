@@ -1,4 +1,4 @@
-"""/metrics: what Prometheus is told."""
+"""/metrics: the metrics that Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def value(client: httpx.Client, name: str, **labels: str) -> float:
 
 @pytest.fixture
 def growth(client: httpx.Client) -> Callable[..., float]:
-    """How much a metric has grown since the test began."""
+    """Return the growth of a metric since the test began."""
     before = samples(client)
 
     def grown(name: str, **labels: str) -> float:
@@ -73,7 +73,7 @@ def test_nothing_that_clients_chose(client: httpx.Client) -> None:
 
 
 def test_templates_are_those_of_the_document(client: httpx.Client) -> None:
-    """Of one route of each resource: a prefix must not get lost."""
+    """Count requests of one route of each resource: a prefix must not get lost."""
     document = client.get("/openapi.json").json()
     paths = [path for path, operations in document["paths"].items() if "get" in operations]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Spans of a request, told to a collector."""
+"""Spans of a request, exported to a collector."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_outside_a_traced_request_there_are_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "asked"),
+    ("environment", "configured"),
     [
         ({}, False),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, True),
@@ -75,8 +75,8 @@ def test_outside_a_traced_request_there_are_none() -> None:
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_TRACES_EXPORTER": "none"}, False),
     ],
 )
-def test_asked(environment: dict[str, str], asked: bool) -> None:
-    assert tracing.is_configured(environment) is asked
+def test_is_configured(environment: dict[str, str], configured: bool) -> None:
+    assert tracing.is_configured(environment) is configured
 
 
 def test_without_the_extra_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
