@@ -1,6 +1,6 @@
 """A learner on disk: `config.json`, `model.safetensors` and `README.md` (its card) in one folder.
 
-The digest names what the learner answers: it covers the description of its networks, its preprocessing and
+The digest identifies the answers of the learner: it covers the description of its networks, its preprocessing and
 every weight, but neither its name nor its measured table.
 """
 
@@ -52,7 +52,7 @@ class Artifact:
 
 
 def digest(config: LearnerConfig, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 in hex of all that changes answers."""
+    """Return the SHA-256 in hex of everything that changes answers."""
     described = config.model_dump(mode="json", include=_ANSWERS)
     sha = hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode())
     for name in sorted(tensors):
@@ -63,9 +63,9 @@ def digest(config: LearnerConfig, tensors: Mapping[str, Tensor]) -> str:
 
 
 def save(folder: Path | str, learner: MetaLearner, config: LearnerConfig, card: str) -> str:
-    """Writes the three files and returns the digest.
+    """Write the three files and return the digest.
 
-    Raises `ArtifactError` when the description does not build this learner or a weight is not finite.
+    Raises `ArtifactError` if the description does not build this learner or a weight is not finite.
     """
     folder = Path(folder)
     config = _completed(config)
@@ -84,7 +84,7 @@ def save(folder: Path | str, learner: MetaLearner, config: LearnerConfig, card: 
 
 
 def load(folder: Path | str, name: str | None = None, device: torch.device | str = "cpu") -> Artifact:
-    """Reads a learner back; it answers bitwise as the saved one did. Raises `ArtifactError`."""
+    """Read a learner back; it answers bitwise as the saved one did. Raises `ArtifactError`."""
     folder = Path(folder)
     config = _read_config(folder / CONFIG_FILE)
     learner = _built(config)

@@ -20,7 +20,7 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
-    """Logical shift: torch shifts signed integers arithmetically."""
+    """Shift logically: torch shifts signed integers arithmetically."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
@@ -31,12 +31,12 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def label_key(label: str) -> int:
-    """Signed 64-bit digest of a class label."""
+    """Return the signed 64-bit digest of a class label."""
     return int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big", signed=True)
 
 
 def content_key(values: Float[Tensor, "*lead d"]) -> Int[Tensor, "*lead"]:
-    """A hash of the bits of each vector: an order, or a sample, that depends on content alone."""
+    """Hash the bits of each vector, for an order or a sample that depends on content alone."""
     bits = values.float().contiguous().view(torch.int32).long()
     weight = _mix(torch.arange(1, bits.shape[-1] + 1, device=bits.device) * _GOLDEN) | 1
     return _mix((bits * weight).sum(-1))
@@ -44,14 +44,14 @@ def content_key(values: Float[Tensor, "*lead d"]) -> Int[Tensor, "*lead"]:
 
 @dataclass(frozen=True)
 class Noise:
-    """Asks a stochastic learner for `samples` draws per answer."""
+    """Request to a stochastic learner for `samples` draws per answer."""
 
     samples: int
 
     def normal(
         self, seed: Int[Tensor, "tasks"], class_key: Int[Tensor, "tasks way"]
     ) -> Float[Tensor, "tasks way samples"]:
-        """Standard normal draws, one stream per (task seed, class)."""
+        """Return standard normal draws, one stream per (task seed, class)."""
         sample = torch.arange(1, self.samples + 1, device=seed.device)
         stream = _mix(_mix(seed[:, None] * _GOLDEN + 1) ^ class_key)
         bits = _shift_right(_mix(stream[..., None] + sample * _GOLDEN), 11)

@@ -1,4 +1,4 @@
-"""What a prediction is: a small family of distributions. Entropies are in nats."""
+"""Predictions: a small family of distributions. Entropies are in nats."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Predictive(ABC):
 
     @abstractmethod
     def at(self, task: int, queries: int, way: int) -> Predictive:
-        """The answers to the first `queries` queries of one task, without padding."""
+        """Return the answers to the first `queries` queries of one task, without padding."""
 
 
 @dataclass(frozen=True)
 class Categorical(Predictive):
-    """Distribution over classes, and beside it the probability that none of them is right.
+    """Distribution over classes, with the probability that none of them is right.
 
     `expected_entropy` is the mean entropy of the sampled members; None for a deterministic learner,
-    whose epistemic part is then None as well, never a made-up number.
+    whose epistemic part is then None as well.
     `set_levels` holds, for coverages in even steps from 0 to 1, the probability mass at which prediction sets
     stop (conformal); None means uncalibrated: the mass is the coverage itself. `novelty` is the raw score behind
     `unknown`.
@@ -56,7 +56,7 @@ class Categorical(Predictive):
         return ((self.entropy - self.expected_entropy).clamp_min(0) * correction).minimum(self.entropy)
 
     def prediction_sets(self, coverage: float) -> Bool[Tensor, "tasks query way"]:
-        """Classes in falling order of probability until the mass above them passes the level. Never empty."""
+        """Return classes in falling order of probability until the mass above them passes the level; never none."""
         mass = self.mass_above()
         if self.set_levels is None:
             level = torch.full_like(mass[:, :1, :1], coverage)
@@ -70,7 +70,7 @@ class Categorical(Predictive):
         return self.log_probs.sort(dim=-1, descending=True, stable=True).indices
 
     def mass_above(self) -> Float[Tensor, "tasks query way"]:
-        """For each class, the probability of all classes ranked above it: 0 for the label."""
+        """Return for each class the probability of all classes ranked above it: 0 for the label."""
         order = self.ranking()
         ranked = self.probabilities.gather(-1, order)
         mass = (ranked.cumsum(-1) - ranked).clamp_min(0)
@@ -113,9 +113,9 @@ class Gaussian(Predictive):
 
 @dataclass(frozen=True)
 class Density(Predictive):
-    """Log density at the queries, in nats, and draws from the density where noise asked for them.
+    """Log density at the queries, in nats, and with noise draws from the density.
 
-    Values, not functions of them: so that answers of many tasks are computed together and then cut apart.
+    It holds values, not functions, so that answers of many tasks are computed together and then cut apart.
     """
 
     log_prob: Float[Tensor, "tasks query"]
@@ -137,5 +137,5 @@ class Field(Predictive):
 
 
 def categorical_entropy(log_probs: Float[Tensor, "*batch way"]) -> Float[Tensor, "*batch"]:
-    """-Σ p log p in log space: a class of probability 0 contributes 0, not NaN."""
+    """Return -Σ p log p in log space: a class of probability 0 contributes 0, not NaN."""
     return -(log_probs.exp() * log_probs.clamp_min(-1e4)).sum(-1)

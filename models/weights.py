@@ -1,4 +1,4 @@
-"""Weights of one task as bytes: safetensors, bit for bit, with a header that says whose they are.
+"""Weights of one task as bytes: safetensors, bit for bit, with a header that names learner and classes.
 
 Tensors are named `task.*`, `rows.*` and `class_key`; the header is JSON in the safetensors metadata.
 """
@@ -27,7 +27,7 @@ class WeightsError(ModelError):
 
 @dataclass(frozen=True)
 class Header:
-    """Whose weights: the learner that made them, the class of each row, and the shots behind each class."""
+    """Origin of weights: the learner that made them, the class of each row, the shots of each class."""
 
     learner_digest: str
     classes: tuple[str, ...]
@@ -36,7 +36,7 @@ class Header:
 
 
 def tensors(weights: TaskWeights) -> Iterator[tuple[str, Tensor]]:
-    """The named tensors of weights, always in the same order."""
+    """Yield the named tensors of weights, always in the same order."""
     yield "class_key", weights.class_key
     for name in sorted(weights.rows):
         yield f"rows.{name}", weights.rows[name]
@@ -45,15 +45,15 @@ def tensors(weights: TaskWeights) -> Iterator[tuple[str, Tensor]]:
 
 
 def nbytes(weights: TaskWeights) -> int:
-    """Bytes of all tensors, padding included."""
+    """Return the bytes of all tensors, padding included."""
     named = [value for _, value in tensors(weights)]
     return sum(value.numel() * value.element_size() for value in (*named, weights.n_way, weights.seed))
 
 
 def pack(weights: TaskWeights, header: Header) -> bytes:
-    """One task's weights as safetensors. Raises `WeightsError` where header and weights contradict."""
+    """Return one task's weights as safetensors. Raises `WeightsError` if header and weights contradict."""
     if weights.n_way.shape != (1,):
-        raise WeightsError(f"{weights.n_way.shape[0]} tasks where one is expected")
+        raise WeightsError(f"{weights.n_way.shape[0]} tasks, but one is expected")
     if int(weights.seed[0]) != header.seed:
         raise WeightsError(f"the weights' seed is {int(weights.seed[0])}, the header's is {header.seed}")
     keys = [label_key(label) for label in header.classes]
@@ -68,7 +68,7 @@ def pack(weights: TaskWeights, header: Header) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[TaskWeights, Header]:
-    """What `pack` was given, bit for bit, on the CPU. Raises `WeightsError`."""
+    """Invert `pack`, bit for bit, on the CPU. Raises `WeightsError`."""
     try:
         named = load(data)
     except SafetensorError as error:
@@ -90,7 +90,7 @@ def unpack(data: bytes) -> tuple[TaskWeights, Header]:
 
 
 def _header(data: bytes) -> Header:
-    """The library reads metadata from files only, so we parse the JSON that opens the format."""
+    """Parse the JSON that opens the format; the library reads metadata from files only."""
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
     if metadata.get("format") != _FORMAT:

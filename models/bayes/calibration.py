@@ -1,4 +1,4 @@
-"""What makes probabilities honest: temperature, `unknown`, and the level of prediction sets.
+"""Calibration of probabilities: temperature, `unknown`, and the level of prediction sets.
 
 All are small functions of the task (log way, mean log shot, statistics of its support set), fitted on
 validation *tasks* by `models.evaluation.calibrate` and stored with the learner. Before fitting they change
@@ -22,6 +22,8 @@ LEVELS = 201
 
 
 class Calibration(nn.Module):
+    """Fitted functions of the task, held as buffers."""
+
     temperature: Tensor
     epistemic: Tensor
     unknown_weight: Tensor
@@ -42,13 +44,13 @@ class Calibration(nn.Module):
         return (-(terms @ self.temperature)).exp()
 
     def spread(self, terms: Float[Tensor, "tasks terms"]) -> Float[Tensor, "tasks"]:
-        """Factor on the standard deviation of sampled logits."""
+        """Return the factor on the standard deviation of sampled logits."""
         return (terms @ self.epistemic).exp()
 
     def unknown(
         self, score: Float[Tensor, "tasks query"], terms: Float[Tensor, "tasks terms"]
     ) -> Float[Tensor, "tasks query"] | None:
-        """P(foreign | query, support) at prior ½ from a score that rises with strangeness."""
+        """Return P(foreign | query, support) at prior ½ from a score of strangeness; None before fitting."""
         if not self.has_unknown:
             return None
         slope, offset = self.unknown_weight[0], terms @ self.unknown_weight[1:]
@@ -67,7 +69,7 @@ def task_terms(
     shots: Float[Tensor, "tasks way"],
     statistics: Float[Tensor, "tasks statistics"] | None = None,
 ) -> Float[Tensor, "tasks terms"]:
-    """`shots` is 0 on padding; the shot of an uneven task is the geometric mean over its classes."""
+    """Return the terms of each task. `shots` is 0 on padding; that of an uneven task is the geometric mean."""
     present = shots > 0
     log_shot = shots.clamp_min(1).log().sum(1) / present.sum(1).clamp_min(1)
     if statistics is None:
@@ -79,7 +81,7 @@ def task_terms(
 
 
 def bins(terms: Float[Tensor, "tasks terms"]) -> tuple[Int[Tensor, "tasks"], Int[Tensor, "tasks"]]:
-    """Bins of way and shot that each task falls in."""
+    """Return the bins of way and shot that each task falls in."""
     way, shot = terms[:, 1].exp() + 1e-3, terms[:, 2].exp() + 1e-3
     return tuple(
         torch.bucketize(value, torch.tensor(edges, dtype=value.dtype, device=value.device), right=True)

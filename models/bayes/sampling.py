@@ -38,7 +38,7 @@ def expectations(
 def mean_log_probs(
     members: Float[Tensor, "tasks query way samples"], present: Bool[Tensor, "tasks way"]
 ) -> Float[Tensor, "tasks query way"]:
-    """Padding is kept out of the sum: its gradient there is NaN."""
+    """Return the log of the mean probability; padding stays out of the sum, whose gradient is NaN there."""
     padding = ~present[:, None]
     finite = members.masked_fill(padding[..., None], 0.0)
     return (finite.logsumexp(-1) - math.log(members.shape[-1])).masked_fill(padding, -torch.inf)

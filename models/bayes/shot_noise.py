@@ -2,7 +2,7 @@
 
 The variance is measured on validation tasks at some numbers of shots; between them its logarithm is linear in the
 logarithm of the number, beyond them it is that of the nearest. It holds on average over tasks and inputs, as one
-number cannot know where in the input space examples lie.
+number cannot know where in the input space the examples are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEAST = 1e-6
 
 
 class ShotNoise(nn.Module):
-    """Variance 1 until it is fitted."""
+    """Variance by number of shots, 1 until it is fitted."""
 
     log_variance: Float[Tensor, "shots target"]
 
@@ -28,11 +28,11 @@ class ShotNoise(nn.Module):
         self.register_buffer("log_variance", torch.zeros(len(SHOTS), target))
 
     def fit(self, measured: Mapping[int, Float[Tensor, "target"]]) -> None:
-        """`measured` is the mean squared error at some numbers of shots, at least one."""
+        """Fit the variance to `measured`, the mean squared error at some numbers of shots, at least one."""
         known = sorted(measured)
         logs = torch.stack([measured[shot].clamp_min(_LEAST).log() for shot in known])
-        wanted = torch.tensor(SHOTS, dtype=logs.dtype)
-        self.log_variance.copy_(_interpolated(wanted.log(), [math.log(shot) for shot in known], logs))
+        grid = torch.tensor(SHOTS, dtype=logs.dtype)
+        self.log_variance.copy_(_interpolated(grid.log(), [math.log(shot) for shot in known], logs))
 
     def forward(self, shots: Float[Tensor, "tasks"]) -> Float[Tensor, "tasks target"]:
         knots = [math.log(shot) for shot in SHOTS]
@@ -42,7 +42,7 @@ class ShotNoise(nn.Module):
 def _interpolated(
     at: Float[Tensor, "n"], knots: list[float], values: Float[Tensor, "knots target"]
 ) -> Float[Tensor, "n target"]:
-    """Linear between knots in rising order, constant beyond."""
+    """Interpolate linearly between knots in rising order; constant beyond."""
     places = torch.tensor(knots, dtype=at.dtype, device=at.device)
     above = torch.searchsorted(places, at).clamp(0, len(knots) - 1)
     below = (above - 1).clamp_min(0)

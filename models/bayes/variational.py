@@ -1,11 +1,11 @@
 """Bayes by Backprop (Blundell et al. 2015, 1505.05424): a Gaussian for every weight of any network.
 
-q(w) = N(μ, σ²), independent, σ = softplus(ρ). What is minimised is KL(q ‖ p) − E_q[log likelihood]. The prior p is
-a Gaussian, where the KL has a closed form, or a scale mixture π N(0, σ₁²) + (1 − π) N(0, σ₂²) *of each weight*,
-where log p is that of the drawn weights; of log q, which the paper draws too, the mean is known: less variance, the
-same gradient. KL is always a sum over weights.
+q(w) = N(μ, σ²), independent, σ = softplus(ρ). The loss is KL(q ‖ p) − E_q[log likelihood]. The prior p is a Gaussian,
+whose KL has a closed form, or a scale mixture π N(0, σ₁²) + (1 − π) N(0, σ₂²) *of each weight*, with log p that of the
+drawn weights; the paper draws log q too, but its mean is known: less variance, the same gradient. KL is always a sum
+over weights.
 
-`MeanField` makes any module variational; its layers stay as they are and get drawn tensors. For a linear layer
+`MeanField` makes any module variational; its layers are unchanged and get drawn tensors. For a linear layer
 `linear_moments` gives the Gaussian of its outputs, to be drawn instead of the weights: the local
 reparameterisation (Kingma, Salimans, Welling 2015, 1506.02557), with less variance.
 """
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 
 class Prior(ABC):
-    """What weights are like before any data."""
+    """Distribution of weights before any data."""
 
     @abstractmethod
     def log_prob(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -45,7 +45,7 @@ class ScaleMixture(Prior):
     """A wide and a narrow Gaussian. The paper tries π ∈ {¼, ½, ¾}, −log σ₁ ∈ {0, 1, 2}, −log σ₂ ∈ {6, 7, 8}."""
 
     share: float = 0.5
-    """π, of the wide one."""
+    """π, the share of the wide one."""
     wide: float = 1.0
     narrow: float = math.exp(-6)
 
@@ -72,7 +72,7 @@ def sampled_kl(
 
 
 def minibatch_weight(index: int, batches: int) -> float:
-    """Weight 2^(M−i)/(2^M − 1) of the KL in batch i = 1..M of an epoch: the prior counts before the data do."""
+    """Return 2^(M−i)/(2^M − 1), the weight of the KL in batch i = 1..M of an epoch: the prior counts first."""
     if not 1 <= index <= batches:
         raise ValueError(f"batch {index} of {batches}")
     # Divided through by 2^M: epochs of more than 1,023 batches overflow otherwise.
@@ -91,7 +91,7 @@ def linear_moments(
 
 
 class MeanField(nn.Module):
-    """Means and deviations for all parameters of `network`, which is kept for its form and start only.
+    """Means and deviations for all parameters of `network`, which serves for its form and start only.
 
     `field(x, field.draw(generator))` answers with drawn weights, `field(x)` with the means. Raises `ValueError` for
     networks with buffers: BatchNorm's statistics are state that no weight holds.
@@ -102,7 +102,7 @@ class MeanField(nn.Module):
         if next(network.buffers(), None) is not None:
             raise ValueError("a network with buffers has state besides its weights")
         start = dict(network.named_parameters())
-        # A tuple hides the module: its own parameters are not to be trained or stored.
+        # A tuple hides the module: its own parameters must not be trained or stored.
         self._hidden = (network,)
         self._names = {name: name.replace(".", "/") for name in start}
         rho = math.log(math.expm1(deviation))
@@ -118,7 +118,7 @@ class MeanField(nn.Module):
         return {name: F.softplus(self.rho[key]) for name, key in self._names.items()}
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """One set of weights w = μ + σ ε."""
+        """Draw one set of weights w = μ + σ ε."""
         deviations = self.deviations
         return {
             name: mean + deviations[name] * torch.randn(mean.shape, generator=generator, device=mean.device)
@@ -126,12 +126,12 @@ class MeanField(nn.Module):
         }
 
     def forward(self, x: Shaped[Tensor, "*input"], weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The network with `weights`, or with the means."""
+        """Run the network with `weights`, or with the means."""
         found: Tensor = functional_call(self._hidden[0], dict(weights or self.means), (x,))
         return found
 
     def divergence(self, prior: Prior, weights: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """KL to the prior, summed over weights: exact for a Gaussian, else the estimate that `weights` give."""
+        """Return the KL to the prior, summed over weights: exact for a Gaussian, else estimated by `weights`."""
         deviations = self.deviations
         parts = []
         for name, mean in self.means.items():
@@ -144,7 +144,7 @@ class MeanField(nn.Module):
 
     @torch.no_grad()
     def pruned(self, share: float) -> dict[str, Tensor]:
-        """The means, with the `share` of all weights of least signal |μ|/σ at 0."""
+        """Return the means, with the `share` of all weights of least signal |μ|/σ at 0."""
         deviations = self.deviations
         signal = {name: mean.abs() / deviations[name] for name, mean in self.means.items()}
         flat = torch.cat([value.flatten() for value in signal.values()])

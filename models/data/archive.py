@@ -7,7 +7,6 @@ read, one at a time.
 from __future__ import annotations
 
 import copy
-import re
 import stat
 import zipfile
 import zlib
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from io import BufferedIOBase
 from zipfile import ZipExtFile, ZipInfo
 
+from hyperserve.leftovers import RESOURCE_FORKS, is_leftover
+from models.data import member_names
 from models.data.errors import DatasetFileError
 
 MAX_MEMBERS = 500_000
@@ -29,32 +30,42 @@ _DIRECTORY_SIZE = 5
 """Position of the directory's size in the record that `zipfile` reads from the end of an archive."""
 _ENCRYPTED = 0x41
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_DRIVE = re.compile(r"[A-Za-z]:")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 """Exceptions that `zipfile` raises on archives that are cut off or damaged."""
 _CHUNK = 1 << 20
 
 
 class Archive:
-    """Members of a zip in place. `files` and `folders` leave out those that macOS and Windows add by themselves."""
+    """Members of a zip in place. `files` and `folders` are without leftovers of file managers and other programs."""
 
     def __init__(self, file: BufferedIOBase) -> None:
         """Check the whole directory. Raises `DatasetFileError` naming the first member that is refused."""
         self._zip = _opened(file)
         members = self._zip.infolist()
         _check_size(members, _length(file))
-        seen: set[str] = set()
+        member_names.normalise(members)
+        self.files: list[ZipInfo] = []
+        self.left_out: list[str] = []
+        """Names of files that are leftovers."""
+        folders: list[str] = []
         for member in members:
-            _check_name(member.orig_filename)
+            path = member.filename.removesuffix("/").split("/")
+            if is_leftover(path, folder=member.is_dir()):
+                self.left_out += [] if member.is_dir() else [member.filename]
+                continue
             _check_kind(member)
-            if member.filename in seen:
-                raise DatasetFileError(
-                    "archive_duplicate_name", "Two members have this name.", member.filename
-                )
-            seen.add(member.filename)
-        kept = [member for member in members if not _is_junk(member.filename)]
-        self.files = [member for member in kept if not member.is_dir()]
-        self.folders = [member.filename.rstrip("/") for member in kept if member.is_dir()]
+            if member.is_dir():
+                folders.append(member.filename.removesuffix("/"))
+            else:
+                self.files.append(member)
+        _check_duplicates(self.files)
+        self.folders = [folder for folder in folders if folder and not self._is_resource_forks(folder)]
+
+    def _is_resource_forks(self, folder: str) -> bool:
+        """Return True for Finder's folder of resource forks, all of which are leftovers."""
+        return RESOURCE_FORKS in folder.split("/") and not any(
+            member.filename.startswith(f"{folder}/") for member in self.files
+        )
 
     @contextmanager
     def open(self, member: ZipInfo) -> Iterator[ZipExtFile]:
@@ -126,17 +137,12 @@ def _check_size(members: list[ZipInfo], packed: int) -> None:
         raise DatasetFileError("archive_ratio", detail, limit=MAX_RATIO)
 
 
-def _check_name(name: str) -> None:
-    parts = re.split(r"[/\\]", name)
-    if not parts[0] or _DRIVE.match(name):
-        raise DatasetFileError("archive_path_absolute", "The name of the member is an absolute path.", name)
-    if ".." in parts:
-        raise DatasetFileError(
-            "archive_path_escapes", "The name of the member leads out of its folder.", name
-        )
-    if "\0" in name or "\\" in name or "." in parts or "" in parts[:-1]:
-        detail = "Names of members are folders and a file, parted by single slashes."
-        raise DatasetFileError("archive_path_invalid", detail, name)
+def _check_duplicates(files: list[ZipInfo]) -> None:
+    seen: set[str] = set()
+    for member in files:
+        if member.filename in seen:
+            raise DatasetFileError("archive_duplicate_name", "Two members have this name.", member.filename)
+        seen.add(member.filename)
 
 
 def _check_kind(member: ZipInfo) -> None:
@@ -149,15 +155,6 @@ def _check_kind(member: ZipInfo) -> None:
     if member.compress_type not in _METHODS:
         detail = "Members are stored or deflated; other compressions are not read."
         raise DatasetFileError("archive_compression", detail, member.filename)
-
-
-def _is_junk(name: str) -> bool:
-    parts = name.rstrip("/").split("/")
-    return (
-        "__MACOSX" in parts
-        or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
-        or parts[-1].startswith("._")
-    )
 
 
 def _too_many() -> DatasetFileError:

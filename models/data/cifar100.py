@@ -53,7 +53,7 @@ class Pictures:
 
 
 def load(folder: Path) -> Pictures:
-    """Raises `DatasetError`."""
+    """Load the data set. Raises `DatasetError`."""
     parts = [cifarfs.load(folder, split) for split in _SPLITS]
     of_test = torch.cat(
         [_of_test(folder, split, len(part)) for split, part in zip(_SPLITS, parts, strict=True)]
@@ -77,7 +77,7 @@ def load(folder: Path) -> Pictures:
 
 
 def _of_test(folder: Path, split: str, count: int) -> Tensor:
-    """Of each picture whether it is one of CIFAR-100's test pictures."""
+    """Mark the pictures that are in CIFAR-100's test set."""
     files = [folder / name for name in cifarfs.SPLITS[split] if (folder / name).is_file()]
     found = []
     try:

@@ -26,7 +26,7 @@ SIDE = 32
 
 
 def load(folder: Path, split: str) -> ClassDataset:
-    """Pictures uint8 [n, 32, 32, 3], as published. Raises `DatasetError`."""
+    """Load pictures uint8 [n, 32, 32, 3], as published. Raises `DatasetError`."""
     if split not in SPLITS:
         raise DatasetError(f"CIFAR-FS has no split {split!r}; it has {', '.join(SPLITS)}")
     files = [folder / name for name in SPLITS[split] if (folder / name).is_file()]

@@ -20,7 +20,7 @@ _SAME = str.maketrans("l", "1")
 
 
 def load(path: Path, split: str) -> ClassDataset:
-    """Pictures as they are in the file; polarity does not matter to `models.inputs.ink`. Raises `DatasetError`."""
+    """Load pictures as the file has them; polarity does not matter to `models.inputs.ink`. Raises `DatasetError`."""
     if split not in SPLITS:
         raise DatasetError(f"EMNIST has no split {split!r}; it has {', '.join(SPLITS)}")
     try:
@@ -40,5 +40,5 @@ def load(path: Path, split: str) -> ClassDataset:
 
 
 def merged(class_name: str) -> str:
-    """One name for what cannot be told apart by its shape: upper and lower case, and l and 1."""
+    """Return one name for characters of the same shape: upper and lower case, and l and 1."""
     return class_name.translate(_SAME).upper()

@@ -34,7 +34,7 @@ class Family(ABC):
     def draw(
         self, rng: torch.Generator, tasks: int, points: int
     ) -> tuple[Float[Tensor, "tasks points dim"], Float[Tensor, "tasks points target"]]:
-        """Functions at points in random order, none of them twice."""
+        """Draw functions at points in random order, none of them twice."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Sinusoids(Family):
 
     @staticmethod
     def parameters(rng: torch.Generator, tasks: int) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
-        """A and φ."""
+        """Draw A and φ."""
         height, phase = torch.rand(2, tasks, generator=rng)
         return 0.1 + 4.9 * height, math.pi * phase
 
@@ -115,11 +115,11 @@ class FunctionConfig(BaseModel):
     queries: int = Field(default=10, ge=1)
     """Points beside the shots."""
     tasks: int = Field(default=25, ge=1)
-    """Of a step."""
+    """Number of tasks of a step."""
 
 
 class Purpose(IntEnum):
-    """What tasks are drawn for: those of one purpose are never those of another."""
+    """Purpose of drawn tasks: those of one purpose are never those of another."""
 
     training = 0
     validation = 1
@@ -142,12 +142,12 @@ class FunctionSampler:
         self.family, self.config, self.seed, self.purpose = family, config, seed, purpose
 
     def generator(self, step: int) -> torch.Generator:
-        """Of all that is random in a step."""
+        """Return the generator of everything random in a step."""
         state = np.random.SeedSequence((self.purpose, self.seed, step)).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(state[0] >> 1))
 
     def episodes(self, step: int, augmentation: object = None) -> Episodes:
-        """The tasks of a step. Functions are not augmented."""
+        """Return the tasks of a step. Functions are not augmented."""
         config, rng = self.config, self.generator(step)
         x, y = self.family.draw(rng, config.tasks, config.max_shot + config.queries)
         shots = torch.randint(config.min_shot, config.max_shot + 1, (config.tasks,), generator=rng)

@@ -32,7 +32,7 @@ class Digits:
     test_y: Int[Tensor, "test"]
 
     def held_out(self, count: int) -> Digits:
-        """The last `count` digits of the training set in the place of the test set: what choices are made on."""
+        """Return the last `count` digits of the training set in the place of the test set, to make choices on."""
         if not 0 < count < len(self.train_y):
             raise DatasetError(f"{count} of {len(self.train_y)} training digits cannot be held out")
         return replace(
@@ -45,7 +45,7 @@ class Digits:
 
 
 def load(path: Path) -> Digits:
-    """Raises `DatasetError`."""
+    """Load the data set. Raises `DatasetError`."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = _NAMES if _NAMES[0] in archive else _KERAS

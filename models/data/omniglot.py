@@ -27,7 +27,7 @@ from models.data.dataset import ClassDataset, DatasetError
 
 SPLITS = ("train", "validation", "test", "background", "evaluation", "lake-validation", "no-latin", "all")
 """train, validation, test: Vinyals' 1,028 / 172 / 423 characters; background, evaluation: Lake's 964 / 659;
-lake-validation: the ten evaluation alphabets of which Lake's runs have none."""
+lake-validation: the ten evaluation alphabets that are not in Lake's runs."""
 ARCHIVES = ("images_background", "images_evaluation")
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/{archive}.zip"
 _SIDE = 105
@@ -41,7 +41,7 @@ _SPLIT_FILE = Path(__file__).with_name("omniglot_split.json")
 
 @dataclass(frozen=True)
 class LakeRuns:
-    """Lake's one-shot runs: pictures uint8, and which support picture each query is another drawing of."""
+    """Lake's one-shot runs: pictures uint8, and the support picture that shows the same character as each query."""
 
     source: str
     support: UInt8[Tensor, "runs way side side"]
@@ -50,7 +50,7 @@ class LakeRuns:
 
 
 def lake_runs(path: Path | None) -> LakeRuns:
-    """From an npz alone: the authors publish the runs in an archive of their own. Raises `DatasetError`."""
+    """Load the runs from an npz alone: the authors publish them in a separate archive. Raises `DatasetError`."""
     if path is None or path.suffix != ".npz":
         raise DatasetError(
             f"Lake's runs are read from an npz with {', '.join(_LAKE)} (--data); the downloaded archives have none"
@@ -65,7 +65,7 @@ def lake_runs(path: Path | None) -> LakeRuns:
 
 
 def load(path: Path | None = None, split: str = "all") -> ClassDataset:
-    """Pictures uint8 [n, 105, 105], dark ink on white as published. Raises `DatasetError`."""
+    """Load pictures uint8 [n, 105, 105], dark ink on white as published. Raises `DatasetError`."""
     if split not in SPLITS:
         raise DatasetError(f"omniglot has no split {split!r}; it has {', '.join(SPLITS)}")
     path = _download() if path is None else path
@@ -124,7 +124,7 @@ def _from_folder(path: Path) -> ClassDataset:
 
 
 def _drawings(path: Path) -> Iterator[tuple[str, bytes]]:
-    """("Alphabet/character01", PNG bytes) in the order of file names."""
+    """Yield ("Alphabet/character01", PNG bytes) in the order of file names."""
     for archive in ARCHIVES:
         folder, packed = path / archive, path / f"{archive}.zip"
         if folder.is_dir():

@@ -1,7 +1,7 @@
 """Synthetic embedding spaces, to calibrate learners that take vectors of any origin.
 
 Real embeddings differ in dimension, spectrum, class hierarchy, tails, offset and norm: each space draws all of
-these, so that what is fitted on many of them holds on spaces never seen.
+these, so that a fit to many of them holds on new spaces.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GROUPS = 8
 
 
 def space(seed: int) -> ClassDataset:
-    """One space: class means on a tree, power-law spectrum, Gaussian or heavy-tailed classes."""
+    """Draw one space: class means on a tree, power-law spectrum, Gaussian or heavy-tailed classes."""
     rng = np.random.default_rng((20_26, seed))
     dim = int(np.exp(rng.uniform(np.log(8), np.log(512))))
     spectrum = np.arange(1, dim + 1) ** -rng.uniform(0.0, 0.9)

@@ -1,4 +1,4 @@
-"""Fits a learner's `Calibration` on validation tasks: epistemic spread, temperature, `unknown`, prediction sets.
+"""Fit of a learner's `Calibration` on validation tasks: epistemic spread, temperature, `unknown`, prediction sets.
 
 Everything is fitted across ways and shots at once as a small function of the task, in that order, because each
 reads the answers of the ones before it.
@@ -35,9 +35,9 @@ _TOLERATED = 0.02
 _SETTLED = 0.1
 """A move of the log spread after which no more are made."""
 _NUDGE = 0.1
-"""Of the log spread, to see what it does."""
+"""Trial step of the log spread, to measure its effect."""
 _SLOPES = (1.0, 8.0)
-"""Of the log of epistemic part over disagreement, by the log spread; 2 for a linear head."""
+"""Bounds on the slope of log(epistemic part / disagreement) by the log spread; 2 for a linear head."""
 _MOST_MOVE = 0.75
 _RIDGE = 1e-3
 
@@ -73,9 +73,9 @@ def _fit_spread(
     plan: CalibrationPlan,
     most_nll: float,
 ) -> None:
-    """Spread and temperature in turn, until the spread settles or a round would cost more than `most_nll`.
+    """Fit spread and temperature in turn until the spread settles or a round would cost more than `most_nll`.
 
-    A posterior of the wrong shape can be made as wide as it should be, but its answers get worse.
+    A posterior of the wrong shape can be made wide enough, but its answers get worse.
     """
     for _ in range(_MOST_ROUNDS):
         kept = calibration.epistemic, calibration.temperature
@@ -88,8 +88,8 @@ def _fit_spread(
 
 
 def _cells(traits: Traits, features: Features) -> list[Cell]:
-    """Ways and shots that learner and data allow, half the queries foreign."""
-    # Of small classes fewer are asked, so that some remain to be drawn as support.
+    """Return the ways and shots that learner and data allow, half of the queries foreign."""
+    # Small classes have fewer queries, so that some examples remain for the support set.
     queries = max(1, min(_QUERIES, features.smallest - 2))
     return [
         replace(cell, foreign=cell.way * queries)
@@ -101,7 +101,7 @@ def _cells(traits: Traits, features: Features) -> list[Cell]:
 def _batches(
     learner: MetaLearner, spaces: Sequence[Features], tasks: int, seed: int, foreign: bool
 ) -> list[Batch]:
-    """The tasks of each cell, shared out over the spaces; fewer of many ways, which have more queries each."""
+    """Answer the tasks of each cell, shared out over the spaces; fewer of many ways, which have more queries."""
     found = []
     for features in spaces:
         for cell in _cells(learner.traits, features):
@@ -114,7 +114,7 @@ def _batches(
 def _fit_temperature(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
 ) -> float:
-    """Least NLL over log way, by LBFGS through the learner's own `predict`; that NLL."""
+    """Fit the temperature to the least NLL over log way, by LBFGS through `predict`; return that NLL."""
     batches = _batches(learner, spaces, plan.tasks, plan.seed, foreign=False)
     noise = Noise(SAMPLES) if learner.traits.stochastic else None
     start = calibration.temperature.clone()
@@ -138,7 +138,7 @@ def _fit_temperature(
 def _fit_epistemic(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
 ) -> float:
-    """Moves the log spread so that the mean epistemic part meets the mean disagreement in every cell; the largest move.
+    """Move the log spread until the mean epistemic part meets the mean disagreement in every cell; return the move.
 
     A Newton step per cell, its slope by a finite difference: MI is quadratic in the spread of a linear head, but far
     steeper where hidden units are drawn, and disagreement falls as it rises. The moves are fitted by least squares.
@@ -173,7 +173,7 @@ def _fit_epistemic(
 def _fit_unknown(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
 ) -> None:
-    """Logistic regression of foreign against known on (novelty, task terms), tasks weighing the same."""
+    """Fit a logistic regression of foreign against known on (novelty, task terms), all tasks of equal weight."""
     scores, terms, foreign = [], [], []
     for batch in _batches(learner, spaces, plan.tasks, plan.seed + 2, foreign=True):
         assert batch.answer.novelty is not None
@@ -202,7 +202,7 @@ def _fit_unknown(
 def _fit_sets(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
 ) -> None:
-    """Conformal quantiles of the mass above the right class, one query per task, in bins of way × shot.
+    """Fit conformal quantiles of the mass above the right class, one query per task, in bins of way × shot.
 
     With n tasks the level is the ⌈(n+1)·coverage⌉-th smallest; bins that the data cannot fill take the widest
     sets: the whole mass.
@@ -234,7 +234,7 @@ def _quantiles(scores: Float[Tensor, "n"]) -> Float[Tensor, "levels"]:
 
 
 def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> float:
-    """Moves `free` to where the objective is least; its value there."""
+    """Move `free` to the minimum of the objective; return its value."""
     optimiser = torch.optim.LBFGS([free], max_iter=12, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

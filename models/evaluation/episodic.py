@@ -39,13 +39,13 @@ class Features:
         return min(map(len, self.members))
 
     def hold(self, cell: Cell) -> bool:
-        """Whether tasks of a cell can be drawn, foreign queries aside."""
+        """Return True if tasks of a cell can be drawn, foreign queries aside."""
         return cell.way <= len(self.members) and cell.shot + cell.queries <= self.smallest
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One protocol: `way`-way `shot`-shot, `queries` per class, and as many foreign ones as `foreign` says."""
+    """One protocol: `way`-way `shot`-shot with `queries` per class and `foreign` foreign ones."""
 
     way: int
     shot: int
@@ -56,7 +56,7 @@ class Cell:
 
 
 def cells_of(traits: Traits, ways: Sequence[int], shots: Sequence[int], queries: int = 15) -> list[Cell]:
-    """Every way with every shot, as far as the learner takes them; of a fixed way, that one."""
+    """Return every way with every shot that the learner takes; if its way is fixed, that one."""
     return [
         Cell(way, shot, queries) for way in traits.ways.among(ways) for shot in shots if shot in traits.shots
     ]
@@ -78,13 +78,13 @@ class Batch:
 
     @torch.no_grad()
     def without_noise(self, learner: MetaLearner) -> Batch:
-        """The same queries answered by the mean weights: what papers of Bayesian methods measure accuracy with."""
+        """Answer the queries by the mean weights, as papers on Bayesian methods do to measure accuracy."""
         answer = learner.predict(self.weights, self.query)
         assert isinstance(answer, Categorical)
         return replace(self, answer=answer)
 
     def slim(self) -> Batch:
-        """Without weights and queries, of which those of many tasks would fill the memory."""
+        """Drop weights and queries, which would fill the memory for many tasks."""
         bare = replace(self.weights, task={}, rows={})
         return replace(self, weights=bare, query=self.query[..., :0])
 
@@ -101,9 +101,9 @@ def embed_all(learner: MetaLearner, inputs: Tensor, labels: Tensor, domains: Ten
 def answers(
     learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int, *, renamed: bool = False
 ) -> Iterator[Batch]:
-    """Predictions on `tasks` random tasks, the same for every learner of the same data and seed.
+    """Answer `tasks` random tasks, the same for every learner with the same data and seed.
 
-    `renamed` turns the order of the class keys about, as other labels would.
+    `renamed` reverses the order of the class keys, as other labels would.
     """
     rng = np.random.default_rng((seed, cell.way, cell.shot, cell.foreign, cell.within_domain))
     learner = learner.eval()
@@ -135,17 +135,17 @@ def _answer(
         seed=torch.arange(seed, seed + count, device=device),
     )
     weights = learner.adapt(batch)
-    asked = features.values[query].to(device)
-    answer = learner.predict(weights, asked, Noise(SAMPLES) if learner.traits.stochastic else None)
+    queries = features.values[query].to(device)
+    answer = learner.predict(weights, queries, Noise(SAMPLES) if learner.traits.stochastic else None)
     if not isinstance(answer, Categorical):
         raise TypeError(f"{type(learner).__name__} does not classify")
-    return Batch(answer, weights, target.to(device), classes, asked)
+    return Batch(answer, weights, target.to(device), classes, queries)
 
 
 def draw(
     rng: np.random.Generator, features: Features, cell: Cell
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Classes, positions of the support set (by class), positions of the queries (by class, foreign last)."""
+    """Draw classes, positions of the support set (by class) and of the queries (by class, foreign last)."""
     candidates = np.arange(len(features.members))
     if cell.within_domain:
         sizes = np.bincount(features.domains)

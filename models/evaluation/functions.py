@@ -1,6 +1,6 @@
-"""Learners of functions, measured: error and likelihood after so many shots and steps, intervals, what is not known.
+"""Measurement of learners of functions: error and likelihood by shots and steps, intervals, epistemic variance.
 
-Every table is over the same tasks for every learner; they are none of those of training and validation.
+Every table is over the same tasks for every learner, none of which occurs in training or validation.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _QUERIES = 100
 _CHUNK = 100
 """Tasks answered at a time."""
 _Z90 = 1.6448536269514722
-"""The middle 90 % of a normal distribution lie within so many deviations."""
+"""Half-width of the middle 90 % of a normal distribution, in standard deviations."""
 
 Adapt = Callable[[Support], TaskWeights]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Answers to the queries of a batch of tasks, with what is true."""
+    """Answers to the queries of a batch of tasks, with the true values."""
 
     answer: Gaussian
     target: Float[Tensor, "tasks query target"]
@@ -68,14 +68,15 @@ class Answered:
     def epistemic(self) -> Float[Tensor, "tasks"] | None:
         return None if self.answer.epistemic is None else self.answer.epistemic.mean((1, 2))
 
-    def where(self, asked: Bool[Tensor, "query"]) -> Answered:
+    def select(self, chosen: Bool[Tensor, "query"]) -> Answered:
+        """Return the answers to some of the queries."""
         answer, epistemic = self.answer, self.answer.epistemic
-        kept = Gaussian(
-            answer.mean[:, asked],
-            answer.aleatoric[:, asked],
-            None if epistemic is None else epistemic[:, asked],
+        part = Gaussian(
+            answer.mean[:, chosen],
+            answer.aleatoric[:, chosen],
+            None if epistemic is None else epistemic[:, chosen],
         )
-        return Answered(kept, self.target[:, asked])
+        return Answered(part, self.target[:, chosen])
 
 
 def answered(
@@ -93,8 +94,8 @@ def answered(
             f"this protocol is for learners of functions from {lengths[0]} to {lengths[1]} numbers"
         )
     with torch.no_grad():
-        features, asked = (learner.embed(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in (x, query))
-        answer = learner.predict((adapt or learner.adapt)(Support.of(features, y)), asked)
+        features, queries = (learner.embed(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in (x, query))
+        answer = learner.predict((adapt or learner.adapt)(Support.of(features, y)), queries)
     assert isinstance(answer, Gaussian)
     return Answered(answer, target)
 
@@ -108,12 +109,12 @@ def answers(
     purpose: Purpose,
     adapt: Adapt | None = None,
 ) -> Iterator[Answered]:
-    """On fresh functions, at points beside the shots: 100 of each, or as many as there are."""
+    """Answer fresh functions at points beside the shots: 100 of each, or as many as there are."""
     points = family.most_points
     queries = _QUERIES if points is None else max(1, min(_QUERIES, points - shot))
     chunk = min(tasks, _CHUNK)
-    asked = FunctionConfig(min_shot=shot, max_shot=shot, queries=queries, tasks=chunk)
-    sampler = FunctionSampler(family, asked, seed, purpose)
+    config = FunctionConfig(min_shot=shot, max_shot=shot, queries=queries, tasks=chunk)
+    sampler = FunctionSampler(family, config, seed, purpose)
     for step in range(math.ceil(tasks / chunk)):
         drawn = sampler.episodes(shot * 100_000 + step)
         assert drawn.support_y is not None
@@ -121,7 +122,7 @@ def answers(
 
 
 def row(found: list[Answered]) -> dict[str, Any]:
-    """Estimates over tasks: error, likelihood, coverage, variances."""
+    """Return estimates over tasks: error, likelihood, coverage, variances."""
     epistemic = [batch.epistemic for batch in found if batch.epistemic is not None]
     return {
         "mse": asdict(MeanEstimate.over(torch.cat([batch.mse for batch in found]))),
@@ -133,7 +134,7 @@ def row(found: list[Answered]) -> dict[str, Any]:
 
 
 def sinusoid(learner: MetaLearner, tasks: int, seed: int) -> dict[str, Any]:
-    """MAML's sinusoids (1703.03400)."""
+    """Measure a learner on MAML's sinusoids (1703.03400)."""
     family, purpose = Sinusoids(), Purpose.measurement
     result: dict[str, Any] = {
         "protocol": f"A sin(x + φ), A in [0.1, 5], φ in [0, π], x in [−5, 5], no noise; {_QUERIES} fresh query points "
@@ -169,7 +170,7 @@ _PLACES = {
 
 
 def _beside_the_data(learner: MetaLearner, tasks: int, seed: int) -> list[dict[str, Any]]:
-    """Ten shots in [−5, 0], asked there, in the other half, and where no task of training was."""
+    """Measure ten shots in [−5, 0] there, in the other half, and beyond all tasks of training."""
     shot, per_place = 10, _QUERIES // len(_PLACES)
     half = FunctionConfig(min_shot=shot, max_shot=shot, queries=1, tasks=tasks)
     rng = FunctionSampler(Sinusoids(), half, seed, Purpose.measurement).generator(0)
@@ -185,11 +186,11 @@ def _beside_the_data(learner: MetaLearner, tasks: int, seed: int) -> list[dict[s
     values = Sinusoids.values
     found = answered(learner, x, values(x, height, phase), query, values(query, height, phase))
     owner = torch.arange(query.shape[1]) // per_place
-    return [{"place": place} | row([found.where(owner == i)]) for i, place in enumerate(_PLACES)]
+    return [{"place": place} | row([found.select(owner == i)]) for i, place in enumerate(_PLACES)]
 
 
 def completion(learner: MetaLearner, pictures: Completion, tasks: int, seed: int) -> dict[str, Any]:
-    """Whole pictures from some of their pixels; error and likelihood over all pixels, those of the context too."""
+    """Measure the completion of pictures: error and likelihood over all pixels, those of the context too."""
     points = pictures.most_points
     assert points is not None
     everything = FunctionConfig(min_shot=1, max_shot=1, queries=points - 1, tasks=min(tasks, _CHUNK))
@@ -212,7 +213,7 @@ def completion(learner: MetaLearner, pictures: Completion, tasks: int, seed: int
 
 
 def beside(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Results of several learners as one, table rows with the name of their learner; those of one as they are."""
+    """Merge results of several learners into one, table rows with the name of their learner; one result stays."""
     first, *others = found.values()
     if not others:
         return first

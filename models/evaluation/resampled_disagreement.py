@@ -1,7 +1,7 @@
-"""The gold standard of epistemic uncertainty: ask again with other support sets of the same classes.
+"""The reference for epistemic uncertainty: answers to the same queries with other support sets of the same classes.
 
 For each query, D is the Jensen-Shannon disagreement of the mean predictions under 20 other support sets. A learner
-whose epistemic part is right says it without seeing them: E[D] = E[MI] at each shot, and both rank queries alike.
+with the right epistemic part predicts it without seeing them: E[D] = E[MI] at each shot, and both rank queries alike.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Disagreement:
 
 @torch.no_grad()
 def disagreement(learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int) -> Disagreement:
-    """`cell.queries` queries per class, held out of every support set drawn for them."""
+    """Measure disagreement on `cell.queries` queries per class, held out of every support set drawn for them."""
     rng = np.random.default_rng((seed, cell.way, cell.shot, 77))
     noise = Noise(SAMPLES) if learner.traits.stochastic else None
-    gold, own, terms = [], [], []
+    reference, own, terms = [], [], []
     for task in range(tasks):
         classes, _, query = draw(rng, features, cell)
         held_out = {int(index) for index in query}
@@ -52,10 +52,10 @@ def disagreement(learner: MetaLearner, features: Features, cell: Cell, tasks: in
         answer = learner.predict(weights, queries, noise)
         if not isinstance(answer, Categorical) or answer.epistemic is None:
             raise TypeError(f"{type(learner).__name__} has no epistemic part")
-        gold.append(_jensen_shannon(answer.log_probs[1:]))
+        reference.append(_jensen_shannon(answer.log_probs[1:]))
         own.append(answer.epistemic[0])
         terms.append(weights.task["terms"][:1])
-    return Disagreement(torch.cat(gold), torch.cat(own), torch.cat(terms))
+    return Disagreement(torch.cat(reference), torch.cat(own), torch.cat(terms))
 
 
 def _jensen_shannon(log_probs: Float[Tensor, "members query way"]) -> Float[Tensor, "query"]:

@@ -4,14 +4,13 @@
     Λ = Λ₀ + Σ_i φ_i φ_iᵀ,   Λ K̄ = Λ₀ K₀ + Σ_i φ_i y_iᵀ
     y | x ~ N(K̄ᵀφ, Σ (1 + φᵀ Λ⁻¹ φ))
 
-The posterior over the last layer is exact: aleatoric is Σ, epistemic is Σ φᵀΛ⁻¹φ, which falls with every example and
-is large where none is near. The loss is the mean −log likelihood of the queries given the support set. Λ₀ is kept as
-its Cholesky factor. φ is bounded (tanh), so that an epistemic variance cannot grow without end: far from all
-training inputs it is what the prior leaves open. `noise_floor` is the least Σ: functions without noise would drive
-it to 0.
+The posterior over the last layer is exact: aleatoric is Σ, epistemic is Σ φᵀΛ⁻¹φ, which falls with every example and is
+large far from all of them. The loss is the mean −log likelihood of the queries given the support set. Λ₀ is stored as
+its Cholesky factor. φ is bounded (tanh), so that an epistemic variance cannot grow without end: far from all training
+inputs it is that of the prior. `noise_floor` is the least Σ: functions without noise would drive it to 0.
 
 Task weights: Σ φφᵀ and Σ φyᵀ, in float64, so that adding examples is exact and their order does not matter; the
-factorisation is made when answering. Should rounding make Λ indefinite, jitter grows until it is not: never NaN.
+factorisation happens in `predict`. Should rounding make Λ indefinite, jitter grows until it is not: never NaN.
 Epistemic without draws: the learner is not stochastic, its posterior is exact (`Traits.exact_posterior`).
 """
 
@@ -41,7 +40,7 @@ from models.predictive import Gaussian
 from models.protocol import Episodes, LearnerError, Losses, Support, TaskWeights, Traits
 
 _JITTERS = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
-"""Of the mean of the diagonal."""
+"""Jitter over the mean of the diagonal."""
 
 
 class BayesLinearConfig(ValueConfig):
@@ -71,11 +70,11 @@ class BayesLinear(Regressor):
         self.phi = nn.Sequential(perceptron([config.dim, *inside, config.features], nn.Tanh), nn.Tanh())
         self.prior_mean = nn.Parameter(torch.zeros(config.features, config.target))
         self.prior_factor = nn.Parameter(torch.zeros(config.features, config.features))
-        """Below the diagonal the Cholesky factor of Λ₀, on it the logarithm of the factor's; above unused."""
+        """The Cholesky factor of Λ₀, with logarithms on the diagonal; unused above it."""
         self.log_noise = nn.Parameter(torch.full((config.target,), -2.0))
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """Raises `LearnerError` where values are too large."""
+        """Sum the statistics of the support set. Raises `LearnerError` for values that are too large."""
         support = without_padding(support)
         assert support.targets is not None
         phi = self.phi(support.features).double() * support.mask[..., None]
@@ -99,7 +98,7 @@ class BayesLinear(Regressor):
         return Gaussian(mean.float(), noise_variance.expand(mean.shape), spread.float() * noise_variance)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """−log likelihood of a query in nats, given the support set."""
+        """Return the −log likelihood of a query in nats, given the support set."""
         data = functions_of(self.embed, episodes)
         answer = self.predict(self.adapt(data.support), data.query)
         nll = mean_over(-answer.log_prob(data.target), data.real)
@@ -121,9 +120,9 @@ class BayesLinear(Regressor):
 
 
 def safe_cholesky(matrices: Float[Tensor, "tasks d d"]) -> Float[Tensor, "tasks d d"]:
-    """Lower factors. Jitter is added to those that are not positive definite, more until they are.
+    """Return lower factors; matrices that are not positive definite get jitter, more and more until they are.
 
-    A matrix beside others is treated as alone. Raises `LearnerError` where no jitter helps.
+    A matrix in a batch is treated as if alone. Raises `LearnerError` if no jitter helps.
     """
     factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(matrices)

@@ -6,14 +6,14 @@ One trunk, two tails: a class's update Δ_i and the log variance of its row,
 
 θ stays a point. Trained by the cross-entropy of the queries, their logits averaged over `draws` sampled weights, plus
 κ(t) Σ KL(N(μ, exp s) ‖ N(0, 1)), summed over weights. κ grows geometrically from `kl_start` to `kl_stop`, so it is next
-to nothing for most of the training. The switch from the gradient is HyperMAML's and concerns μ; s is the
+to 0 for most of the training. The switch from the gradient is HyperMAML's and concerns μ; s is the
 hypernetwork's from the start, and the inner loss has κ times the same divergence, whose gradient is κ μ.
 
 Logits of a linear layer with Gaussian weights are Gaussian, so they are drawn instead of the weights: for each query
 the distribution is the same. Answers without noise are those of μ alone, which is what the paper's accuracies
 are. With noise, probabilities are averaged over the sampled members, not logits, and the epistemic part is the mutual
 information of answer and weights. A member speaks through all orders of the classes with one draw per class:
-turning the classes is no evidence, and independent draws would let it average uncertainty away.
+another order of the classes is no evidence, and independent draws would average uncertainty away.
 
 Task weights: per class row, μ and s (weights, then bias) in each order. `unknown` is read off the energy of μ.
 """
@@ -46,7 +46,7 @@ from models.protocol import Episodes, Losses, Span, Support, TaskWeights, Traits
 
 _PRIOR = GaussianPrior()
 _MAX_LOG_VARIANCE = 10.0
-"""Bound on what the hypernetwork may say, or inputs unlike any in training would overflow."""
+"""Bound on the log variance, or inputs unlike any in training would overflow."""
 
 
 class BayesHMAMLConfig(HyperMAMLConfig):
@@ -80,7 +80,7 @@ class BayesHMAML(HyperMAML):
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
     ) -> Categorical:
-        """Without noise the answer of μ alone, which has no epistemic part."""
+        """Answer with sampled weights; without noise with μ alone, which has no epistemic part."""
         if noise is None:
             return super().predict(weights, features)
         terms = weights.task["terms"]
@@ -109,7 +109,7 @@ class BayesHMAML(HyperMAML):
         )
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Mean cross-entropy of averaged logits over known queries, in nats, and κ KL, summed over weights."""
+        """Return the mean cross-entropy of averaged logits over known queries, in nats, plus κ KL over all weights."""
         embedded = embed_episodes(self.embed, episodes)
         support, config = embedded.support, self.config
         share, kappa = self.gradient_share(progress), self.kl_weight(progress)
@@ -128,14 +128,14 @@ class BayesHMAML(HyperMAML):
         return Losses(total, {"nll": nll.detach(), "kl": kl.detach()})
 
     def kl_weight(self, progress: float) -> float:
-        """κ = kl_start^(1 − progress) · kl_stop^progress."""
+        """Return κ = kl_start^(1 − progress) · kl_stop^progress."""
         config = self.config
         return float(config.kl_start ** (1 - progress) * config.kl_stop**progress)
 
     def _averaged(
         self, rows: Mapping[str, Tensor], query: Float[Tensor, "tasks query d"], support: Support
     ) -> Float[Tensor, "tasks query way"]:
-        """Log-probabilities of the logits' mean over the draws; each query has draws of its own."""
+        """Return log-probabilities of the logits' mean over the draws, which are separate for each query."""
         logits, deviation = (moment[..., 0] for moment in _moments(rows, query))
         tasks, count, way = logits.shape
         keys = torch.arange(1, count * way + 1, device=query.device).expand(tasks, -1)

@@ -2,12 +2,12 @@
 
 HyperShot whose hypernetwork writes, for each weight of the target network, a mean and a log variance,
 
-    w ~ N(μ, exp(s)),    s = what is written − 4,
+    w ~ N(μ, exp(s)),    s = written log variance − 4,
 
 so that deviations start near e⁻² and not near 1. Trained by HyperShot's cross-entropy, of logits averaged over
 `draws` samples, plus `kl_weight` Σ KL(N(μ, exp s) ‖ N(0, 1)), summed over weights.
 
-What a layer with Gaussian weights makes of one example is Gaussian, each unit for itself, so units are drawn instead of
+The units of a layer with Gaussian weights are Gaussian for one example, and independent, so units are drawn instead of
 weights, layer by layer: for each query the distribution is the same. Hidden units are drawn by their number and logits
 by the key of their class, the same in every order of the classes. Answers without noise are those of μ; with noise
 probabilities are averaged, and the epistemic part is the mutual information of answer and weights.
@@ -61,7 +61,7 @@ class BayesHyperShot(HyperShot):
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
     ) -> Categorical:
-        """Without noise the answer of μ alone, which has no epistemic part."""
+        """Answer with sampled weights; without noise with μ alone, which has no epistemic part."""
         if noise is None:
             return super().predict(weights, features)
         terms = weights.task["terms"]
@@ -88,7 +88,7 @@ class BayesHyperShot(HyperShot):
         )
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """HyperShot's, of averaged logits, and the divergence, summed over weights."""
+        """Return HyperShot's loss of averaged logits plus the divergence, summed over weights."""
         embedded = embed_episodes(self.embed, episodes)
         weights = self._adapt(embedded.support, orders=1)
         total, nll = self._fit(weights, embedded)
@@ -122,7 +122,7 @@ class BayesHyperShot(HyperShot):
         noise: Noise,
         spread: Float[Tensor, "tasks"],
     ) -> Float[Tensor, "tasks orders samples query way"]:
-        """Logits of each member; `spread` is a factor on the deviation of every weight."""
+        """Return the logits of each member; `spread` is a factor on the deviation of every weight."""
         tasks, orders = weights.task["weight0"].shape[:2]
         x = relations[:, None, None].expand(-1, orders, noise.samples, -1, -1)
         last = self.config.target_depth - 1
@@ -132,7 +132,7 @@ class BayesHyperShot(HyperShot):
             deviation = (0.5 * log_variance).exp() * spread[:, None, None, None]
             shape = (-1, -1, noise.samples, -1, -1)
             moments = linear_moments(x, mean[:, :, None].expand(shape), deviation[:, :, None].expand(shape))
-            # Units of different layers need keys of their own.
+            # Units of different layers need different keys.
             units = torch.arange(1, mean.shape[-2] + 1, device=x.device) + (layer + 1) * (1 << 32)
             keys = weights.class_key if layer == last else units.expand(tasks, -1)
             draws = noise.normal(weights.seed, keys).transpose(1, 2)

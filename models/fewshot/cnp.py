@@ -5,13 +5,13 @@ Each example becomes a representation, those of a class are averaged, and a deco
     r_c = mean of h(f(x)) over the examples of class c,    r = mean of r_c over the classes,
     logit_c(q) = g([r_c ; r ; f(q) ; |r_c − h(f(q))|]).
 
-The paper keeps one representation per class and joins all of them into the input of one decoder with as many outputs
-as classes, which fixes the way and gives each class a place. Here one g is shared by the classes: any way, any shot,
-and another order of the classes turns the answers. The joined representations still tell g what the other classes
-are; here their mean does, unless `context` is off. The gap to the query's own representation is our addition, without
+The paper has one representation per class and joins all of them into the input of one decoder with as many outputs as
+classes, which fixes the way and gives each class a place. Here one g is shared by the classes: any way, any shot, and
+another order of the classes permutes the answers. The joined representations also inform g about the other classes;
+here their mean does, unless `context` is off. The gap to the query's own representation is our addition, without
 which g learns to compare far more slowly; `gap` turns it off. The paper leaves open the depths of h and g and whether
 the encoder is shared by examples and queries (here it is). The label is no input of h, as in the paper: it only
-says which mean an example goes into.
+selects the mean that an example goes into.
 
 Task weights: r_c and the number of shots per class row, so that an example is added at O(1) and a class costs
 `dim` + 1 numbers. Deterministic: there is no epistemic part.
@@ -44,9 +44,9 @@ class CnpConfig(BaseModel):
     decoder_depth: int = Field(default=3, ge=2, le=8)
     """Linear layers of g."""
     context: bool = True
-    """Whether g sees the mean over the classes of the task."""
+    """Show g the mean over the classes of the task."""
     gap: bool = True
-    """Whether g sees how far the query's own representation is from that of the class."""
+    """Show g the distance of the query's own representation from that of the class."""
 
 
 class Cnp(Classifier):
@@ -58,7 +58,7 @@ class Cnp(Classifier):
         super().__init__(encoder, config)
         dim = fixed_length(encoder)
         self.h = _network(dim, config.hidden, config.dim, config.depth)
-        # The first layer of g, by the part of its input that it reads: a class is compared with many queries.
+        # The first layer of g in parts, by the input that each reads: a class is compared with many queries.
         self.of_class = nn.Linear(config.dim, config.hidden, bias=False)
         self.of_task = nn.Linear(config.dim, config.hidden, bias=False) if config.context else None
         self.of_query = nn.Linear(dim, config.hidden)
@@ -87,7 +87,7 @@ class Cnp(Classifier):
     def logits(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"]
     ) -> Float[Tensor, "tasks query way"]:
-        """g of every class with every query; −∞ on padding."""
+        """Return g of every class with every query; −∞ on padding."""
         rows = weights.rows["representation"]
         classes = self.of_class(rows)
         if self.of_task is not None:
@@ -103,7 +103,7 @@ class Cnp(Classifier):
 
 
 def _network(inputs: int, hidden: int, outputs: int, depth: int) -> nn.Sequential:
-    """`depth` linear layers with ReLU between them."""
+    """Return `depth` linear layers with ReLU between them."""
     layers: list[nn.Module] = []
     for _ in range(depth - 1):
         layers += [nn.Linear(inputs, hidden), nn.ReLU()]

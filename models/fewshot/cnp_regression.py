@@ -2,15 +2,14 @@
 
     r = 1/n Σ h(x_i ⊕ y_i);    (μ, s) = g(r ⊕ x);    σ = floor + (1 − floor) softplus(s)
 
-h and g are perceptrons. The loss is the mean of −log N(y | μ, σ²) over all targets, of which the context is a part.
+h and g are perceptrons. The loss is the mean of −log N(y | μ, σ²) over all targets, the context included.
 For image completion x are the coordinates of a pixel in [0, 1]² and y is its grey or its colour.
 
-`sigma_floor` (0.1 in the paper) is the least σ that can be answered, in the units of the targets: it keeps the
-likelihood bounded where functions have no noise, and it bounds how sharp answers get. Lower it for such data.
+`sigma_floor` (0.1 in the paper) is the least σ of an answer, in the units of the targets: it bounds the likelihood if
+functions have no noise, and thus the sharpness of answers. Lower it for such data.
 
-Task weights: the sum of h over the context and its size, so that one more example costs one h, whatever came before.
-Deterministic: σ² is reported as aleatoric, also where it stands for what few examples leave open; there is no
-epistemic part.
+Task weights: the sum of h over the context and its size, so that one more example costs one h.
+Deterministic: σ² is reported as aleatoric, even the part that is due to few examples; there is no epistemic part.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class CnpRegression(Regressor):
         self.decoder = perceptron([width + config.dim, *inside, 2 * config.target])
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """Raises `LearnerError` where values are too large."""
+        """Sum h over the context. Raises `LearnerError` for values that are too large."""
         support = without_padding(support)
         assert support.targets is not None
         each = self.context(torch.cat((support.features, support.targets), dim=-1))
@@ -75,7 +74,7 @@ class CnpRegression(Regressor):
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
     ) -> Gaussian:
-        """An empty context is answered from r = 0."""
+        """Answer the queries; an empty context has r = 0."""
         mean_context = weights.task["sum"] / weights.task["count"].clamp_min(1)[:, None]
         repeated = mean_context[:, None].expand(-1, features.shape[1], -1)
         mean, raw = self.decoder(torch.cat((repeated, features), dim=-1)).chunk(2, dim=-1)
@@ -83,7 +82,7 @@ class CnpRegression(Regressor):
         return Gaussian(mean, (floor + (1 - floor) * F.softplus(raw)).square())
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """−log likelihood of a point in nats, mean over the context and the queries."""
+        """Return the −log likelihood of a point in nats, mean over the context and the queries."""
         data = functions_of(self.embed, episodes)
         support = data.support
         assert support.targets is not None

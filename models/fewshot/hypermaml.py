@@ -6,7 +6,7 @@ the description to the update of that class's row,
 
     θ'_i = θ_i − Δ_i,    logits = θ' f(q).
 
-Training begins as MAML on the classifier and is handed over to the hypernetwork: with
+Training begins as MAML on the classifier and moves over to the hypernetwork: with
 θ_MAML = θ − α Σ_k ∇L(θ_k), the gradient taken anew at each step θ_k, and p(t) falling from 1 to 0,
 
     θ' = p θ_MAML + (1 − p)(θ − Δ).
@@ -15,8 +15,8 @@ With one step this is the published p α ∇L + (1 − p) Δ. With more, the aut
 subtracts Δ at each; here Δ counts once. The gradient of a linear classifier has a closed form, and autograd through
 it gives the second order. Answers are always those of p = 0.
 
-The length of the input fixes the way N; averaging leaves the shots free. Which class stands at which place matters,
-so the order is that of `models.fewshot.common.class_order`, and answers are the mean over its turns. The encoder's
+The length of the input fixes the way N; averaging leaves the shots free. The place of each class matters, so the order
+is that of `models.fewshot.common.class_order`, and answers are the mean over its turns. The encoder's
 BatchNorm uses running statistics: answers are inductive, where the published figures are transductive.
 
 Task weights: per class row, its θ' (weights, then bias) in each order. Deterministic: there is no epistemic part.
@@ -68,14 +68,14 @@ class HyperMAMLConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ways: int = Field(default=5, ge=2, le=100)
-    """Classes of a task, always."""
+    """Number of classes of every task."""
     hidden: int = Field(default=512, ge=1, le=4096)
     layers: int = Field(default=3, ge=1, le=8)
     """Linear layers of the hypernetwork."""
     inner_lr: float = Field(default=0.1, gt=0)
     inner_steps: int = Field(default=1, ge=1, le=20)
     epochs: int = Field(default=2048, ge=1)
-    """What `warm_up` and `switch` are counted in: a training of any length is this long."""
+    """Length of any training in the unit of `warm_up` and `switch`."""
     warm_up: int = Field(default=50, ge=0)
     """Epochs of the gradient alone."""
     switch: int = Field(default=500, ge=0)
@@ -84,7 +84,7 @@ class HyperMAMLConfig(BaseModel):
     update_penalty: float = Field(default=0.0, ge=0)
     """Weight of ‖Δ‖² in the loss."""
     orders: int | None = Field(default=None, ge=1)
-    """Orders of the classes that answers are averaged over; None is all `ways` turns."""
+    """Number of class orders that answers are averaged over; None is all `ways` turns."""
 
     @model_validator(mode="after")
     def _orders_are_turns(self) -> HyperMAMLConfig:
@@ -134,7 +134,7 @@ class HyperMAML(Classifier):
         )
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Mean cross-entropy over known queries, in nats, in the order of the episode, which is random.
+        """Return the mean cross-entropy over known queries, in nats, in the order of the episode, which is random.
 
         Published meta-batches are summed: at their learning rates under Adam that is the same as the mean.
         """
@@ -152,12 +152,12 @@ class HyperMAML(Classifier):
         return Losses(total, {"nll": nll.detach()})
 
     def gradient_share(self, progress: float) -> float:
-        """p of the training's `progress`: how much of the update is the gradient's."""
+        """Return p at the training's `progress`: the gradient's share of the update."""
         config = self.config
         return gradient_share(progress * config.epochs, config.warm_up, config.switch)
 
     def _places(self, support: Support, orders: int) -> Int[Tensor, "tasks way orders"]:
-        """The place of each class row in each order."""
+        """Return the place of each class row in each order."""
         refuse_other_ways(support, self.config.ways)
         return turns(support.class_key, orders).argsort(-1).transpose(1, 2)
 
@@ -169,7 +169,7 @@ class HyperMAML(Classifier):
     def _emitted(
         self, support: Support, place: Int[Tensor, "tasks way orders"]
     ) -> dict[str, Float[Tensor, "tasks way orders row"]]:
-        """What the hypernetwork says of each class at each of its places."""
+        """Return the output of the hypernetwork for each class at each of its places."""
         with torch.no_grad():
             belief = self.universal(support.features).softmax(-1)
         sums, shots = class_sums(support, torch.cat((support.features, belief), dim=-1))
@@ -186,7 +186,7 @@ class HyperMAML(Classifier):
         share: float,
         decay: float = 0.0,
     ) -> Float[Tensor, "tasks way orders row"]:
-        """p θ_MAML + (1 − p)(θ − Δ); what has no share is not computed."""
+        """Return p θ_MAML + (1 − p)(θ − Δ); a part without a share is not computed."""
         rows = torch.zeros_like(start)
         if share > 0:
             config = self.config
@@ -201,7 +201,7 @@ class HyperMAML(Classifier):
         rows: Float[Tensor, "tasks way one row"],
         embedded: EmbeddedEpisodes,
     ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
-        """Loss of the queries alone, and with that of the support set where it is asked for."""
+        """Return the loss of the queries, and that including the support set if `train_on_support` is set."""
         logits = logits_of(rows, with_one(embedded.query))[..., 0]
         nll = cross_entropy(logits.log_softmax(-1), embedded.target, embedded.known)
         if not self.config.train_on_support:
@@ -213,7 +213,7 @@ class HyperMAML(Classifier):
 
 
 def gradient_share(epoch: float, warm_up: int, switch: int) -> float:
-    """p(t): 1 before `warm_up`, (S + W − t)/(S + 1) through the S epochs of `switch`, then 0."""
+    """Return p(t): 1 before `warm_up`, (S + W − t)/(S + 1) through the S epochs of `switch`, then 0."""
     if epoch < warm_up:
         return 1.0
     return max(0.0, (switch + warm_up - epoch) / (switch + 1))
@@ -233,7 +233,7 @@ def task_weights(support: Support, rows: dict[str, Float[Tensor, "tasks way orde
 def descend(
     rows: Float[Tensor, "tasks way orders row"], support: Support, lr: float, steps: int, decay: float = 0.0
 ) -> Float[Tensor, "tasks way orders row"]:
-    """Steps down L = the mean cross-entropy of the support set + decay/2 ‖rows‖², each from where the last led."""
+    """Descend L, the mean cross-entropy of the support set + decay/2 ‖rows‖², by gradient steps."""
     x, member = with_one(support.features), class_members(support)
     count = support.mask.sum(1).clamp_min(1)[:, None, None, None]
     for _ in range(steps):
@@ -245,7 +245,7 @@ def descend(
 
 
 def with_one(features: Float[Tensor, "tasks n d"]) -> Float[Tensor, "tasks n row"]:
-    """What a row of weights and bias is multiplied with."""
+    """Append a 1 for the bias: the factor of a row of weights and bias."""
     return F.pad(features, (0, 1), value=1.0)
 
 
@@ -257,6 +257,6 @@ def logits_of(
 
 
 def mean_over_orders(log_probs: Float[Tensor, "*lead orders"]) -> Float[Tensor, "*lead"]:
-    """Log of the mean probability."""
+    """Return the log of the mean probability over the orders."""
     mean: Tensor = log_probs.logsumexp(-1) - math.log(log_probs.shape[-1])
     return mean

@@ -56,14 +56,14 @@ from models.protocol import (
 _TASK_STATISTICS = 5
 _TRAINING_NOISE = Noise(8)
 _MAX_LOG_SCALE = 1.5
-"""Bound on what the task net may do to W, B and the temperature, in log units."""
+"""Bound on the task net's changes of W, B and the temperature, in log units."""
 
 
 class HyperSetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int = Field(default=64, ge=1, le=1024)
-    """Of the set residual and of the task net."""
+    """Width of the set residual and of the task net."""
     depth: int = Field(default=2, ge=0, le=16)
     heads: int = Field(default=4, ge=1, le=64)
     """A divisor of the width."""
@@ -102,7 +102,7 @@ class HyperSet(Classifier):
         self.task_net = nn.Sequential(enter, nn.GELU(), scales)
         self.residual = SetResidual(dim, config.width, config.depth, config.heads)
         self.unknown_affine = nn.Parameter(torch.tensor([0.1, 0.0]))
-        """Reading of the Bayes factor in training only; answers use the calibration."""
+        """Scale and offset of the Bayes factor in training only; answers use the calibration."""
         self.register_buffer("gate", torch.ones(()))
         """1 with the residual, 0 without, chosen on validation tasks."""
 
@@ -114,7 +114,7 @@ class HyperSet(Classifier):
     def _adapt(
         self, support: Support, u: Float[Tensor, "tasks support d"], gate: Float[Tensor, "tasks"] | None
     ) -> TaskWeights:
-        """`gate` weighs the residual; None leaves it out, which is half of the work."""
+        """Make task weights. `gate` weighs the residual; None leaves it out, which halves the work."""
         sums, shots = class_sums(support, u)
         present = support.class_mask
         means = sums / shots.clamp_min(1)[..., None]
@@ -176,7 +176,7 @@ class HyperSet(Classifier):
         return Categorical(log_probs, expected, unknown, levels, noise.samples, novelty)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Sampled NLL and ProtoNet's, in units of log way; Bayes factor against foreign queries; KL to the prior."""
+        """Return sampled NLL and ProtoNet's, in units of log way, with the losses of `unknown` and of the prior."""
         embedded = embed_episodes(self.embed, episodes)
         support = embedded.support
         dropped = torch.special.ndtr(Noise(1).normal(support.seed, torch.zeros_like(support.seed)[:, None]))
@@ -207,7 +207,7 @@ class HyperSet(Classifier):
         return {"gate": float(self.gate)}
 
     def _variances(self, scales: Float[Tensor, "tasks 3"]) -> tuple[Tensor, Tensor]:
-        """W and B of each task, [tasks, d]."""
+        """Return W and B of each task, [tasks, d]."""
         return (self.log_within + scales[:, :1]).exp(), (self.log_between + scales[:, 1:2]).exp()
 
     def _logits(
@@ -215,7 +215,7 @@ class HyperSet(Classifier):
     ) -> tuple[
         Float[Tensor, "tasks query way"], Float[Tensor, "tasks query way"], Float[Tensor, "tasks query"]
     ]:
-        """Mean and standard deviation of the logits, and the log Bayes factor of a new class."""
+        """Return mean and standard deviation of the logits, and the log Bayes factor of a new class."""
         centre, scales = weights.task["centre"][:, None], weights.task["scales"]
         within, between = self._variances(scales)
         kappa = (within / between)[:, None]
@@ -239,7 +239,7 @@ class HyperSet(Classifier):
         shots: Float[Tensor, "tasks way"],
         centre: Float[Tensor, "tasks d"],
     ) -> Float[Tensor, "tasks statistics"]:
-        """log way, log shot, and how the scatter of this task compares with W and B; 0 is as expected."""
+        """Return log way, log shot, and the scatter of this task relative to W and B; 0 is as expected."""
         within, between = self.log_within.exp(), self.log_between.exp()
         member = class_members(support)
         spread = ((u - member @ means).square() / within).mean(-1) * support.mask
@@ -263,14 +263,14 @@ class HyperSet(Classifier):
     def _unknown_loss(
         self, novelty: Float[Tensor, "tasks query"], embedded: EmbeddedEpisodes
     ) -> Float[Tensor, "tasks"]:
-        """Logistic loss of foreign against known queries, both halves weighing the same."""
+        """Return the logistic loss of foreign against known queries, both halves with equal weight."""
         logit = self.unknown_affine[0] * novelty + self.unknown_affine[1]
         terms = ((F.softplus(-logit), embedded.foreign), (F.softplus(logit), embedded.known))
         halves = [torch.where(mask, loss, 0.0).sum(1) / mask.sum(1).clamp_min(1) for loss, mask in terms]
         return 0.5 * (halves[0] + halves[1])
 
     def _divergence(self, weights: TaskWeights) -> Float[Tensor, "tasks"]:
-        """Σ_c KL(N(μ_c, v_c) ‖ N(m, B)) with the learned prior."""
+        """Return Σ_c KL(N(μ_c, v_c) ‖ N(m, B)) with the learned prior."""
         within, between = self._variances(weights.task["scales"])
         within, between = within[:, None], between[:, None]
         ratio = weights.rows["log_factor"].exp()[..., None] / (
@@ -287,6 +287,6 @@ def _quadratic(
     mean: Float[Tensor, "tasks way d"],
     weight: Float[Tensor, "tasks way d"],
 ) -> Float[Tensor, "tasks query way"]:
-    """Σ_j weight_cj (u_j − mean_cj)² by two batched products."""
+    """Return Σ_j weight_cj (u_j − mean_cj)² by two batched products."""
     cross = u.square() @ weight.transpose(1, 2) - 2 * (u @ (weight * mean).transpose(1, 2))
     return (cross + (weight * mean.square()).sum(-1)[:, None]).clamp_min(0)

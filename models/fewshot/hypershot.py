@@ -4,22 +4,22 @@ Supports are averaged per class, s_c = mean f(x), and a hypernetwork reads only 
 
     C_ij = 1 − cos(s_i, s_j)   (cosine distance, as in the authors' code; the diagonal is kept),
 
-flattened row by row: a neck and one head per target tensor. What it writes is a small MLP from the relations of
-an example to the supports, r_j(x) = 1 − cos(f(x), s_j), to logits; its weights are used exactly as generated.
-Trained by cross-entropy of support and query together.
+flattened row by row: a neck and one head per target tensor. It writes a small MLP from the relations of an example to
+the supports, r_j(x) = 1 − cos(f(x), s_j), to logits, whose weights are used exactly as generated. Trained by
+cross-entropy of support and query together.
 
 The length of the input fixes the way N; averaging leaves the shots free. C and r are read in an order of the
 classes, and another order gives other answers. Here the order is that of the class keys (digests of the labels),
 whatever order a client lists them in, and answers are the mean over N turns of it, in which every class stands
-once in every place. Renaming a class may still move an answer a little.
+once at every place. Renaming a class may still move an answer a little.
 
-"+ finetune" (`finetune_steps`): a copy of the hypernetwork moves down the support loss of a task before it writes,
-so that what is kept for the task is as small as ever; features are those of the encoder, which stays. The paper moves
-the whole model, of which `hyperserve evaluate --finetune` measures what it brings.
+"+ finetune" (`finetune_steps`): a copy of the hypernetwork moves down the support loss of a task before it writes, so
+that task weights are as small as without; the encoder does not move. The paper moves the whole model; `hyperserve
+evaluate --finetune` measures that.
 
-Task weights: the target tensors, one set per order, turned so that they read and write class rows; and per class
-row the unit vector of its support mean, without which the tensors say nothing. Deterministic: there is no
-epistemic part. `unknown` is read off the distance to the nearest support, once that is calibrated.
+Task weights: the target tensors, one set per order, turned so that they read and write class rows; and per class row
+the unit vector of its support mean, which the tensors need. Deterministic: there is no epistemic part. `unknown` is
+read off the distance to the nearest support, once that is calibrated.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class HyperShotConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ways: int = Field(default=5, ge=2, le=100)
-    """Classes of a task, always."""
+    """Number of classes of every task."""
     hidden: int = Field(default=512, ge=1, le=4096)
     """Width of neck and heads."""
     neck: int = Field(default=1, ge=0, le=8)
@@ -81,11 +81,11 @@ class HyperShotConfig(BaseModel):
     target_depth: int = Field(default=2, ge=1, le=8)
     train_on_support: bool = True
     orders: int | None = Field(default=None, ge=1)
-    """Orders of the classes that answers are averaged over; None is all `ways` turns."""
+    """Number of class orders that answers are averaged over; None is all `ways` turns."""
     finetune_steps: int | None = Field(default=None, ge=1, le=100)
     """Steps down the support loss, with a copy of the hypernetwork for each task, before it writes; None is none."""
     finetune_lr: float | None = Field(default=None, gt=0)
-    """Of Adam; None is 1e-4, as published."""
+    """Learning rate of Adam; None is 1e-4, as published."""
 
     @model_validator(mode="after")
     def _orders_are_turns(self) -> HyperShotConfig:
@@ -105,7 +105,7 @@ class HyperShot(Classifier):
         self.hypernet = TensorHeads(config.ways**2, self._written(), config.hidden, config.neck, config.head)
 
     def _written(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of what the hypernetwork writes: the tensors of the target network."""
+        """Return the shapes of the tensors that the hypernetwork writes, those of the target network."""
         config = self.config
         widths = [config.ways, *[config.target_hidden] * (config.target_depth - 1), config.ways]
         shapes: dict[str, tuple[int, ...]] = {}
@@ -131,7 +131,7 @@ class HyperShot(Classifier):
         return joined_weights(found)
 
     def _adapt(self, support: Support, orders: int, fast: FastWeights | None = None) -> TaskWeights:
-        """`fast` stands in for the parameters of the hypernetwork."""
+        """Make task weights; `fast` replaces the parameters of the hypernetwork."""
         refuse_other_ways(support, self.config.ways)
         sums, shots = class_sums(support, support.features)
         rows = F.normalize(sums / shots.clamp_min(1)[..., None], dim=-1)
@@ -169,7 +169,7 @@ class HyperShot(Classifier):
         )
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Mean cross-entropy, in nats, over known queries and, as published, the averaged supports.
+        """Return the mean cross-entropy, in nats, over known queries and, as published, the averaged supports.
 
         One order of the classes: that of the episode, which is random.
         """
@@ -180,7 +180,7 @@ class HyperShot(Classifier):
     def _fit(
         self, weights: TaskWeights, embedded: EmbeddedEpisodes
     ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
-        """The loss, and that of the queries alone."""
+        """Return the loss, and that of the queries alone."""
         rows = weights.rows["support"]
         examples = torch.cat((rows, F.normalize(embedded.query, dim=-1)), dim=1)
         logits = self._training_logits(weights, 1 - examples @ rows.transpose(1, 2))[:, 0]
@@ -200,7 +200,7 @@ class HyperShot(Classifier):
     def _logits(
         self, weights: TaskWeights, relations: Float[Tensor, "tasks query way"]
     ) -> Float[Tensor, "tasks orders query way"]:
-        """The generated network of each order on the relations."""
+        """Run the generated network of each order on the relations."""
         x = relations[:, None]
         for layer in range(self.config.target_depth):
             x = F.relu(x) if layer else x
@@ -211,7 +211,7 @@ class HyperShot(Classifier):
     def _by_row(
         self, tensors: dict[str, Tensor], place: Int[Tensor, "tasks orders way"]
     ) -> dict[str, Tensor]:
-        """Columns of the first layer and rows of the last, moved from places in the order to class rows."""
+        """Move columns of the first layer and rows of the last from places in the order to class rows."""
         turned, last = dict(tensors), self.config.target_depth - 1
         turned["weight0"] = torch.take_along_dim(turned["weight0"], place[:, :, None], 3)
         for name, index in ((f"weight{last}", place[..., None]), (f"bias{last}", place)):

@@ -48,7 +48,7 @@ _EXACT = 1e-10
 
 
 class LogisticConfig(BaseModel):
-    """Where learning begins; both numbers are learned."""
+    """Initial values of two learned numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,7 +69,7 @@ class Logistic(Classifier):
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """Raises `LearnerError` where features are not finite, or no optimum is found."""
+        """Solve for the classifier. Raises `LearnerError` for infinite features, or if no optimum is found."""
         refuse_prior(prior)
         real = support.mask[..., None]
         count = support.mask.sum(1).to(support.features)[:, None, None]
@@ -99,7 +99,7 @@ class Logistic(Classifier):
 def _logits(
     weights: TaskWeights, features: Float[Tensor, "tasks query d"]
 ) -> Float[Tensor, "tasks query way"]:
-    # About the centre, for far from 0 products would cost the digits that tell classes apart.
+    # About the centre: far from 0, products would lose the digits that distinguish classes.
     return linear_logits(weights, features - weights.task["centre"][:, None])
 
 
@@ -128,7 +128,7 @@ class LogisticProblem:
     def solve(
         self, v: Float[Tensor, "tasks way d"], right: Float[Tensor, "tasks way d"]
     ) -> Float[Tensor, "tasks way d"]:
-        """H(v)⁻¹ right by preconditioned conjugate gradients; each task stops when its own residual is small."""
+        """Return H(v)⁻¹ right by preconditioned conjugate gradients; each task stops at its own small residual."""
         probabilities = self.log_probs(v).exp() * self.y.sum(-1, keepdim=True)
 
         def hessian(u: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class LogisticProblem:
 
 @torch.no_grad()
 def optimum(problem: LogisticProblem) -> Float[Tensor, "tasks way d"]:
-    """Newton's method from 0; a step is halved until the objective falls enough. Raises `LearnerError`."""
+    """Find the optimum by Newton's method from 0; steps are halved until the objective falls. Raises `LearnerError`."""
     v = problem.x.new_zeros((*problem.present.shape, problem.x.shape[2]))
     start = problem.gradient(v).square().sum((1, 2)).sqrt().clamp_min(1e-12)
     if not bool(start.isfinite().all()):
@@ -185,7 +185,7 @@ def optimum(problem: LogisticProblem) -> Float[Tensor, "tasks way d"]:
 
 
 class _Inverse(torch.autograd.Function):
-    """−H⁻¹ g of a gradient g that is 0 up to rounding: nothing forwards, −H⁻¹ of what comes backwards."""
+    """−H⁻¹ g of a gradient g that is 0 up to rounding: 0 forwards, −H⁻¹ of the incoming gradient backwards."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, problem: LogisticProblem, v: Tensor) -> Tensor:
@@ -198,7 +198,7 @@ class _Inverse(torch.autograd.Function):
 
 
 def differentiable(problem: LogisticProblem, v: Float[Tensor, "tasks way d"]) -> Float[Tensor, "tasks way d"]:
-    """The optimum `v` as a function of the features and the penalty."""
+    """Return the optimum `v` as a differentiable function of the features and the penalty."""
     if not torch.is_grad_enabled():
         return v
     found: Tensor = _Inverse.apply(problem.gradient(v), problem, v)  # type: ignore[no-untyped-call]

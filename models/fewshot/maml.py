@@ -5,25 +5,24 @@
 L_support is the mean cross-entropy over the examples of a task. `adapts="head"` (ANIL) moves a linear classifier on
 features, `adapts="all"` the whole network. The head starts in one of two ways:
 
-* `ways` not given: at zero for every class (the zeroing trick of Kao et al. 2022, 2106.15367). Any way. Whatever
-  start the classes shared would be the same, since the softmax does not see it.
-* `ways` given, as published: at one learned row for each of N places, of which the classes take theirs in the order
-  of their keys (digests of the labels), whatever order a client lists them in.
+* `ways` not given: at zero for every class (the zeroing trick of Kao et al. 2022, 2106.15367). Any way. Any shared
+  start would give the same answers, as it has no effect on a softmax.
+* `ways` given, as published: at one learned row for each of N places, which the classes take in the order of their
+  keys (digests of the labels), independent of the order in which a client lists them.
 
 Options of MAML++ (Antoniou et al. 2019, 1810.09502) are in `models.fewshot.common.inner_loop`: learned rates, the
-loss after every step, first-order gradients at first. Steps that end in numbers that are not finite raise
-`LearnerError`.
+loss after every step, first-order gradients at first. Inner steps that diverge raise `LearnerError`.
 
 The meta-loss is the mean over the tasks of a batch, as in the paper's code; HyperMAML's sums them, which is an outer
 rate times the number of tasks.
 
 BatchNorm never depends on queries: with "head" it is the encoder's, with running statistics; with "all" its
-statistics are those of the support set (`models.fewshot.common.inner_network`), where published figures are
-transductive. They are measured anew after every inner step, which is what the per-step statistics of MAML++
-are for; its scales and offsets of BatchNorm are tensors that descend like all others.
+statistics are those of the support set (`models.fewshot.common.inner_network`), while published figures are
+transductive. They are measured anew after every inner step, the purpose of the per-step statistics of MAML++; its
+scales and offsets of BatchNorm are tensors that descend like all others.
 
 Task weights: a head row and an offset per class; with "all" the network's tensors and statistics too, one task at a
-time, as its support and its convolutions are its own. Deterministic: there is no epistemic part.
+time, as their support sets and convolutions differ. Deterministic: there is no epistemic part.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ _QUERY, _TARGET, _KNOWN = "query", "target", "known"
 class MamlConfig(InnerLoopConfig):
     adapts: Literal["head", "all"] = "head"
     ways: int | None = Field(default=None, ge=2, le=100)
-    """Classes of a task, always, each with a start of its own; None takes any number, from zero."""
+    """Number of classes of every task, each with its own start; None takes any number, from zero."""
 
 
 class Maml(Classifier):
@@ -83,7 +82,7 @@ class Maml(Classifier):
     trial = Trial(steps=50)
     config: MamlConfig
     together: bool | None = None
-    """Whether networks of tasks descend all at once; None is as the device likes it. Answers are the same."""
+    """Let the networks of all tasks descend at once; None chooses by device. Answers are the same."""
 
     def __init__(self, encoder: Encoder, config: MamlConfig) -> None:
         super().__init__(InnerNetwork(encoder) if config.adapts == "all" else encoder, config)
@@ -100,11 +99,11 @@ class Maml(Classifier):
 
     @property
     def inner(self) -> InnerNetwork | None:
-        """The network, where it adapts."""
+        """The network, if it adapts."""
         return self.encoder if isinstance(self.encoder, InnerNetwork) else None
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """Raises `LearnerError` where the inner steps diverge."""
+        """Take the inner steps. Raises `LearnerError` if they diverge."""
         refuse_prior(prior)
         self._check_ways(support)
         if self.inner is None:
@@ -137,20 +136,23 @@ class Maml(Classifier):
         return answer(self.calibration, weights, linear_logits(weights, features))
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Cross-entropy of the known queries over log way, after the last inner step or weighed over all."""
+        """Return the cross-entropy of known queries over log way, after the last inner step or weighed over all."""
         embedded = embed_episodes(self.embed, episodes)
         support = embedded.support
         self._check_ways(support)
-        asked = {_QUERY: embedded.query, _TARGET: embedded.target, _KNOWN: embedded.known}
+        queries = {_QUERY: embedded.query, _TARGET: embedded.target, _KNOWN: embedded.known}
         if self.inner is None:
-            made = self._outer(_blanked(support), asked, progress, frozen=False)
+            made = self._outer(_blanked(support), queries, progress, frozen=False)
         else:
             parts = []
             for some in alike(support, episodes.unseen):
-                tensors = {**vars(some.support), **{name: value[some.index] for name, value in asked.items()}}
+                tensors = {
+                    **vars(some.support),
+                    **{name: value[some.index] for name, value in queries.items()},
+                }
 
                 def outer(one: FastWeights, frozen: bool = some.marked) -> FastWeights:
-                    own = {name: one.pop(name) for name in asked}
+                    own = {name: one.pop(name) for name in queries}
                     return self._outer(Support(**one), own, progress, frozen)
 
                 parts.append((some.index, each_task(outer, tensors, self._together(support.features))))
@@ -169,12 +171,13 @@ class Maml(Classifier):
         *_, last = self._descend(support, steps, frozen=False, first_order=True)
         return self._measured(last, support)
 
-    def _outer(self, support: Support, asked: FastWeights, progress: float, frozen: bool) -> FastWeights:
+    def _outer(self, support: Support, queries: FastWeights, progress: float, frozen: bool) -> FastWeights:
+        """Return the outer loss of each task, weighed and after the last step."""
         config = self.config
 
         def outer(fast: FastWeights) -> Float[Tensor, "tasks"]:
-            log_probs = self._query_log_probs(fast, support, asked[_QUERY])
-            return cross_entropy(log_probs, asked[_TARGET], asked[_KNOWN])
+            log_probs = self._query_log_probs(fast, support, queries[_QUERY])
+            return cross_entropy(log_probs, queries[_TARGET], queries[_KNOWN])
 
         steps = self._descend(support, config.steps, frozen, config.first_order(progress))
         total, nll = outer_loss(steps, config.importance(progress), outer)
@@ -183,8 +186,8 @@ class Maml(Classifier):
     def _descend(
         self, support: Support, steps: int, frozen: bool, first_order: bool
     ) -> Iterator[FastWeights]:
-        """`frozen`: the network's start takes no outer gradient."""
-        # The functional one alone goes under vmap, and leaves what a frozen start begets without a graph.
+        """Yield the weights after each step. With `frozen` the network's start takes no outer gradient."""
+        # Only the functional one works under vmap, and it builds no graph from a frozen start.
         functional = self.inner is not None and (frozen or self._together(support.features))
         differentiated = grad if functional else plain_gradient
         gradient_of = differentiated(lambda fast: self._support_loss(fast, support))
@@ -212,7 +215,7 @@ class Maml(Classifier):
         return fast
 
     def _support_loss(self, fast: FastWeights, support: Support) -> Float[Tensor, ""]:
-        """Mean over the examples of each task, summed over tasks: each task's gradient is its own."""
+        """Return the mean over the examples of each task, summed over tasks: each task's gradient is its own."""
         features = support.features
         if self.inner is not None:
             features = self.inner.features(_of_network(fast), features[0])[None]
@@ -228,7 +231,7 @@ class Maml(Classifier):
         return _log_probs(fast, query, support.class_mask)
 
     def _measured(self, fast: FastWeights, support: Support) -> FastWeights:
-        """Weights of one task with the statistics of its support set under them, as task weights name them."""
+        """Return weights of one task and the statistics of its support set under them, named as in task weights."""
         if self.inner is None:
             return fast
         statistics = self.inner.statistics(_of_network(fast), support.features[0])
@@ -237,7 +240,7 @@ class Maml(Classifier):
         return named | {name: fast[name] for name in _HEAD}
 
     def _network(self, task: FastWeights) -> FastWeights:
-        """Features of the queries of one task, under its weights and statistics."""
+        """Return features of the queries of one task, under its weights and statistics."""
         assert self.inner is not None
         found = self.inner.features(_under(task, _NETWORK), task[_QUERY][0], _under(task, _STATISTICS))
         return {_QUERY: found[None]}
@@ -259,5 +262,5 @@ def _of_network(fast: FastWeights) -> FastWeights:
 
 
 def _under(named: FastWeights, prefix: str) -> FastWeights:
-    """Of one task: what is named so, without the axis of tasks."""
+    """Return the tensors of one task under a prefix, without the axis of tasks."""
     return {name.removeprefix(prefix): value[0] for name, value in named.items() if name.startswith(prefix)}

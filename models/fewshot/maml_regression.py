@@ -4,15 +4,15 @@
 
 L is the mean squared error over points and target numbers. The network is that of the paper's sinusoids, 1-40-40-1
 with ReLU. Options are those of `models.fewshot.common.inner_loop`; beside its learned rates per tensor and step
-there are rates per weight and step (Meta-SGD, Li et al. 2017, 1707.09835). Steps that end in numbers that
-are not finite raise `LearnerError`.
+there are rates per weight and step (Meta-SGD, Li et al. 2017, 1707.09835). Inner steps that diverge raise
+`LearnerError`.
 
 The tasks of a batch descend together: weights carry a task axis and layers are batched products. Measured on one
-thread at 25 tasks of 10 points, forward and backward through one step takes 3.9 ms so, 5.9 ms by `vmap` of the
+thread at 25 tasks of 10 points, forward and backward through one step takes 3.9 ms this way, 5.9 ms by `vmap` of the
 network of one task and 28.6 ms by a loop over tasks; through five steps 16, 22 and 129 ms.
 
-The mean comes with the variance of the errors that validation tasks show after as many examples (`ShotNoise`): it
-is aleatoric, on average right, and the same wherever a query lies. Deterministic: there is no epistemic part.
+The mean comes with the variance of the errors on validation tasks after as many examples (`ShotNoise`): it is
+aleatoric, right on average, and the same for every query. Deterministic: there is no epistemic part.
 
 Task weights: every tensor of the network, and that variance.
 """
@@ -54,7 +54,7 @@ class MamlRegressionConfig(ValueConfig, InnerLoopConfig):
     init: float | None = Field(default=None, gt=0)
     """Standard deviation of the weights' normal start (0.01 in the paper); None is √(2 / inputs of the layer)."""
     rate_per_weight: bool = False
-    """Whether learned rates are one per weight (Meta-SGD), not one per tensor."""
+    """Learn one rate per weight (Meta-SGD), not one per tensor."""
 
 
 class MamlRegression(Regressor):
@@ -81,12 +81,12 @@ class MamlRegression(Regressor):
                 self.rates[name] = torch.full(shape, config.inner_lr)
 
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
-        """Raises `LearnerError` where the inner steps diverge."""
+        """Take the inner steps. Raises `LearnerError` if they diverge."""
         refuse_prior(prior)
         return self.after(support, self.config.answer_steps or self.config.steps)
 
     def after(self, support: Support, steps: int) -> TaskWeights:
-        """Task weights after a number of inner steps; 0 answers by the start alone."""
+        """Return task weights after a number of inner steps; 0 answers by the start alone."""
         support = without_padding(support)
         start = self._start(len(support.mask))
         *_, fast = start, *self._descend(support, steps, first_order=True)
@@ -100,7 +100,7 @@ class MamlRegression(Regressor):
         return Gaussian(mean, weights.task[_VARIANCE][:, None].expand(mean.shape))
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Mean squared error of the queries after the last inner step, or weighed over all."""
+        """Return the mean squared error of the queries after the last inner step, or weighed over all."""
         data, config = functions_of(self.embed, episodes), self.config
 
         def outer(fast: FastWeights) -> Float[Tensor, "tasks"]:
@@ -116,7 +116,7 @@ class MamlRegression(Regressor):
 
     def _descend(self, support: Support, steps: int, *, first_order: bool) -> Iterator[FastWeights]:
         def support_loss(fast: FastWeights) -> Float[Tensor, ""]:
-            """Summed over tasks: the gradient of each task's weights is its own."""
+            """Return the error summed over tasks: the gradient of each task's weights is its own."""
             assert support.targets is not None
             return squared_error(self._values(fast, support.features), support.targets, support.mask).sum()
 
@@ -138,7 +138,7 @@ class MamlRegression(Regressor):
 
 
 def _normal(widths: tuple[int, ...], init: float | None) -> dict[str, Tensor]:
-    """Weights [inputs, outputs] of a normal distribution cut at two deviations, biases 0."""
+    """Draw weights [inputs, outputs] from a normal distribution cut at two deviations; biases are 0."""
     tensors: dict[str, Tensor] = {}
     for layer, (before, after) in enumerate(pairwise(widths)):
         std = (2 / before) ** 0.5 if init is None else init

@@ -6,16 +6,15 @@ At step t an LSTM sees the features of example t, the label of example t − 1 a
     M_t, recalled_t = access(M_(t−1); key, strength and gate of h_t),
     p(y_t) = softmax(W [h_t ; recalled_t] + b).
 
-A label comes one step late, so an answer at t owes nothing to y_t, and what x_t was must be kept in memory until y_t
-comes. The memory is that of `models.fewshot.common.least_used_memory`. A query is one more step, with the last label of
-the stream, on a copy that is thrown away: queries never write, and the next query finds the memory as the stream left
-it.
+A label comes one step late, so an answer at t owes nothing to y_t, and x_t must stay in memory until y_t comes. The
+memory is that of `models.fewshot.common.least_used_memory`. A query is one more step, with the last label of the
+stream, on a copy that is thrown away: queries never write, and the next query finds the memory as the stream left it.
 
 Labels are one-hot over `ways` places: a fixed way. Classes take places in the order of the digests of their labels;
-in training a class is at a random place in each episode, as published. As far as the paper leaves it open or we
-differ: the gate is read off h_t per head, key strengths are learned, the loss is a mean over the
+in training a class is at a random place in each episode, as published. Left open by the paper, or different from
+it: the gate is read off h_t per head, key strengths are learned, the loss is a mean over the
 predictions of a task where the paper sums them (streams here differ in length), queries count as predictions, and a
-share of the training streams (`in_blocks`) comes class by class, as support sets do that nobody has shuffled.
+share of the training streams (`in_blocks`) comes class by class, like support sets that nobody has shuffled.
 
 Task weights: slots, usage, reading weights, recall, LSTM state and last label, about 25 kB at the published sizes.
 The order of the support set matters. Deterministic: there is no epistemic part.
@@ -66,7 +65,7 @@ class MannConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ways: int = Field(default=5, ge=2, le=100)
-    """Classes of a task, always."""
+    """Number of classes of every task."""
     hidden: int = Field(default=200, ge=1, le=2048)
     slots: int = Field(default=128, ge=1, le=2048)
     width: int = Field(default=40, ge=1, le=1024)
@@ -74,20 +73,20 @@ class MannConfig(BaseModel):
     decay: float = Field(default=0.99, ge=0, le=1)
     """γ of the usage."""
     writes: Literal["key", "value"] = "key"
-    """What goes into memory: the key that is read with, as published, or a vector of its own."""
+    """Content of a written slot: the key that is read with, as published, or a separate vector."""
     in_blocks: float = Field(default=0.25, ge=0, le=1)
     """Share of the training streams in which the examples of a class follow each other; 0 as published."""
 
 
 @dataclass(frozen=True)
 class State:
-    """All that a stream leaves behind."""
+    """State after a stream."""
 
     memory: Memory
     hidden: Float[Tensor, "tasks hidden"]
     cell: Float[Tensor, "tasks hidden"]
     label: Float[Tensor, "tasks ways"]
-    """One-hot place of the last example, 0 before the first: what the next step is told."""
+    """One-hot place of the last example, an input of the next step; 0 before the first."""
 
     def tensors(self) -> dict[str, Tensor]:
         return {**vars(self.memory), "hidden": self.hidden, "cell": self.cell, "label": self.label}
@@ -144,13 +143,14 @@ class Mann(Classifier):
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
     ) -> Categorical:
-        asked = self.ask(State.of({n: v for n, v in weights.task.items() if n != "terms"}), features)
-        return answer(self.calibration, weights, _by_class(asked, _places(weights.class_key)))
+        state = State.of({n: v for n, v in weights.task.items() if n != "terms"})
+        logits = _by_class(self.query(state, features), _places(weights.class_key))
+        return answer(self.calibration, weights, logits)
 
     def follow(self, support: Support) -> tuple[State, Float[Tensor, "tasks support way"]]:
-        """The state after the stream, and the logits at each step, before its label was told.
+        """Return the state after the stream, and the logits at each step, before its label.
 
-        Padding is passed over: it neither writes nor moves the controller.
+        Padding is skipped: it neither writes nor moves the controller.
         """
         refuse_other_ways(support, self.config.ways)
         assert support.targets is not None
@@ -158,30 +158,30 @@ class Mann(Classifier):
         labels = F.one_hot(places.gather(1, support.targets), self.config.ways).to(support.features)
         state, logits = self._start(support.features), []
         for step in range(support.features.shape[1]):
-            told, logit = self._step(state, support.features[:, step])
-            told = replace(told, label=labels[:, step])
-            state = _where(support.mask[:, step], told, state)
+            after, logit = self._step(state, support.features[:, step])
+            after = replace(after, label=labels[:, step])
+            state = _where(support.mask[:, step], after, state)
             logits.append(logit)
         return state, _by_class(torch.stack(logits, 1), places)
 
-    def ask(
+    def query(
         self, state: State, features: Float[Tensor, "tasks query d"]
     ) -> Float[Tensor, "tasks query places"]:
-        """One more step for each query, all from the same state."""
+        """Take one more step for each query, all from the same state."""
         tasks, queries = features.shape[:2]
         copies = state.each(lambda _, value: value.repeat_interleave(queries, 0))
         _, logits = self._step(copies, features.flatten(0, 1))
         return logits.view(tasks, queries, -1)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """Mean cross-entropy over the steps of a stream and the known queries after it, over log way."""
+        """Return the mean cross-entropy over the steps of a stream and the known queries after it, over log way."""
         embedded = embed_episodes(self.embed, episodes)
         support = shuffled(embedded.support, self.config.in_blocks)
         state, followed = self.follow(support)
         assert support.targets is not None
-        asked = _by_class(self.ask(state, embedded.query), _places(support.class_key))
+        answered = _by_class(self.query(state, embedded.query), _places(support.class_key))
         stream = _surprise(followed, support.targets, support.mask)
-        query = _surprise(asked, embedded.target, embedded.known)
+        query = _surprise(answered, embedded.target, embedded.known)
         steps, known = support.mask.sum(1), embedded.known.sum(1)
         total = (stream + query) / (steps + known)
         parts = {"stream": stream / steps, "nll": query / known.clamp_min(1)}
@@ -198,21 +198,21 @@ class Mann(Classifier):
     def _step(
         self, state: State, features: Float[Tensor, "tasks d"]
     ) -> tuple[State, Float[Tensor, "tasks places"]]:
-        """Reads the label of the example before; its own it is not told."""
+        """Take one step, which reads the label of the example before and not its own."""
         config = self.config
         seen = torch.cat((features, state.label, state.memory.recalled.flatten(1)), 1)
         hidden, cell = self.controller(seen, (state.hidden, state.cell))
         asking = self.asking(hidden).unflatten(1, (config.heads, -1))
         *vectors, scalars = asking.split((*[config.width] * self.vectors, 2), dim=-1)
         strength, gate = 1 + F.softplus(scalars[..., 0]), scalars[..., 1].sigmoid()
-        asked = Access(vectors[0].tanh(), vectors[-1].tanh(), strength, gate)
-        memory = access(state.memory, asked, config.decay)
+        request = Access(vectors[0].tanh(), vectors[-1].tanh(), strength, gate)
+        memory = access(state.memory, request, config.decay)
         logits: Tensor = self.output(torch.cat((hidden, memory.recalled.flatten(1)), 1))
         return State(memory, hidden, cell, state.label), logits
 
 
 def shuffled(support: Support, in_blocks: float) -> Support:
-    """Each task's examples in a random order of its own, padding last; a share of the tasks class by class.
+    """Return each task's examples in a random order, padding last; a share of the tasks class by class.
 
     The order is keyed by the task's seed, so that neighbours in a batch do not matter.
     """
@@ -222,7 +222,7 @@ def shuffled(support: Support, in_blocks: float) -> Support:
     blocks = torch.special.ndtr(draws[:, :1]) < in_blocks
     own = draws[:, 1:].masked_fill(~support.mask, torch.inf)
     order = own.argsort(dim=-1, stable=True)
-    # In blocks a class comes when the first of its examples would.
+    # In blocks a class comes at the place of its first example.
     same = support.targets[:, :, None] == support.targets[:, None]
     first = own[:, None].masked_fill(~same, torch.inf).amin(-1)
     came = torch.where(blocks & support.mask, first, torch.where(support.mask, 0.0, torch.inf))
@@ -237,7 +237,7 @@ def shuffled(support: Support, in_blocks: float) -> Support:
 
 
 def _places(class_key: Int[Tensor, "tasks way"]) -> Int[Tensor, "tasks way"]:
-    """The place of each class row: its rank by class key."""
+    """Return the place of each class row: its rank by class key."""
     return class_key.argsort(-1).argsort(-1)
 
 
@@ -261,6 +261,6 @@ def _where(real: Bool[Tensor, "tasks"], new: State, old: State) -> State:
 def _surprise(
     logits: Float[Tensor, "tasks n way"], target: Int[Tensor, "tasks n"], real: Bool[Tensor, "tasks n"]
 ) -> Float[Tensor, "tasks"]:
-    """−Σ log p of the targets that are real."""
+    """Return −Σ log p of the real targets."""
     picked = logits.log_softmax(-1).gather(-1, target.clamp_min(0)[..., None])[..., 0]
     return -torch.where(real, picked, 0.0).sum(1)

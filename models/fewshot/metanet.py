@@ -6,17 +6,17 @@ A representation learner u with slow weights Q and fast weights Q*, a base learn
     W*_i = m(∇_W L_b(W; x_i, y_i)),                memory: R = (r_i), M = (W*_i);
 
 and for a query q:  a = softmax(cos(R, u(Q, Q*, q))),  W* = aᵀM,  answer b(W, W*; q). d is an LSTM and m an MLP, both
-on single coordinates (`models.hypernets.gradient_maps`). Layers are augmented: what slow and what fast weights make of
-the input goes through a ReLU each and is summed; in the last layer the logits are summed.
+on single coordinates (`models.hypernets.gradient_maps`). Layers are augmented: the input times slow weights and
+times fast weights goes through a ReLU each and is summed; in the last layer the logits are summed.
 
 Fast weights belong to the last layers alone, so that features are shared by all tasks and a task stays small: u is one
 layer on the encoder's features x (with a 1 behind them, for the biases), b the linear classifier beside it. The paper
-gives them to networks of their own, convolutions too. Also different, or left open there:
+gives them to separate networks, convolutions too. Also different, or left open there:
 
 * L_u is the cross-entropy of r_i·μ_c/√d, μ_c the mean slow representation of a class, held constant. d reads one
-  gradient per class, the mean of its examples', in the order of rising loss: whatever order they are sent in.
-* Slots of a class are kept as their mean. The paper reports one shot, where that is the same; task weights do not grow
-  with the shots.
+  gradient per class, the mean of its examples', in the order of rising loss, whatever the order of the classes.
+* Slots of a class are stored as their mean. The paper reports one shot, for which that is the same; task weights do not
+  grow with the shots.
 * Gradients are inputs: none flows back through them, unless `differentiated`.
 * W: with `ways`, as published, one learned row for each of N places, which classes take in the order of their keys.
   Without, any way: W is zero, its gradient (1/N − [c = y_i]) x_i has but two kinds of rows, of the own class and of
@@ -71,9 +71,9 @@ class MetaNetConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ways: int | None = Field(default=None, ge=2, le=100)
-    """Classes of a task, always, each with slow weights of its own; None takes any number, without."""
+    """Number of classes of every task, each with its own slow weights; None takes any number, without them."""
     fast: Literal["both", "classifier"] = "both"
-    """Which of the two layers has fast weights."""
+    """Layers with fast weights."""
     width: int = Field(default=64, ge=1, le=4096)
     """Length of a representation."""
     units: int = Field(default=20, ge=1, le=256)
@@ -81,7 +81,7 @@ class MetaNetConfig(BaseModel):
     sharpness: float = Field(default=1.0, gt=0)
     """Factor on the cosine before the softmax of the attention; learned from here on. Published: 1, fixed."""
     differentiated: bool = False
-    """Whether the outer gradient flows through the inner ones."""
+    """Let the outer gradient flow through the inner ones."""
 
 
 class MetaNet(Classifier):
@@ -126,7 +126,7 @@ class MetaNet(Classifier):
     def logits(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"]
     ) -> Float[Tensor, "tasks query way"]:
-        """−∞ on padding."""
+        """Return the logits; −∞ on padding."""
         x, memory = with_one(features), weights.rows["memory"]
         attention = self.attention(weights, features)
         if self.slow is None:
@@ -140,7 +140,7 @@ class MetaNet(Classifier):
     def attention(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"]
     ) -> Float[Tensor, "tasks query way"]:
-        """How much of each slot a query recalls; they sum to 1, 0 on padding."""
+        """Return the share of each slot that a query recalls; they sum to 1, with 0 on padding."""
         query = self._represent(with_one(features), weights.task.get("fast"))
         cosine = F.normalize(query, dim=-1) @ F.normalize(weights.rows["key"], dim=-1).transpose(1, 2)
         scores = self.log_sharpness.exp() * cosine
@@ -152,7 +152,7 @@ class MetaNet(Classifier):
     def representation_gradients(
         self, support: Support, x: Float[Tensor, "tasks support row"]
     ) -> tuple[Float[Tensor, "tasks way width row"], Float[Tensor, "tasks way"]]:
-        """∇_Q of the mean loss of each class's examples, and that loss."""
+        """Return ∇_Q of the mean loss of each class's examples, and that loss."""
         own, member = self._represent(x, None), class_members(support)
         sums, shots = class_sums(support, own)
         share = member / shots.clamp_min(1)[:, None]
@@ -166,7 +166,7 @@ class MetaNet(Classifier):
     def classifier_gradients(
         self, support: Support, x: Float[Tensor, "tasks support row"]
     ) -> Float[Tensor, "tasks support kind row"]:
-        """∇_W of each example's loss, (p − y) xᵀ: a row per class, or without slow weights per kind of row."""
+        """Return ∇_W of each example's loss, (p − y) xᵀ: a row per class, or without slow weights per kind of row."""
         if self.slow is None:
             belief = (1 / support.n_way.to(x))[:, None, None]
             residual = torch.cat((belief - 1, belief), dim=-1).expand(-1, x.shape[1], -1)
@@ -189,21 +189,21 @@ class MetaNet(Classifier):
     def _fast_classifier(
         self, support: Support, x: Float[Tensor, "tasks support row"]
     ) -> Float[Tensor, "tasks support *slot row"]:
-        """W* of each example; without slow weights the difference of its two rows."""
+        """Return W* of each example; without slow weights the difference of its two rows."""
         written: Tensor = self.read_classifier(self._as_input(self.classifier_gradients(support, x)))
         return written if self.slow is not None else written[:, :, 0] - written[:, :, 1]
 
     def _represent(
         self, x: Float[Tensor, "tasks n row"], fast: Float[Tensor, "tasks width row"] | None
     ) -> Float[Tensor, "tasks n width"]:
-        """The augmented layer."""
+        """Run the augmented layer."""
         slow = F.relu(x @ self.representation.T)
         return slow if fast is None else slow + F.relu(x @ fast.transpose(1, 2))
 
     def _slow_rows(
         self, slow: Float[Tensor, "ways row"], of: Support | TaskWeights
     ) -> Float[Tensor, "tasks ways row"]:
-        """Each class row takes the slow weights of the place of its key."""
+        """Return for each class row the slow weights of the place of its key."""
         return slow[of.class_key.argsort(-1).argsort(-1)]
 
     def _as_input(self, gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

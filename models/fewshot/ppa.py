@@ -4,8 +4,8 @@ From the mean feature of a class, s_c = mean f(x), one MLP shared by all classes
 
     (w_c, b_c) = φ(s_c),    logit_c(q) = w_c·f(q) + b_c.
 
-A class never sees its neighbours, so any way, any shot and any order of classes will do, and adding examples is a
-running sum of the means. Task weights: per class row w_c, b_c, s_c and the number of shots. Deterministic.
+A class is independent of its neighbours, so any way, any shot and any order of classes will do, and adding examples is
+a running sum of the means. Task weights: per class row w_c, b_c, s_c and the number of shots. Deterministic.
 """
 
 from __future__ import annotations

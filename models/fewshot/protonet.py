@@ -39,7 +39,7 @@ _LEAVE_ONE_OUT_SCALE = 10.0
 _MOST_TESTED = 2048
 """Examples of a task that choose its metric; a support set may hold many more."""
 _EVEN_NORMS = 0.1
-"""Vectors whose norms vary less than this (standard deviation over mean) were normalised by their maker."""
+"""Relative spread of norms (standard deviation over mean) below which vectors were normalised at their source."""
 
 
 class ProtoNetConfig(BaseModel):
@@ -105,7 +105,7 @@ class ProtoNet(Classifier):
         cosine: Bool[Tensor, "tasks"],
         present: Bool[Tensor, "tasks way"],
     ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
-        """Unit of distance of each task, and how uneven its distances are. (1, 0) for a trained embedding."""
+        """Return each task's unit of distance and the unevenness of its distances; (1, 0) unless metric is auto."""
         if self.config.metric != "auto":
             one = prototypes.new_ones(len(prototypes))
             return one, one - 1
@@ -127,7 +127,7 @@ class ProtoNet(Classifier):
         prototypes: Float[Tensor, "tasks way d"],
         shots: Float[Tensor, "tasks way"],
     ) -> Bool[Tensor, "tasks"]:
-        """Leave-one-out likelihood decides; where no class has two examples, evenness of the norms does."""
+        """Decide by leave-one-out likelihood, or by evenness of the norms if no class has two examples."""
         norms = torch.where(support.mask, support.features.norm(dim=-1), torch.nan)
         mean = norms.nanmean(1)
         deviation = (norms - mean[:, None]).square().nanmean(1).sqrt()
@@ -144,9 +144,9 @@ class ProtoNet(Classifier):
         shots: Float[Tensor, "tasks way"],
         cosine: bool,
     ) -> Float[Tensor, "tasks"]:
-        """Mean loss of each example under prototypes without it, over classes of two examples or more.
+        """Return the mean loss of each example under prototypes without it, over classes of two examples or more.
 
-        `support` may be a part of what `prototypes` and `shots` were made of.
+        `support` may hold a part of the examples of `prototypes` and `shots`.
         """
         metric = torch.full_like(shots[:, 0], cosine, dtype=torch.bool)
         scale, _ = self._separation(prototypes, metric, support.class_mask)
@@ -164,7 +164,7 @@ class ProtoNet(Classifier):
 
 
 def _bounded(support: Support) -> Support:
-    """At most `_MOST_TESTED` examples of each task, by their content, so that their order does not matter."""
+    """Choose at most `_MOST_TESTED` examples of each task by their content, so that order does not matter."""
     if support.features.shape[1] <= _MOST_TESTED:
         return support
     key = content_key(support.features).masked_fill(~support.mask, torch.iinfo(torch.int64).max)
@@ -179,7 +179,7 @@ def _bounded(support: Support) -> Support:
 
 
 def _in_metric(x: Float[Tensor, "tasks m d"], cosine: Bool[Tensor, "tasks"]) -> Float[Tensor, "tasks m d"]:
-    """Unit vectors where the task's metric is cosine: squared distance is then 2(1 − cos)."""
+    """Return unit vectors if the task's metric is cosine: squared distance is then 2(1 − cos)."""
     if not bool(cosine.any()):
         return x
     return torch.where(cosine[:, None, None], F.normalize(x, dim=-1), x)

@@ -4,9 +4,9 @@ With X the features of a support set, a 1 appended to each for the intercept, an
 
     W = argmin ‖XW − Y‖² + λ‖W‖² = (XᵀX + λI)⁻¹XᵀY = Xᵀ(XXᵀ + λI)⁻¹Y,    logits = α [f(q), 1] W.
 
-The second form (Woodbury) solves for examples instead of features, and serves where those are fewer. λ and the
-scale α are learned with the encoder. The paper's further constant β moves all logits alike, which a softmax does
-not see, so it is left out. Task weights: a row and an intercept per class, α included. Any way, any shot.
+The second form (Woodbury) solves for examples instead of features, and is used if those are fewer. λ and the
+scale α are learned with the encoder. The paper's further constant β moves all logits alike, which has no effect on a
+softmax, so it is left out. Task weights: a row and an intercept per class, α included. Any way, any shot.
 Deterministic: there is no epistemic part.
 """
 
@@ -29,7 +29,7 @@ from models.protocol import Episodes, Losses, Support, TaskWeights, Traits, refu
 
 
 class RidgeConfig(BaseModel):
-    """Where learning begins; both numbers are learned."""
+    """Initial values of two learned numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,7 +68,7 @@ class Ridge(Classifier):
 def ridge_solution(
     x: Float[Tensor, "tasks support d"], y: Float[Tensor, "tasks support way"], penalty: Float[Tensor, ""]
 ) -> Float[Tensor, "tasks d way"]:
-    """argmin ‖xW − y‖² + penalty·‖W‖² by the smaller of its two systems. Rows of padding are 0 in `x`.
+    """Return argmin ‖xW − y‖² + penalty·‖W‖² by the smaller of its two systems. Rows of padding are 0 in `x`.
 
     Solved in double precision: products square the condition number.
     """
@@ -76,7 +76,7 @@ def ridge_solution(
     turned = wide.transpose(1, 2)
     dual = x.shape[1] < x.shape[2]
     gram = wide @ turned if dual else turned @ wide
-    # Vectors of any size come in: what rounding leaves of the gram must stay below the diagonal.
+    # Vectors may have any scale: the rounding error of the gram must stay below the diagonal.
     least = 1e-12 * gram.diagonal(dim1=1, dim2=2).amax(1).detach()
     diagonal = (penalty + least)[:, None, None] * torch.eye(gram.shape[1], dtype=gram.dtype, device=x.device)
     factor = torch.linalg.cholesky(gram + diagonal)

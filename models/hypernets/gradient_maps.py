@@ -1,7 +1,7 @@
-"""From gradients to weights, one coordinate at a time (Andrychowicz et al. 2016, 1606.04474).
+"""Maps of gradients to weights, one coordinate at a time (Andrychowicz et al. 2016, 1606.04474).
 
-Every coordinate of a gradient, whatever layer it is of, goes through the same small network, so the maps fit targets
-of any size. What they read of a number g is (log|g|/p, sign g) where |g| ≥ e^−p and (−1, e^p g) below, p = 7.
+Every coordinate of a gradient of any layer goes through the same small network, so the maps fit targets of any size.
+They read a number g as (log|g|/p, sign g) if |g| ≥ e^−p and as (−1, e^p g) below, p = 7.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _P = 7.0
 
 
 def preprocessed(gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]:
-    """The two numbers of each coordinate: gradients of many magnitudes on one scale."""
+    """Return two numbers for each coordinate: gradients of many magnitudes on one scale."""
     least = math.exp(-_P)
     size = gradient.abs()
     magnitude = size.clamp_min(least).log() / _P
@@ -25,7 +25,7 @@ def preprocessed(gradient: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]
 
 
 class GradientMlp(nn.Module):
-    """One gradient to the weights that it stands for: three layers."""
+    """Three layers that map one gradient to weights."""
 
     def __init__(self, units: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class GradientMlp(nn.Module):
 
 
 class GradientLstm(nn.Module):
-    """A sequence of gradients to one set of weights."""
+    """An LSTM that maps a sequence of gradients to one set of weights."""
 
     def __init__(self, units: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class GradientLstm(nn.Module):
     def forward(
         self, gradients: Float[Tensor, "tasks steps *shape"], count: Int[Tensor, "tasks"]
     ) -> Float[Tensor, "tasks *shape"]:
-        """Each task's first `count` gradients are read; what stands behind them is not."""
+        """Read each task's first `count` gradients and no more."""
         tasks, _, *shape = gradients.shape
         coordinates = preprocessed(gradients.flatten(2)).transpose(1, 2)
         states, _ = self.lstm(coordinates.flatten(0, 1))

@@ -1,4 +1,4 @@
-"""One trunk, several tails: a description of a class becomes one or more rows of numbers for it.
+"""Hypernetwork of one trunk and several tails: a description of a class becomes one or more rows of numbers.
 
 The form of HyperMAML (2205.15745) and BayesHMAML (2210.02796): an MLP with ReLU, each tail its last linear layer.
 """
@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _START = 1e-3
-"""Deviation of the last layers at the start: rows that are added to learned ones begin as nearly nothing."""
+"""Deviation of the last layers at the start: rows that are added to learned ones begin near 0."""
 
 
 class RowTails(nn.Module):
-    """`layers` counts linear layers, the tail's own included."""
+    """The hypernetwork. `layers` counts linear layers, including that of the tail."""
 
     def __init__(self, inputs: int, outputs: int, tails: Sequence[str], hidden: int, layers: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """A permutation-equivariant residual on class posteriors: attention across the class tokens of a task.
 
 Set transformer blocks (Lee et al. 2019, 1810.00825) without inducing points, LayerScale (Touvron et al. 2021,
-2103.17239) so that it starts as nothing. What it emits is bounded: a shift in units of the posterior's own
+2103.17239) so that it starts near 0. Its outputs are bounded: a shift in units of the posterior's own
 standard deviation, and a factor on that deviation.
 """
 
@@ -18,6 +18,8 @@ MAX_LOG_FACTOR = 1.0
 
 
 class SetResidual(nn.Module):
+    """The residual of all classes of a task."""
+
     def __init__(self, dim: int, width: int, depth: int, heads: int) -> None:
         super().__init__()
         self.enter = nn.Linear(dim + 1, width)
@@ -33,7 +35,7 @@ class SetResidual(nn.Module):
         log_shot: Float[Tensor, "tasks way"],
         present: Bool[Tensor, "tasks way"],
     ) -> tuple[Float[Tensor, "tasks way d"], Float[Tensor, "tasks way"]]:
-        """Shift in posterior standard deviations, and log factor of the posterior variance."""
+        """Return the shift in posterior standard deviations, and the log factor of the posterior variance."""
         x = self.enter(torch.cat((tokens, log_shot[..., None]), dim=-1))
         for block in self.blocks:
             x = block(x, present)

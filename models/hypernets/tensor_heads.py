@@ -1,4 +1,4 @@
-"""A neck and one head per target tensor: an embedding of a task becomes the tensors of a small network.
+"""Hypernetwork of a neck and one head per target tensor: an embedding of a task becomes a small network's tensors.
 
 The form of HyperShot (2203.11378): the neck is a chain of linear layers with ReLU between them and none after the
 last; a head is an MLP whose output is one whole tensor.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class TensorHeads(nn.Module):
-    """`shapes` are those of the target tensors; `neck` and `head` count linear layers."""
+    """The hypernetwork. `shapes` are those of the target tensors; `neck` and `head` count linear layers."""
 
     def __init__(
         self, inputs: int, shapes: Mapping[str, tuple[int, ...]], hidden: int, neck: int, head: int
@@ -41,7 +41,7 @@ def _head(width: int, shape: tuple[int, ...], hidden: int, depth: int) -> nn.Seq
         layers += [nn.Linear(width, hidden), nn.ReLU()]
         width = hidden
     last = nn.Linear(width, math.prod(shape))
-    # The target starts near an ordinary network, not near nothing: its usual start is the constant part.
+    # The target starts near an ordinary network, not near 0: its usual initialisation is the constant part.
     bound = 1 / math.sqrt(shape[-1]) if len(shape) > 1 else 0.0
     nn.init.uniform_(last.bias, -bound, bound)
     return nn.Sequential(*layers, last)

@@ -1,4 +1,4 @@
-"""The model card: what a learner is, how it was made, and every measured table, as Markdown."""
+"""The model card as Markdown: the learner, its training, and every measured table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from models.registry import LearnerConfig
 
 
 def write_card(name: str, config: LearnerConfig) -> str:
+    """Return the card of a learner."""
     made = config.training
     lines = [
         f"# {name}",
@@ -31,7 +32,7 @@ def write_card(name: str, config: LearnerConfig) -> str:
 
 
 def _section(value: Any) -> list[str]:
-    """Nested results as bullet points and tables: rows of equal keys become a table."""
+    """Write nested results as bullet points and tables: rows of equal keys become a table."""
     if not isinstance(value, dict):
         return [_cell(value)]
     lines: list[str] = []
@@ -45,11 +46,11 @@ def _section(value: Any) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """Markdown table of dictionaries with the same keys."""
-    heads = list(rows[0])
-    head = "| " + " | ".join(name.replace("_", " ") for name in heads) + " |"
-    body = ["| " + " | ".join(_cell(row[name]) for name in heads) + " |" for row in rows]
-    return [head, "|" + "---|" * len(heads), *body]
+    """Write a Markdown table of dictionaries with the same keys."""
+    columns = list(rows[0])
+    title = "| " + " | ".join(name.replace("_", " ") for name in columns) + " |"
+    body = ["| " + " | ".join(_cell(row[name]) for name in columns) + " |" for row in rows]
+    return [title, "|" + "---|" * len(columns), *body]
 
 
 def _cell(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""Training state on disk, so that a killed run goes on exactly where it was: safetensors, never pickle.
+"""Training state on disk, so that a killed run resumes exactly: safetensors, never pickle.
 
 The file holds weights, their moving average and the optimiser's moments; its metadata holds step and scores.
-It is written beside and renamed, so that a kill leaves the old one or the new one, never half of either.
+A partial file is renamed when complete, so that a kill leaves the old state or the new one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 @dataclass
 class Progress:
+    """Position and scores of a training."""
+
     step: int = 0
     best_score: float = float("-inf")
     best_step: int = 0
@@ -69,7 +71,7 @@ def restore(path: Path, models: dict[str, nn.Module], optimiser: torch.optim.Opt
 
 
 def write_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """`history.json` for programs and `history.csv` for people."""
+    """Write `history.json` for programs and `history.csv` for people."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "history.json").write_text(json.dumps(history, indent=1) + "\n")
     with (folder / "history.csv").open("w", newline="") as file:

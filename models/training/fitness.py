@@ -1,7 +1,7 @@
-"""How fit parameter vectors are: answers to the queries of a batch of tasks, for a whole population at once.
+"""Fitness of parameter vectors: answers to the queries of a batch of tasks, for a whole population at once.
 
-Tasks are batched as everywhere; over the population `torch.func.vmap` runs one learner with many parameters, where it
-can (else a loop does). The encoder is not searched, so a batch is embedded once for all of them.
+Tasks are batched as everywhere; over the population `torch.func.vmap` runs one learner with many parameters, or a loop
+does if it cannot. The encoder is not searched, so a batch is embedded once for all of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Answers(nn.Module):
 
 
 class Fitness:
-    """Scores vectors of a subset of a learner's parameters. Foreign queries take no part."""
+    """Scores of vectors of a subset of a learner's parameters. Foreign queries take no part."""
 
     def __init__(self, learner: MetaLearner, subset: Subset, config: SearchConfig) -> None:
         self._learner = learner
@@ -48,7 +48,7 @@ class Fitness:
 
     @torch.no_grad()
     def __call__(self, population: Float[Tensor, "n size"], episodes: Episodes) -> Float[Tensor, "n"]:
-        """Mean over the tasks. The learner's own parameters stay as they are."""
+        """Return the mean over the tasks. The learner's own parameters do not change."""
         self._learner.eval()
         embedded = embed_episodes(self._learner.embed, episodes)
         split = {f"learner.{name}": value for name, value in self._subset.split(population).items()}
@@ -76,9 +76,9 @@ class Fitness:
 
 
 def _can_batch(one: Callable[[dict[str, Tensor]], Tensor], split: dict[str, Tensor]) -> bool:
-    """Whether vmap takes the method: not with control flow that looks at numbers. There is no way but to try.
+    """Return True if vmap takes the method, which fails for control flow on numbers. Only a try can tell.
 
-    What else may be wrong with it the loop will raise.
+    Other faults will be raised by the loop.
     """
     try:
         vmap(one)({name: value[:2] for name, value in split.items()})

@@ -27,7 +27,7 @@ _SCORES_SEED, _NOISE_SEED = 0, 1
 
 
 class FunctionRecipe(BaseModel):
-    """All that decides what a training makes, given the family of functions."""
+    """Settings of a training; with the family of functions they decide what it makes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +36,7 @@ class FunctionRecipe(BaseModel):
     dataset: str
     functions: FunctionConfig = FunctionConfig()
     chosen_by: Literal["nll", "mse"] = "nll"
-    """What the best checkpoint is best in, on validation tasks."""
+    """Measure of the best checkpoint, on validation tasks."""
     train: TrainConfig = TrainConfig(weight_decay=0.0)
 
 
@@ -48,15 +48,13 @@ def train(
     command: str,
     report: Report,
 ) -> str:
-    """Trains into `folder`, resuming what is there, and saves the learner in `folder/learner`; its digest.
+    """Train into `folder`, resuming a training there, save the learner in `folder/learner`, return its digest.
 
-    Raises `RecipeError` when the folder holds another training or the method is for classes, `LearnerError` for what
-    the registry does not know.
+    Raises `RecipeError` if the folder holds another training or the method is for classes, `LearnerError` for names
+    and hyperparameters that the registry does not know.
     """
     if recipe.method in METHODS and not issubclass(METHODS[recipe.method], Regressor):
-        raise RecipeError(
-            f"{recipe.method} tells classes apart; {recipe.dataset} needs a method of regression"
-        )
+        raise RecipeError(f"{recipe.method} is a classifier; {recipe.dataset} needs a method for regression")
     claim(folder, recipe)
     torch.manual_seed(recipe.train.seed)
     config = LearnerConfig(
@@ -71,7 +69,7 @@ def train(
     assert isinstance(learner, Regressor)
     if (learner.config.dim, learner.config.target) != (family.dim, family.target):
         raise RecipeError(
-            f"functions of {recipe.dataset} are from {family.dim} to {family.target} numbers (dim, target)"
+            f"functions of {recipe.dataset} map {family.dim} to {family.target} numbers; set dim and target"
         )
     sampler = FunctionSampler(family, recipe.functions, recipe.train.seed)
     trainer = GradientTrainer(learner, sampler, None, recipe.train, folder)
@@ -99,7 +97,7 @@ def train(
 
 
 def scores(learner: MetaLearner, family: Family, trained: FunctionConfig) -> dict[str, float]:
-    """Error and −log likelihood on fixed validation tasks of the fewest and the most shots of training."""
+    """Return error and −log likelihood on fixed validation tasks of the fewest and the most shots of training."""
     found: dict[str, float] = {}
     for shot in sorted({trained.min_shot, trained.max_shot}):
         batches = list(answers(learner, family, shot, _VALIDATION_TASKS, _SCORES_SEED, Purpose.validation))

@@ -18,7 +18,7 @@ GRADIENT_CLIP = 5.0
 
 
 def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], int | Tensor], None]:
-    """Of parameters and BatchNorm statistics. It begins short: a training of 1,000 steps forgets its start too."""
+    """Return the moving average of parameters and BatchNorm statistics; it is short at first, to forget the start."""
 
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: int | Tensor) -> None:
         reached = min(decay, (1 + int(count)) / (10 + int(count)))
@@ -28,7 +28,7 @@ def _moving_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor
 
 
 class GradientTrainer(Trainer):
-    """What is validated and kept is a moving average of the weights."""
+    """Gradient descent. It validates and returns a moving average of the weights."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class GradientTrainer(Trainer):
         self.learner = learner.to(config.device)
         self.average = AveragedModel(self.learner, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.best = AveragedModel(self.learner, use_buffers=True)
-        # After the copies: those are validated and kept in full precision.
+        # After the copies, which are validated in full precision.
         self.learner.encoder.compute_dtype = torch.bfloat16 if config.precision == "bf16" else None
         self._sampler = sampler
         self._augmentation = augmentation

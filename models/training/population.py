@@ -1,4 +1,4 @@
-"""Meta-training by search: each step asks a strategy for a population, scores it on the tasks of the step, tells it."""
+"""Meta-training by search: each step scores a population on the tasks of the step and moves the strategy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.training.trainer import Sampler, TrainConfig, Trainer, TrainingDiver
 
 
 def strategy_of(start: Tensor, search: SearchConfig, config: TrainConfig) -> Strategy:
-    """Raises `SearchError` where the library of cma-es is missing."""
+    """Return the strategy of a search. Raises `SearchError` if the library of cma-es is missing."""
     if search.optimiser == "cma-es":
         return CmaEs(start, search.sigma, search.population, config.seed)
     kind = AntitheticES if search.optimiser == "evolution" else Reinforce
@@ -29,7 +29,7 @@ def strategy_of(start: Tensor, search: SearchConfig, config: TrainConfig) -> Str
 
 
 class PopulationTrainer(Trainer):
-    """A step is a generation. What is validated and kept is the mean of the strategy."""
+    """Search; a step is a generation. It validates and returns the mean of the strategy."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ def trainer_of(
     search: SearchConfig | None,
     folder: Path,
 ) -> GradientTrainer | PopulationTrainer:
-    """By gradient descent unless a search is asked for. Raises `SearchError`."""
+    """Return a trainer by gradient descent, or by search if one is given. Raises `SearchError`."""
     if search is None:
         return GradientTrainer(learner, sampler, augmentation, config, folder)
     return PopulationTrainer(learner, sampler, augmentation, config, search, folder)

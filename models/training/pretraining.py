@@ -1,10 +1,10 @@
 """Pre-training of an encoder as a classifier of all training classes, before the episodes (Chen et al. 2021,
 2003.04390, "Classifier-Baseline").
 
-Every picture of a batch has a gradient of its own and all classes stand against each other, which on photos
-teaches an encoder more per picture than tasks do. The classifier is log p(y|x) ∝ −½‖f(x) − c_y‖² with a centre per
-class: linear, and its features spread about their centres by about 1, the unit that distance-based heads begin in.
-What is kept is the checkpoint whose nearest centroids answer validation tasks best.
+Every picture of a batch has its own gradient and competes against all classes, which on photos teaches an encoder more
+per picture than tasks do. The classifier is log p(y|x) ∝ −½‖f(x) − c_y‖² with a centre per class: linear, and its
+features spread about their centres by about 1, the initial unit of distance-based heads. The result is the checkpoint
+whose nearest centroids answer validation tasks best.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from models.training.trainer import Report, TrainConfig, Validate
 
 FOLDER = "pretraining"
 _STREAM = 1
-"""Tells the draws of pre-training from those of the episodes."""
+"""Key that separates the draws of pre-training from those of the episodes."""
 
 
 class PretrainingConfig(BaseModel):
+    """Settings of a pre-training."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(ge=1)
@@ -42,14 +44,14 @@ class PretrainingConfig(BaseModel):
 
 
 class ClassifierOfAll(ProtoNet):
-    """A learner whose loss is that of classifying the training classes; tasks it answers by nearest centroid."""
+    """A learner whose loss classifies the training classes and that answers tasks by nearest centroid."""
 
     def __init__(self, encoder: Encoder, classes: int) -> None:
         super().__init__(encoder, ProtoNetConfig(metric="cosine"))
         self.centres = nn.Parameter(torch.zeros(classes, fixed_length(encoder)))
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
-        """`episodes` is one batch as `BatchSampler` draws it."""
+        """Return the cross-entropy over all training classes of one batch of `BatchSampler`."""
         features = self.embed(episodes.query_x[0])
         logits = features @ self.centres.T - 0.5 * self.centres.square().sum(1)
         return Losses(F.cross_entropy(logits, episodes.query_y[0])[None])
@@ -83,7 +85,7 @@ class BatchSampler:
         )
 
     def _drawn(self, step: int) -> Int[Tensor, "batch"]:
-        """Every example once an epoch, but for the rest that makes no full batch."""
+        """Return every example once an epoch, except for a rest that fills no batch."""
         epoch, position = divmod(step, len(self.dataset) // self.batch)
         if epoch != self._epoch:
             generator = torch.Generator().manual_seed(1_000_003 * self.seed + epoch)
@@ -101,7 +103,7 @@ def pretrain(
     validate: Validate,
     report: Report,
 ) -> dict[str, Float[Tensor, "..."]]:
-    """State of the encoder that validates best, trained in `folder/pretraining`, resuming what is there."""
+    """Train in `folder/pretraining`, resuming a training there; return the state of the encoder that validates best."""
     schedule = base.model_copy(
         update={
             "steps": config.steps,

@@ -1,6 +1,6 @@
-"""Meta-training without a gradient of the objective: what is searched, by what, and for what.
+"""Meta-training without a gradient of the objective: the parameters of a search, its optimiser, its objective.
 
-A search moves a small set of named parameters outside the encoder, which stays as it is: a head, a hypernetwork, inner
+A search moves a small set of named parameters outside the encoder, which does not change: a head, a hypernetwork, inner
 learning rates. The survey's axis "meta-optimiser" (2004.05439) of a learner so trained is evolution or reinforcement.
 """
 
@@ -24,34 +24,34 @@ AXES: dict[str, Optimiser] = {
     "cma-es": "evolution",
     "reinforce": "reinforcement",
 }
-"""The survey's word for each."""
+"""The survey's term for each optimiser."""
 _ENCODER = "encoder."
 
 
 class SearchError(LearnerError):
-    """A learner cannot be trained by search as asked."""
+    """A learner cannot be trained by this search."""
 
 
 class SearchConfig(BaseModel):
-    """A generation is one step of training: `population` parameter vectors, all asked the same tasks."""
+    """Settings of a search. A generation is one step: `population` parameter vectors, scored on the same tasks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     optimiser: Search
     objective: Literal["accuracy", "loss"] = "accuracy"
-    """Of the queries: the share answered right, or minus their negative log-likelihood over log way."""
+    """Fitness: the share of queries answered right, or minus their negative log-likelihood over log way."""
     population: int = Field(default=32, ge=4, le=4096)
     sigma: float = Field(default=0.05, gt=0)
-    """Standard deviation of the noise on each parameter; what `cma-es` and `reinforce` begin with."""
+    """Standard deviation of the noise on each parameter; for `cma-es` and `reinforce` the initial one."""
     parameters: tuple[str, ...] = ()
-    """Names, or what names begin with up to a dot; none means all outside the encoder."""
+    """Names, or their beginnings up to a dot; none means all outside the encoder."""
     over_population: Literal["auto", "vmap", "loop"] = "auto"
-    """All of it at once, one after the other, or at once where the method lets torch."""
+    """Vectors at once, one after the other, or at once if torch can run the method so."""
 
     @model_validator(mode="after")
     def _whole_pairs(self) -> SearchConfig:
         if self.optimiser == "evolution" and self.population % 2:
-            raise ValueError(f"population {self.population}: evolution draws pairs, so it must be even")
+            raise ValueError(f"population {self.population} must be even: evolution draws pairs")
         return self
 
 
@@ -59,20 +59,20 @@ class Subset:
     """Some parameters of a learner as one vector of `size` numbers, in the order of their names."""
 
     def __init__(self, learner: MetaLearner, parameters: Sequence[str] = ()) -> None:
-        """Raises `SearchError` for a name of nothing, and where nothing is left to search."""
+        """Raise `SearchError` for an unknown name, and if nothing is left to search."""
         found = {name: p for name, p in learner.named_parameters() if not name.startswith(_ENCODER)}
-        for asked in parameters:
-            if not any(_within(name, asked) for name in found):
+        for prefix in parameters:
+            if not any(_within(name, prefix) for name in found):
                 known = ", ".join(sorted({name.split(".")[0] for name in found})) or "none"
-                raise SearchError(f"no parameters {asked!r} outside the encoder; there are: {known}")
+                raise SearchError(f"no parameters {prefix!r} outside the encoder; there are: {known}")
         self._parameters = {
             name: found[name]
             for name in sorted(found)
-            if not parameters or any(_within(name, asked) for asked in parameters)
+            if not parameters or any(_within(name, prefix) for prefix in parameters)
         }
         if not self._parameters:
             raise SearchError(
-                "the method has no parameters outside its encoder; a search has nothing to move"
+                "the method has no parameters outside its encoder, so a search has nothing to move"
             )
         self._sizes = [p.numel() for p in self._parameters.values()]
         self.size = sum(self._sizes)
@@ -82,7 +82,7 @@ class Subset:
         return tuple(self._parameters)
 
     def read(self) -> Float[Tensor, "size"]:
-        """A copy."""
+        """Return a copy of the parameters as one vector."""
         return torch.cat([p.detach().flatten() for p in self._parameters.values()])
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class Subset:
             parameter.copy_(part.view_as(parameter))
 
     def split(self, population: Float[Tensor, "n size"]) -> dict[str, Float[Tensor, "n ..."]]:
-        """The parameters of each of a population, by name."""
+        """Return the parameters of each vector of a population, by name."""
         parts = population.split(self._sizes, dim=1)
         return {
             name: part.unflatten(1, parameter.shape) if parameter.ndim else part[:, 0]
@@ -99,12 +99,12 @@ class Subset:
         }
 
 
-def _within(name: str, asked: str) -> bool:
-    return name == asked or name.startswith(f"{asked}.")
+def _within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(f"{prefix}.")
 
 
 def trainable_by(learner: MetaLearner) -> tuple[Trainer, ...]:
-    """What can train a learner of this make. Search scores the answers of classifiers."""
+    """Return the trainers for such a learner. A search scores the answers of classifiers."""
     headed = any(not name.startswith(_ENCODER) for name, _ in learner.named_parameters())
     if not headed or learner.traits.kind == "regression":
         return ("gradient",)
@@ -112,7 +112,7 @@ def trainable_by(learner: MetaLearner) -> tuple[Trainer, ...]:
 
 
 def summary(search: SearchConfig | None, generations: int) -> dict[str, object]:
-    """What a learner's description says of the search that made it; nothing where there was none."""
+    """Return the entries of a learner's description on the search that made it; none without a search."""
     if search is None:
         return {}
     return {
@@ -127,6 +127,6 @@ def summary(search: SearchConfig | None, generations: int) -> dict[str, object]:
 
 
 def axis_of(training: Mapping[str, Any]) -> dict[str, str]:
-    """The survey's optimiser of a learner whose description says `training`, where that was no gradient."""
+    """Return the survey's optimiser by the `training` of a learner's description, unless it was a gradient."""
     named = training.get("optimiser")
     return {"optimiser": AXES[named]} if isinstance(named, str) and named in AXES else {}

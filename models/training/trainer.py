@@ -1,4 +1,4 @@
-"""What every meta-training is, however it learns: steps, validation, the best kept, checkpoints, resuming.
+"""Base of every meta-training: steps, validation, the best candidate, checkpoints, resuming.
 
 Every random draw is keyed by (seed, step), so a resumed run is the run that was never interrupted.
 """
@@ -26,12 +26,14 @@ STATE_FILE = "state.safetensors"
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws what a step trains on, the same for the same step."""
+    """Source of the tasks of a step, the same for the same step."""
 
     def episodes(self, step: int, augmentation: Augmentation | None) -> Episodes: ...
 
 
 class TrainConfig(BaseModel):
+    """Schedule of a training."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=12_000, ge=1)
@@ -40,7 +42,7 @@ class TrainConfig(BaseModel):
     weight_decay: float = Field(default=5e-4, ge=0)
     warm_up: int = 300
     ema: float = Field(default=0.998, ge=0, lt=1)
-    """Decay of the moving average of weights, which is what is validated and kept."""
+    """Decay of the moving average of weights, which is validated and returned."""
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "cpu"
     validate_every: int = Field(default=1_000, ge=1)
@@ -48,11 +50,11 @@ class TrainConfig(BaseModel):
 
 
 class TrainingDivergedError(ModelError, RuntimeError):
-    """The loss is not finite."""
+    """A training ended in numbers that are not finite."""
 
 
 class Trainer(ABC):
-    """Holds the state of one run in `folder`: `state.safetensors`, `history.csv`, `history.json`."""
+    """One run with its state in `folder`: `state.safetensors`, `history.csv`, `history.json`."""
 
     def __init__(self, config: TrainConfig, folder: Path) -> None:
         self.config = config
@@ -64,7 +66,7 @@ class Trainer(ABC):
         return self.folder / STATE_FILE
 
     def run(self, validate: Validate, report: Report) -> MetaLearner:
-        """Trains to the end, resuming where the folder says so; returns the best validated learner."""
+        """Train to the end, resuming a run in the folder; return the learner that validates best."""
         if self.state_file.exists():
             self._resume()
         started = time.monotonic() - self.progress.seconds
@@ -92,18 +94,19 @@ class Trainer(ABC):
 
     @abstractmethod
     def _step(self) -> dict[str, float]:
-        """One step, counted in `progress`; what is reported of it."""
+        """Take one step, counted in `progress`; return its report."""
 
     @abstractmethod
     def _candidate(self) -> MetaLearner:
-        """What is validated."""
+        """Return the learner to validate."""
 
     @abstractmethod
     def _keep(self) -> None:
-        """The candidate is the best so far."""
+        """Store the candidate as the best so far."""
 
     @abstractmethod
-    def _best(self) -> MetaLearner: ...
+    def _best(self) -> MetaLearner:
+        """Return the best candidate."""
 
     @abstractmethod
     def _save(self) -> None: ...

@@ -1,9 +1,9 @@
-"""The inner loop of MAML (Finn, Abbeel, Levine 2017, 1703.03400): gradient steps that an outer loss looks through.
+"""The inner loop of MAML (Finn, Abbeel, Levine 2017, 1703.03400): gradient steps that an outer loss differentiates.
 
-    θ_{s+1} = θ_s − α_s clip(∇L(θ_s)),    outer loss Σ_s w_s L_outer(θ_s),  w the last step alone unless told otherwise.
+    θ_{s+1} = θ_s − α_s clip(∇L(θ_s)),    outer loss Σ_s w_s L_outer(θ_s),  w the last step alone by default.
 
-Weights and loss are the caller's: a loss summed over tasks gives each task its own gradient, so that one call
-descends for a batch of tasks. Options of MAML++ (Antoniou et al. 2019, 1810.09502):
+The caller gives weights and loss: a loss summed over tasks gives each task its own gradient, so that one call descends
+for a batch of tasks. Options of MAML++ (Antoniou et al. 2019, 1810.09502):
 
 * an inner rate α per tensor and step, learned;
 * the outer loss after every step, its weight moving to the last one early in training;
@@ -25,7 +25,7 @@ from torch import Tensor
 FastWeights = dict[str, Tensor]
 """Tensors by name: the weights of a task, or statistics."""
 _LEAST_IMPORTANCE = 0.03
-"""Share of 1/steps that the loss after an early step keeps, until the multi-step loss ends."""
+"""Least weight of the loss after an early step, as a share of 1/steps, until the multi-step loss ends."""
 
 
 class InnerLoopConfig(BaseModel):
@@ -34,25 +34,25 @@ class InnerLoopConfig(BaseModel):
     steps: int = Field(default=5, ge=1, le=50)
     """Inner steps in training."""
     answer_steps: int | None = Field(default=None, ge=1, le=100)
-    """Inner steps when serving; None is as in training."""
+    """Inner steps in serving; None is as in training."""
     inner_lr: float = Field(default=0.4, gt=0)
     order: Literal["first", "second"] = "second"
     first_order_until: float = Field(default=0.0, ge=0, le=1)
-    """Share of training, from its start, in which inner gradients are taken as numbers whatever `order` is."""
+    """Share of training, from its start, with first-order gradients whatever `order` is."""
     learned_rates: bool = False
-    """Whether each tensor has a rate for each step, learned from `inner_lr` on; further steps take the last."""
+    """Learn a rate for each tensor and step, from `inner_lr` on; further steps take the last."""
     multi_step: bool = False
     multi_step_until: float = Field(default=0.15, gt=0, le=1)
-    """Share of training after which the loss is that of the last step alone."""
+    """Share of training with the loss after every step; then that of the last step alone counts."""
     clip: float = Field(default=10.0, gt=0)
     """Bound on each number of an inner gradient."""
 
     def first_order(self, progress: float) -> bool:
-        """Whether the outer gradient takes inner ones as numbers at this share of training."""
+        """Return True if the outer gradient takes inner ones as constants at this share of training."""
         return self.order == "first" or progress < self.first_order_until
 
     def importance(self, progress: float) -> list[float]:
-        """Of the loss after each step; the sum is 1."""
+        """Return the weight of the loss after each step; the sum is 1."""
         if not self.multi_step or progress >= self.multi_step_until:
             return [*[0.0] * (self.steps - 1), 1.0]
         early = max(1 - progress / self.multi_step_until, _LEAST_IMPORTANCE) / self.steps
@@ -68,10 +68,10 @@ def descend(
     *,
     first_order: bool,
 ) -> Iterator[FastWeights]:
-    """The weights after each step.
+    """Yield the weights after each step.
 
-    `rate(step, name)` is what a gradient is multiplied with, `clip` bounds each of its numbers before. First order
-    takes gradients as numbers: the outer gradient does not go through them.
+    `rate(step, name)` is the factor of a gradient, `clip` bounds each of its numbers before. With `first_order`
+    gradients are constants: the outer gradient does not go through them.
     """
     fast = start
     for step in range(steps):
@@ -86,7 +86,7 @@ def descend(
 
 
 def plain_gradient(loss: Callable[[FastWeights], Float[Tensor, ""]]) -> Callable[[FastWeights], FastWeights]:
-    """∇loss as `torch.func.grad` has it, by plain autograd: quicker where nothing is under vmap.
+    """Return ∇loss as `torch.func.grad` does, by plain autograd, which is faster but does not work under vmap.
 
     The first call of the functional one imports torch's compiler, which costs a server a second of its start.
     """
@@ -109,7 +109,7 @@ def outer_loss(
     importance: list[float],
     loss: Callable[[FastWeights], Float[Tensor, "tasks"]],
 ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
-    """The weighed outer losses of a descent, and that of its last step. Steps without weight are not evaluated."""
+    """Return the weighed outer losses of a descent, and that of its last step. Steps without weight are skipped."""
     losses = [
         (weight, loss(fast))
         for index, (weight, fast) in enumerate(zip(importance, steps, strict=True))

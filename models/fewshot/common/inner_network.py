@@ -1,10 +1,10 @@
 """A network whose own weights adapt: called with the weights of a task, and with BatchNorm statistics of its support.
 
-MAML's authors let BatchNorm use the statistics of whatever batch is asked, so that an answer depends on its
-neighbours. Here the support set's are measured and travel with the task's weights: answers are inductive.
+MAML's authors let BatchNorm use the statistics of the current batch, so that an answer depends on its neighbours.
+Here those of the support set are measured and belong to the task's weights: answers are inductive.
 
 Under given statistics BatchNorm is affine, and is folded into the convolution before it: queries, which are most of
-the pictures of an episode, never pay for it. Gradients reach the statistics all the same.
+the pictures of an episode, never pay for it. Gradients still reach the statistics.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from models.inputs import InputSpec
 from models.protocol import LearnerError
 
 _OWN, _MEASURED = (0,), (0, 0)
-"""Shapes of what a SupportNorm is told instead of statistics: to take the batch's, or to leave them there as well."""
+"""Shapes of placeholders for statistics: use those of the batch, or use and record them."""
 
 
 class SupportNorm(nn.Module):
-    """BatchNorm that is told its statistics, or to take those of the batch."""
+    """BatchNorm with given statistics, or with those of the batch."""
 
     mean: Tensor
     var: Tensor
@@ -41,28 +41,28 @@ class SupportNorm(nn.Module):
             self.register_buffer(name, norm.weight.detach().new_empty(_OWN), persistent=False)
 
     @property
-    def told(self) -> bool:
+    def has_statistics(self) -> bool:
         return self.mean.numel() > 0
 
     def affine(
         self, mean: Float[Tensor, "channels"], var: Float[Tensor, "channels"]
     ) -> tuple[Float[Tensor, "channels"], Float[Tensor, "channels"]]:
-        """Scale and shift under these statistics."""
+        """Return scale and shift under these statistics."""
         scale = self.weight * (var + self.eps).rsqrt()
         return scale, self.bias - mean * scale
 
     def forward(self, x: Float[Tensor, "n channels *space"]) -> Float[Tensor, "n channels *space"]:
-        # Channels last and flat, where no derivative has to change the order of memory; and in plain arithmetic, for
-        # under vmap second derivatives of torch's own batch_norm are wrong (2.13).
+        # Channels last and flat, so that no derivative changes the order of memory; and in plain arithmetic, as second
+        # derivatives of torch's own batch_norm are wrong under vmap (2.13).
         last = x.movedim(1, -1)
         flat = last.flatten(0, -2).to(self.weight.dtype)
         mean, var = self.mean, self.var
-        if not self.told:
+        if not self.has_statistics:
             mean = flat.mean(0)
             flat = flat - mean
             var = flat.square().mean(0)
             if self.mean.ndim > 1:
-                # Seen by the caller of `functional_call`, which hands changed buffers back; the module keeps nothing.
+                # `functional_call` returns changed buffers to its caller; the module itself stores nothing.
                 self.mean, self.var = mean, var
             mean = torch.zeros_like(mean)
         scale, shift = self.affine(mean, var)
@@ -70,14 +70,14 @@ class SupportNorm(nn.Module):
 
 
 class _Folding(nn.Sequential):
-    """The same layers, with each SupportNorm that is told its statistics folded into the convolution before it."""
+    """Sequential that folds each SupportNorm with given statistics into the convolution before it."""
 
     def forward(self, x: Tensor) -> Tensor:
         waiting: nn.Conv2d | None = None
         for layer, after in pairwise([*self, nn.Identity()]):
             if waiting is not None and isinstance(layer, SupportNorm):
                 x, waiting = _folded(waiting, layer, x), None
-            elif isinstance(layer, nn.Conv2d) and isinstance(after, SupportNorm) and after.told:
+            elif isinstance(layer, nn.Conv2d) and isinstance(after, SupportNorm) and after.has_statistics:
                 waiting = layer
             else:
                 x = layer(x)
@@ -95,7 +95,7 @@ def _folded(
 
 
 class InnerNetwork(Encoder):
-    """As an encoder it hands inputs on as they are; `features` runs the network inside with a task's weights."""
+    """Encoder that returns its inputs; `features` runs the network inside with a task's weights."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -118,36 +118,36 @@ class InnerNetwork(Encoder):
         return self._augmentation
 
     def start(self) -> FastWeights:
-        """The weights before any step."""
+        """Return the weights before any step."""
         return dict(self.network.named_parameters())
 
     def features(
         self, weights: FastWeights, x: Float[Tensor, "n *input"], statistics: FastWeights | None = None
     ) -> Float[Tensor, "n dim"]:
-        """Features under given statistics, or where None are, under those of `x` itself.
+        """Return features under given statistics, or under those of `x` itself.
 
-        Raises `RuntimeError` where a tensor is missing, for the network's own would be a wrong answer.
+        Raises `RuntimeError` if a tensor is missing: the network's own would be a wrong answer.
         """
-        return self._called({**(statistics or self._untold(_OWN, x)), **weights}, x)
+        return self._called({**(statistics or self._placeholders(_OWN, x)), **weights}, x)
 
     def statistics(self, weights: FastWeights, x: Float[Tensor, "n *input"]) -> FastWeights:
-        """Means and variances of `x` before every BatchNorm."""
-        untold = self._untold(_MEASURED, x)
-        called = {**untold, **weights}
+        """Return means and variances of `x` before every BatchNorm."""
+        recorded = self._placeholders(_MEASURED, x)
+        called = {**recorded, **weights}
         self._called(called, x)
-        return {name: called[name] for name in untold}
+        return {name: called[name] for name in recorded}
 
     def _called(self, tensors: FastWeights, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
         with torch.autocast(x.device.type, self.compute_dtype, enabled=self.compute_dtype is not None):
             found: Tensor = functional_call(self.network, tensors, (x,), strict=True)
         return found.to(x.dtype)
 
-    def _untold(self, shape: tuple[int, ...], x: Tensor) -> FastWeights:
+    def _placeholders(self, shape: tuple[int, ...], x: Tensor) -> FastWeights:
         return {name: x.new_empty(shape) for name, _ in self.network.named_buffers()}
 
 
 def _support_normed(module: nn.Module) -> nn.Module:
-    """The module with a SupportNorm for each BatchNorm in it, names of tensors as they were."""
+    """Replace each BatchNorm in a module by a SupportNorm; names of tensors stay."""
     for name, child in list(module.named_children()):
         setattr(module, name, _support_normed(child))
     if isinstance(module, _BatchNorm):

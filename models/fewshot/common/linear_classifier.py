@@ -1,7 +1,7 @@
-"""What the linear classifiers share: task weights of a row and an offset per class, and how they answer.
+"""Helpers of linear classifiers: task weights of a row and an offset per class, and calibrated answers.
 
-Logits are w_c·f(q) + b_c. `unknown` is read off the largest of them (MaxLogit, Hendrycks et al. 2022, 1911.11132):
-a query that no class claims is likely to be of none. Deterministic: there is no epistemic part.
+Logits are w_c·f(q) + b_c. `unknown` follows from the largest of them (MaxLogit, Hendrycks et al. 2022, 1911.11132):
+a query without a high logit is likely to belong to no class. Deterministic: there is no epistemic part.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def linear_weights(
     bias: Float[Tensor, "tasks way"],
     task: dict[str, Tensor] | None = None,
 ) -> TaskWeights:
-    """Task weights of a linear classifier; padding rows become 0."""
+    """Return task weights of a linear classifier; padding rows become 0."""
     blank = ~support.class_mask
     shots = class_members(support).sum(1)
     return TaskWeights(
@@ -37,7 +37,7 @@ def linear_weights(
 def linear_logits(
     weights: TaskWeights, features: Float[Tensor, "tasks query d"]
 ) -> Float[Tensor, "tasks query way"]:
-    """−∞ on padding."""
+    """Return the logits; −∞ on padding."""
     logits = features @ weights.rows["weight"].transpose(1, 2) + weights.rows["bias"][:, None]
     return logits.masked_fill(~weights.class_mask[:, None], -torch.inf)
 
@@ -45,7 +45,7 @@ def linear_logits(
 def answer(
     calibration: Calibration, weights: TaskWeights, logits: Float[Tensor, "tasks query way"]
 ) -> Categorical:
-    """Calibrated probabilities of logits that are −∞ on padding."""
+    """Return calibrated probabilities of logits that are −∞ on padding."""
     terms = weights.task["terms"]
     novelty = -logits.amax(-1)
     sharpness = calibration.inverse_temperature(terms)[:, None, None]

@@ -1,6 +1,6 @@
-"""The same function on each task of a batch: one task after another, or all at once.
+"""Running of a function on each task of a batch: one task after another, or all at once.
 
-Where the weights of whole networks differ from task to task, a batch of them is a grouped convolution: on a CPU slower
+If the weights of whole networks differ from task to task, a batch of them is a grouped convolution: on a CPU slower
 than the tasks in turn (and, through second derivatives, far slower), on a GPU far faster than so many small kernels.
 Both give the same numbers within rounding.
 """
@@ -20,12 +20,12 @@ from models.protocol import Support
 
 
 def at_once(device: torch.device) -> bool:
-    """Whether tasks run together on this device."""
+    """Return True if tasks run together on this device."""
     return device.type == "cuda"
 
 
 def each_task(run: Callable[[FastWeights], FastWeights], tensors: FastWeights, together: bool) -> FastWeights:
-    """Results of `run`, which sees the tensors of one task at a time, with a leading axis of 1, and answers so."""
+    """Return the results of `run`, which takes and returns tensors of one task, with a leading axis of 1."""
     if together:
         made = vmap(run)({name: value[:, None] for name, value in tensors.items()})
         return {name: value[:, 0] for name, value in made.items()}
@@ -44,7 +44,7 @@ class Alike:
 
 
 def alike(support: Support, marked: Bool[Tensor, "tasks"]) -> Iterator[Alike]:
-    """Every task of a batch, once. What is measured over a support set must not see padding."""
+    """Yield every task of a batch once, in groups without padding, which would spoil measured statistics."""
     assert support.targets is not None
     sizes = torch.stack((support.mask.sum(1), marked.long()), dim=1)
     for size, mark in sizes.unique(dim=0).tolist():
@@ -66,6 +66,6 @@ def alike(support: Support, marked: Bool[Tensor, "tasks"]) -> Iterator[Alike]:
 
 
 def in_order(parts: list[tuple[Tensor, FastWeights]]) -> FastWeights:
-    """Results of groups, as the tasks stood in their batch."""
+    """Return the results of groups in the order of the batch."""
     place = torch.cat([index for index, _ in parts]).argsort()
     return {name: torch.cat([made[name] for _, made in parts])[place] for name in parts[0][1]}

@@ -43,7 +43,7 @@ class Regressor(MetaLearner):
     """Fitted to the errors on validation tasks; None if answers come with a variance of their own."""
 
     def __init__(self, encoder: Encoder, config: ValueConfig) -> None:
-        """Raises `LearnerError` if the encoder's features are not `config.dim` numbers."""
+        """Raise `LearnerError` if the encoder's features are not `config.dim` numbers."""
         super().__init__(encoder, config)
         if encoder.dim not in (None, config.dim):
             raise LearnerError(

@@ -79,7 +79,7 @@ def test_pictures_are_trained_on_by_their_pixels(tmp_path: Path) -> None:
 
 
 def test_a_method_for_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="protonet tells classes apart"):
+    with pytest.raises(RecipeError, match="protonet is a classifier"):
         run(recipe("protonet"), tmp_path / "mine")
     with pytest.raises(RegistryError, match="unknown method 'magic'"):
         run(recipe("magic"), tmp_path / "mine")
