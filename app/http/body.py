@@ -23,7 +23,24 @@ MEDIA_TYPES: dict[str, BodyKind] = {
     "image/png": "image",
     "image/jpeg": "image",
     "image/webp": "image",
+    "image/gif": "image",
+    "image/bmp": "image",
 }
+ALIASES: dict[str, str] = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/jfif": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/apng": "image/png",
+    "image/vnd.mozilla.apng": "image/png",
+    "image/x-webp": "image/webp",
+    "image/x-gif": "image/gif",
+    "image/x-bmp": "image/bmp",
+    "image/x-ms-bmp": "image/bmp",
+    "image/x-windows-bmp": "image/bmp",
+    "image/ms-bmp": "image/bmp",
+}
+"""Names that clients give the same types. The bytes decide the format of an image in any case."""
 BYTES: dict[BodyKind, int] = {
     "json": LIMITS.json_bytes,
     "multipart": LIMITS.multipart_bytes,
@@ -33,11 +50,12 @@ BYTES: dict[BodyKind, int] = {
 
 @dataclass(frozen=True)
 class Body:
-    """A whole body. `boundary` is set for multipart."""
+    """A whole body. `boundary` is set for multipart; `sender` is the User-Agent."""
 
     kind: BodyKind
     data: bytes
     boundary: bytes = b""
+    sender: str = ""
 
 
 class BodyReader:
@@ -64,7 +82,7 @@ class BodyReader:
         try:
             await self._read(request, BYTES[kind], chunks)
             chunks[:] = [b"".join(chunks)]  # Not twice in memory.
-            yield Body(kind, chunks[0], boundary)
+            yield Body(kind, chunks[0], boundary, request.headers.get("user-agent", ""))
         finally:
             self._bodies_left += 1
             self._bytes_left += sum(map(len, chunks))
@@ -109,7 +127,8 @@ def _media_type(request: Request, takes: Collection[BodyKind]) -> tuple[BodyKind
     if header is None and empty:
         raise fail("empty_body", "The body is empty.", "")
     name, options = parse_options_header(header)
-    kind = MEDIA_TYPES.get(name.decode("latin-1"))
+    media_type = name.decode("latin-1")
+    kind = MEDIA_TYPES.get(ALIASES.get(media_type, media_type))
     charset = options.get(b"charset", b"utf-8").lower()
     boundary = options.get(b"boundary", b"")
     if (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hyperserve import labels
 from hyperserve.types import Limits
 from models.data.archive import MAX_MEMBERS, MAX_UNPACKED
 from models.data.errors import MAX_CLASSES, MAX_EXAMPLES
@@ -17,7 +18,7 @@ LIMITS = Limits(
     support_examples=20_000,
     queries=1_024,
     samples=256,
-    label_characters=200,
+    label_characters=labels.MAX_CHARACTERS,
     vector_length=MAX_VECTOR,
     target_length=256,
     text_characters=MAX_TEXT,

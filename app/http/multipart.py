@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from app.http.body import Body
+from app.http.content_disposition import PartNameError, part_name
 from app.http.limits import LIMITS
 from app.http.problems import fail
 
-_PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^";\s]+)[ \t]*')
-_DISPOSITION = re.compile(rf"form-data[ \t]*(?:{_PARAMETER.pattern})*", re.IGNORECASE)
-_ESCAPED = re.compile(r'\\(["\\])')
+_IDENTITY = ("binary", "8bit", "7bit")
+"""Transfer encodings that change nothing; Retrofit and Apache HttpClient send them."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def parse(body: Body) -> list[Part]:
 
     Raises `ProblemError`: 400 for broken bodies and names, 413 for too many parts.
     """
-    reader = _PartsReader()
+    reader = _PartsReader(body.sender)
     parser = MultipartParser(
         body.boundary,
         {
@@ -53,7 +53,8 @@ def parse(body: Body) -> list[Part]:
 
 
 class _PartsReader:
-    def __init__(self) -> None:
+    def __init__(self, sender: str) -> None:
+        self._sender = sender
         self.parts: list[Part] = []
         self.ended = False
 
@@ -82,35 +83,29 @@ class _PartsReader:
         self.chunks.append(data[start:end])
 
     def part_end(self) -> None:
-        if "content-transfer-encoding" in self.headers:
-            raise fail(
-                "invalid_multipart", f"Part {len(self.parts)} has a transfer encoding (RFC 7578, 4.7).", ""
-            )
-        name = part_name(self.headers.get("content-disposition", ""))
-        if name is None:
-            raise fail("invalid_multipart", f"Part {len(self.parts)} has no name, or a broken one.", "")
-        try:
-            text = name.encode("latin-1").decode()
-        except UnicodeDecodeError:
-            raise fail("invalid_utf8", f"The name of part {len(self.parts)} is not UTF-8.", "") from None
+        number = len(self.parts)
+        check_transfer_encoding(self.headers, number)
+        name = name_of_part(self.headers, number, self._sender)
         media_type = self.headers.get("content-type", "application/octet-stream").partition(";")[0]
-        self.parts.append(Part(text, media_type.strip().lower(), b"".join(self.chunks)))
+        self.parts.append(Part(name, media_type.strip().lower(), b"".join(self.chunks)))
 
     def end(self) -> None:
         self.ended = True
 
 
-def part_name(disposition: str) -> str | None:
-    r"""Return the `name` of a form-data part, or None if the header breaks its grammar.
+def check_transfer_encoding(headers: Mapping[str, str], number: int) -> None:
+    """Raise `ProblemError` 400 unless the bytes of a part are sent as they are."""
+    if headers.get("content-transfer-encoding", "binary").strip(" \t;").lower() not in _IDENTITY:
+        detail = (
+            f"Part {number} has a Content-Transfer-Encoding other than binary, 8bit and 7bit; send its bytes as "
+            "they are (RFC 7578, 4.7)."
+        )
+        raise fail("invalid_multipart", detail, "")
 
-    `parse_options_header` does not do: it takes the end of `name="a\\"` for an escaped quote.
-    """
-    if not _DISPOSITION.fullmatch(disposition):
-        return None
-    names = [match[2] for match in _PARAMETER.finditer(disposition) if match[1].lower() == "name"]
-    if len(names) != 1:
-        return None
-    if not names[0].startswith('"'):
-        return names[0]
-    # Browsers and httpx send a quote as %22 (WHATWG HTML), others as in RFC 9110.
-    return _ESCAPED.sub(r"\1", names[0][1:-1]).replace("%22", '"')
+
+def name_of_part(headers: Mapping[str, str], number: int, sender: str) -> str:
+    """Return the name of a part. Raises `ProblemError` 400."""
+    try:
+        return part_name(headers.get("content-disposition", ""), sender)
+    except PartNameError as error:
+        raise fail(error.code, f"Part {number} {error.detail}.", "") from None

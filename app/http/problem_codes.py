@@ -24,7 +24,9 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
     "invalid_json": ProblemCode(
         400, "Not JSON", "The body breaks the JSON grammar (RFC 8259) at the given position."
     ),
-    "invalid_utf8": ProblemCode(400, "Not UTF-8", "JSON and the names of multipart parts must be UTF-8."),
+    "invalid_utf8": ProblemCode(
+        400, "Not UTF-8", "JSON, the query string and the names of multipart parts must be UTF-8."
+    ),
     "byte_order_mark": ProblemCode(
         400, "Byte order mark", "JSON must not start with a byte order mark (RFC 8259, 8.1)."
     ),
@@ -240,6 +242,11 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
     "unsupported_image_format": ProblemCode(
         422, "Unsupported image format", "Send PNG, JPEG, WebP, GIF or BMP."
     ),
+    "image_too_complex": ProblemCode(
+        422,
+        "Image too complex",
+        "The image takes far longer to decode than its size warrants; save it anew, for example as PNG.",
+    ),
     "image_too_large": ProblemCode(413, "Image too large", "See image_bytes and image_pixels of /v1/limits."),
     "vector_empty": ProblemCode(422, "Empty vector", "A vector needs at least one number."),
     "vector_length": ProblemCode(422, "Wrong vector length", "All vectors of a task have the same length."),
@@ -273,7 +280,17 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
     "archive_path_escapes": ProblemCode(
         422, "Path leaves the archive", "Names of members must not contain '..'."
     ),
-    "archive_path_invalid": ProblemCode(422, "Invalid path", "Separate folders and files by single slashes."),
+    "archive_path_invalid": ProblemCode(422, "Invalid path", "Separate folders and files by slashes."),
+    "archive_name_encoding": ProblemCode(
+        422,
+        "Name in an unknown code page",
+        "Make the archive with names in UTF-8, for example by 7-Zip with cu=on.",
+    ),
+    "archive_labels": ProblemCode(
+        422,
+        "Wrong hyperserve.json",
+        'hyperserve.json gives labels to class folders: {"labels": {"folder": "label"}}.',
+    ),
     "archive_not_regular": ProblemCode(
         422, "Not a regular file", "Links, devices and other special files are refused."
     ),
@@ -283,15 +300,22 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
         422, "Duplicate member", "Two members of the archive have the same name."
     ),
     "archive_layout": ProblemCode(
-        422, "Wrong layout", "The archive must contain class folders with images in them, and nothing else."
+        422,
+        "Wrong layout",
+        "The archive must contain class folders with images in them; no image may lie elsewhere.",
     ),
-    "npz_layout": ProblemCode(422, "Wrong arrays", "An npz file holds label and one of image, x, embedding."),
+    "npz_layout": ProblemCode(
+        422,
+        "Wrong arrays",
+        "An npz file holds one array of labels and one of inputs; the detail lists candidates.",
+    ),
     "npz_pickle": ProblemCode(422, "Pickled objects", "Arrays of Python objects are never read."),
     "npz_dtype": ProblemCode(
         422,
         "Wrong array type",
-        "image must be uint8; x and embedding must be real; labels must be integers or strings.",
+        "Images and vectors are real numbers; labels are whole numbers, strings or booleans.",
     ),
+    "npz_values": ProblemCode(422, "Wrong pixel values", "Images hold numbers from 0 to 1 or from 0 to 255."),
     "npz_shape": ProblemCode(422, "Wrong array shape", "The detail names the axes that the array needs."),
     "npz_labels": ProblemCode(
         422, "Wrong labels", "Labels must be indices into class_name if the file has it."
@@ -300,6 +324,18 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
         422, "Wrong columns", "Every row needs a label and the same number of numbers."
     ),
     "csv_grammar": ProblemCode(422, "Not CSV", "The given line breaks the CSV grammar (RFC 4180)."),
+    "csv_header": ProblemCode(422, "Unclear header", "Name every column in the first row, by no number."),
+    "ambiguous_label_column": ProblemCode(
+        422, "Unclear label column", "Name the label column by ?label=; the detail lists the candidates."
+    ),
+    "unknown_label_column": ProblemCode(
+        422,
+        "Unknown label column",
+        "?label= takes the name or position of a column, or the name of an array.",
+    ),
+    "ambiguous_numbers": ProblemCode(
+        422, "Unclear numbers", "Mark fractions by points, or by commas between semicolons, and no thousands."
+    ),
     "dataset_too_many_classes": ProblemCode(422, "Too many classes", "See dataset_classes of /v1/limits."),
     "dataset_too_many_examples": ProblemCode(422, "Too many examples", "See dataset_examples of /v1/limits."),
     # The training is not possible.

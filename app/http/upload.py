@@ -17,7 +17,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from app.http.multipart import part_name
+from app.http.multipart import check_transfer_encoding, name_of_part
 from app.http.problems import ProblemError, fail
 
 PART = "file"
@@ -193,7 +193,8 @@ class _FilePartReader:
         self._field = self._value = b""
 
     def _headers_finished(self) -> None:
-        if part_name(self._headers.get("content-disposition", "")) != PART:
+        check_transfer_encoding(self._headers, 0)
+        if name_of_part(self._headers, 0, "") != PART:
             raise fail("invalid_multipart", f"The part must be named {PART}.", "")
         given = self._headers.get("content-type", self.media_type)
         self.media_type = given.partition(";")[0].strip().lower()

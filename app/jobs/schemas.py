@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Header
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from app.http.fields import PageOptions
 from app.jobs.repository import State
@@ -18,8 +18,14 @@ class JobsOptions(PageOptions):
     )
 
 
+def _none_if_empty(value: object) -> object:
+    """Read an empty header, as some clients send before the first event, as none."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 LastEventId = Annotated[
     int | None,
+    BeforeValidator(_none_if_empty),
     Header(
         alias="Last-Event-ID",
         ge=0,

@@ -37,6 +37,15 @@ _LABEL: Schema = {
 }
 
 
+_LABEL_VALUE: Schema = {
+    "description": "A label; a whole number is the label of its decimal digits.",
+    "anyOf": [
+        {"$ref": REF.format(model="Label")},
+        {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+    ],
+}
+
+
 _BASE64: Schema = {
     "type": "string",
     "contentEncoding": "base64",
@@ -81,7 +90,7 @@ def _object(properties: dict[str, Schema], required: list[str]) -> Schema:
 
 def _support(ways_min: int, description: str) -> Schema:
     x: Schema = {"$ref": REF.format(model="Input")}
-    item: dict[str, Schema] = {"input": x, "label": {"$ref": REF.format(model="Label")}}
+    item: dict[str, Schema] = {"input": x, "label": {"$ref": REF.format(model="LabelValue")}}
     pair: dict[str, Schema] = {
         "input": {"anyOf": [x, {"type": "number"}]},
         "target": {"$ref": REF.format(model="Target")},
@@ -123,6 +132,7 @@ SCHEMAS: dict[str, Schema] = {
         ],
     },
     "Label": _LABEL,
+    "LabelValue": _LABEL_VALUE,
     "Target": _TARGET,
     "Support": _support(
         LIMITS.ways_min,

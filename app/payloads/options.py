@@ -8,9 +8,16 @@ from pydantic import Field, WithJsonSchema
 
 from app.http.fields import Options, Slug
 from app.http.limits import COVERAGE_DEFAULT, LIMITS, SAMPLES_DEFAULT, SAMPLES_MIN, TOP_MAX
+from app.payloads.support import label_from_json
 from hyperserve.types import TaskKind
 
 VERSION_MAX = 2**31 - 1
+
+
+def with_whole_numbers(value: object) -> object:
+    """Return a label as text if it is one, otherwise the value, for pydantic to refuse."""
+    label = label_from_json(value)
+    return value if label is None else label
 
 
 VersionNumber = Annotated[int, Field(ge=1, le=VERSION_MAX)]

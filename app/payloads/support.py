@@ -5,7 +5,6 @@ Examples with targets in place of labels are read by `app.payloads.targets`.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,12 @@ from typing import NamedTuple
 from app.http.limits import LIMITS
 from app.http.multipart import Part
 from app.http.problems import Fault, ProblemError, fail, pointer
+from hyperserve import labels
 
 QUERY_PART = "query"
+WRONG_LABEL = "A label is a string or a whole number; whole numbers become strings."
+_WHOLE_MAX = 2**53
+"""Up to here a float holds every whole number."""
 _HAS_TARGET = 'Only an example of a regression task has a target: add "kind": "regression" to the request.'
 Location = tuple[str | int, ...]
 Target = tuple[float, ...]
@@ -169,9 +172,9 @@ def _from_list(value: list[object]) -> Iterable[_Labelled]:
             faults.append(Fault("wrong_task_kind", _HAS_TARGET, pointer((*location, "target"))))
             continue
         faults += field_faults(item, ("input", "label"), location)
-        label = item.get("label", "-")
-        if not isinstance(label, str):
-            faults.append(Fault("wrong_type", "A label is a text.", pointer((*location, "label"))))
+        label = label_from_json(item.get("label", "-"))
+        if label is None:
+            faults.append(Fault("wrong_type", WRONG_LABEL, pointer((*location, "label"))))
         elif not faults:
             yield (
                 normal_label(label, pointer((*location, "label"))),
@@ -245,13 +248,15 @@ def check_examples(count: int, where: str | None = "/support", *, least: int = 0
 
 def normal_label(text: str, where: str, what: str = "The label") -> str:
     """Return a label in NFC. Raises `ProblemError` 422 for empty, long and unprintable ones."""
-    limit = LIMITS.label_characters
-    # Checked before as well: normalising 32 MiB to refuse it would be work for nothing.
-    label = text if len(text) > 4 * limit else unicodedata.normalize("NFC", text)
-    if not label:
-        raise fail("invalid_label", f"{what} is empty.", where, 1)
-    if len(label) > limit:
-        raise fail("invalid_label", f"{what} has more than {limit} characters.", where, limit)
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in label):
-        raise fail("invalid_label", f"{what} contains a control character.", where)
+    label = labels.normal(text)
+    if (fault := labels.fault(label, what)) is not None:
+        raise fail("invalid_label", fault.detail, where, fault.limit)
     return label
+
+
+def label_from_json(value: object) -> str | None:
+    """Return a label of a JSON document as text; a whole number is its decimal text. None for other values."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _WHOLE_MAX:
+        # An array of numbers is read as floats.
+        return str(int(value))
+    return value if isinstance(value, str) else labels.from_number(value)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from app.datasets.schemas import LabelColumn
 from app.http.fields import Options, Slug
 from app.http.limits import COVERAGE_DEFAULT, LIMITS, TOP_MAX
-from app.payloads.options import QueriesField, VersionNumber
+from app.payloads.options import QueriesField, VersionNumber, with_whole_numbers
 from hyperserve.stream_types import Scenario
 
 _NUMBER_MAX = 2**31 - 1
@@ -30,6 +31,7 @@ _INPUT = {
     "required": ["kind"],
     "additionalProperties": False,
 }
+_CLASS = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
 InputField = Annotated[dict[str, Any] | None, WithJsonSchema(_INPUT)]
 HeldOutField = Annotated[
     int | None,
@@ -91,7 +93,7 @@ class RegisterTask(BaseModel):
 
     name: Slug = Field(description="Name of the stream task, for queries.")
     dataset: str = Field(max_length=40, description="Id of a dataset.")
-    classes: list[str] | None = Field(
+    classes: list[Annotated[str, BeforeValidator(with_whole_numbers), WithJsonSchema(_CLASS)]] | None = Field(
         default=None,
         max_length=LIMITS.ways_max,
         description="Classes of the dataset to register, in this order; by default all.",
@@ -106,6 +108,7 @@ class RegisterOptions(Options):
         default=None, description="Name of the stream task, if the body is a file rather than JSON."
     )
     held_out: HeldOutField = None
+    label: LabelColumn = None
 
 
 class Rollback(BaseModel):

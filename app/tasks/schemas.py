@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypedDict
 
-from pydantic import Field, StrictBool, WithJsonSchema
+from pydantic import BeforeValidator, Field, StrictBool, WithJsonSchema
 
 from app.db.tables import TaskRow, VersionRow
 from app.http.fields import Flag, Name, Options, PageOptions
@@ -17,6 +17,7 @@ from app.payloads.options import (
     TaskOptions,
     VersionNumber,
     VersionOption,
+    with_whole_numbers,
 )
 from hyperserve.types import Task, TaskKind, Version
 
@@ -65,7 +66,11 @@ class PredictOnce(PredictOnceOptions):
 
 
 TargetField = Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Target"}]})]
-LabelField = Annotated[str, WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/Label"}]})]
+LabelField = Annotated[
+    str,
+    BeforeValidator(with_whole_numbers),
+    WithJsonSchema({"allOf": [{"$ref": "#/components/schemas/LabelValue"}]}),
+]
 
 
 class AddSupport(PromoteOption):

@@ -39,8 +39,7 @@ def refused(file: io.BytesIO, code: str, where: str | None = None) -> DatasetFil
         ("C:/cat/1.png", "archive_path_absolute"),
         ("\\\\host\\cat\\1.png", "archive_path_absolute"),
         ("cat\\1.png", "archive_path_invalid"),
-        ("./cat/1.png", "archive_path_invalid"),
-        ("cat//1.png", "archive_path_invalid"),
+        ("cat/pets\\1.png", "archive_path_invalid"),
     ],
 )
 def test_a_name_that_leads_elsewhere(name: str, code: str) -> None:

@@ -45,7 +45,9 @@ def test_it_is_the_folder_that_it_was_made_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "code", "where"),
     [
-        ({"README.txt": b"hello"}, "archive_layout", "README.txt"),
+        ({"stray.png": picture()}, "archive_layout", "stray.png"),
+        ({"stray": picture()}, "archive_layout", "stray"),
+        ({"stray.tiff": b"II*\0"}, "archive_layout", "stray.tiff"),
         ({"class-0/inner/1.png": picture()}, "archive_layout", "class-0/inner/1.png"),
         ({"class-9/": b""}, "empty_class", "class-9"),
         ({"class-9/": b"", "class-9/.DS_Store": b""}, "empty_class", "class-9"),
