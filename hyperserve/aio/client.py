@@ -14,7 +14,7 @@ from typing import Self
 
 import httpx
 
-from hyperserve import connection, inputs, types
+from hyperserve import connection, inputs, proxies, types
 from hyperserve.aio import io
 from hyperserve.aio.jobs import AsyncJobs
 from hyperserve.aio.resources import AsyncDatasets, AsyncLearners, AsyncTasks
@@ -33,6 +33,7 @@ class AsyncClient:
     base_url: by default HYPERSERVE_URL, else http://127.0.0.1:8000; api_key: sent as a bearer token;
     timeout: seconds without a response after which a request fails; max_retries: further attempts after 429,
     503 and failed connections, with the waits that Retry-After asks for.
+    A server on this machine is reached directly; for others the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY counts.
     Raises InvalidArgumentError.
     """
 
@@ -46,11 +47,15 @@ class AsyncClient:
     ) -> None:
         if max_retries < 0:
             raise InvalidArgumentError(f"max_retries must be 0 or more, not {max_retries}")
+        url = connection.server_url(base_url)
         self._http = httpx.AsyncClient(
-            base_url=connection.server_url(base_url),
+            base_url=url,
             headers=connection.headers(api_key),
             timeout=connection.default_timeout(timeout),
             limits=connection.POOL,
+            proxy=proxies.proxy_for(url),
+            verify=proxies.tls_context(url),
+            trust_env=False,  # `proxies` has read it
         )
         self._transport = AsyncTransport(self._http, RetryPolicy(max_retries))
         self.tasks = AsyncTasks(self._transport)
