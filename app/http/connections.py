@@ -22,6 +22,8 @@ from app.telemetry.metrics import REQUESTS
 
 HEADER_BYTES = 32 << 10
 """A URL, or the headers of a request together, of this size or more are refused."""
+LINE_BYTES = 64
+"""Room for the method, the version and line breaks."""
 WAIT_SECONDS = 10.0
 """Time that a connection waits for a whole header, at first and after each response."""
 SPEAKING_SECONDS = 5.0
@@ -162,7 +164,7 @@ class GuardedProtocol(HttpToolsProtocol):
             pass  # A server may ignore Upgrade (RFC 9110, 7.8): the request is answered over HTTP/1.1.
         if self._unread:
             self._tail, self._heard = data[-1:], time.monotonic()
-            if self._unread - self._slack >= HEADER_BYTES:
+            if len(self.url) >= HEADER_BYTES or self._header_bytes >= HEADER_BYTES:
                 self._broken(self._too_large() or _headers_too_large())
 
     def on_message_begin(self) -> None:
@@ -218,6 +220,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(fail("header_timeout", detail))
         else:
             self.transport.close()
+
+    @property
+    def _header_bytes(self) -> int:
+        """The least that the headers received so far can have."""
+        return self._unread - self._slack - len(self.url) - LINE_BYTES
 
     @property
     def _idle(self) -> bool:
