@@ -19,7 +19,7 @@ def sinusoid(options: LearnerOptions) -> dict[str, Any]:
     """
     plan, first = options.plan(), options.learner
     learners = {found.name: found.learner for found in (first, *options.learners[1:])}
-    return functions_protocol.beside(
+    return functions_protocol.merge_learners(
         {
             name: functions_protocol.sinusoid(learner, plan.tasks, plan.seed)
             for name, learner in learners.items()

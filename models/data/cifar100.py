@@ -1,4 +1,4 @@
-"""CIFAR-100 (Krizhevsky 2009) out of the files of CIFAR-FS, in its own training and test pictures.
+"""CIFAR-100 (Krizhevsky 2009) from the files of CIFAR-FS, in its own training and test pictures.
 
 Of the files' 100 classes those are taken of which all 600 pictures are there, 500 to learn from and 100 to be tested
 on as `from_cifar_test` says, the training and test classes of CIFAR-FS: of these 84 the first 80 in the order of names.
@@ -32,8 +32,8 @@ class Pictures:
     names: tuple[str, ...]
 
     def held_out(self, count: int) -> Pictures:
-        """`count` training pictures in the place of the test pictures, the last ones of each class and of all classes
-        as many: what choices are made on."""
+        """Return `count` training pictures in the place of the test pictures, to make choices on: the last ones of each
+        class, equally many of all classes."""
         each = count // len(self.names)
         if not 0 < each < int(torch.bincount(self.train_y).min()):
             raise DatasetError(f"{count} of {len(self.train_y)} training pictures cannot be held out")

@@ -37,7 +37,7 @@ class ClassDataset:
     labels: Int[Tensor, "n"]
     class_names: tuple[str, ...]
     domains: Int[Tensor, "classes"]
-    """Index of the domain of each class: its alphabet, where a class is a character."""
+    """Index of the domain of each class: its alphabet, if a class is a character."""
 
     def __post_init__(self) -> None:
         if len(self.inputs) != len(self.labels):

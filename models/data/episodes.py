@@ -24,7 +24,7 @@ _ANY_WAY = Span(2)
 
 
 class EpisodeConfig(BaseModel):
-    """Ranges are closed. Way and shot are drawn log-uniformly, so that small tasks are as common as large."""
+    """Ranges of drawn tasks, all closed. Way and shot are drawn log-uniformly: small tasks are as common as large."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +33,7 @@ class EpisodeConfig(BaseModel):
     min_shot: int = Field(default=1, ge=1)
     max_shot: int = Field(default=5, ge=1)
     queries: int = Field(default=5, ge=1)
-    """Per class of the task."""
+    """Queries per class of the task."""
     uneven: bool = True
     """Let the classes of a task differ in shots."""
     foreign: float = Field(default=0.1, ge=0, lt=1)
@@ -58,7 +58,7 @@ class TaskIndex:
 
 
 class EpisodeSampler:
-    """Draws the tasks of a step. `unseen_classes` never appear in tasks that train the encoder.
+    """Source of the tasks of a step. `unseen_classes` never appear in tasks that train the encoder.
 
     `ways` are those that the learner takes: a domain of fewer classes is not drawn from.
     """

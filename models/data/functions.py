@@ -28,7 +28,7 @@ class Family(ABC):
     dim: int
     target: int
     most_points: int | None = None
-    """Points that a function has, None where there is no end of them."""
+    """Points that a function has, None if unlimited."""
 
     @abstractmethod
     def draw(
@@ -105,7 +105,7 @@ class Completion(Family):
 
 
 class FunctionConfig(BaseModel):
-    """Ranges are closed."""
+    """Ranges of drawn tasks, all closed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -127,7 +127,7 @@ class Purpose(IntEnum):
 
 
 class FunctionSampler:
-    """Draws the tasks of a step."""
+    """Source of the tasks of a step."""
 
     def __init__(
         self, family: Family, config: FunctionConfig, seed: int, purpose: Purpose = Purpose.training

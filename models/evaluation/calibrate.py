@@ -78,10 +78,10 @@ def _fit_spread(
     A posterior of the wrong shape can be made wide enough, but its answers get worse.
     """
     for _ in range(_MOST_ROUNDS):
-        kept = calibration.epistemic, calibration.temperature
+        before = calibration.epistemic, calibration.temperature
         moved = _fit_epistemic(learner, calibration, spaces, plan)
         if _fit_temperature(learner, calibration, spaces, plan) > most_nll:
-            calibration.epistemic, calibration.temperature = kept
+            calibration.epistemic, calibration.temperature = before
             return
         if moved < _SETTLED:
             return
@@ -105,9 +105,9 @@ def _batches(
     found = []
     for features in spaces:
         for cell in _cells(learner.traits, features):
-            asked = cell if foreign else replace(cell, foreign=0)
+            measured = cell if foreign else replace(cell, foreign=0)
             share = max(2, tasks * _REFERENCE_WAY // (cell.way * len(spaces)))
-            found += list(answers(learner, features, asked, share, seed))
+            found += list(answers(learner, features, measured, share, seed))
     return found
 
 
@@ -141,19 +141,19 @@ def _fit_epistemic(
     """Move the log spread until the mean epistemic part meets the mean disagreement in every cell; return the move.
 
     A Newton step per cell, its slope by a finite difference: MI is quadratic in the spread of a linear head, but far
-    steeper where hidden units are drawn, and disagreement falls as it rises. The moves are fitted by least squares.
+    steeper if hidden units are drawn, and disagreement falls as it rises. The moves are fitted by least squares.
     """
     rows, moves = [], []
     start = calibration.epistemic
     nudged = start.clone()
     nudged[0] += _NUDGE
-    asked = [
+    cells = [
         (features, Cell(cell.way, cell.shot, max(1, min(_GOLD_QUERIES, features.smallest - cell.shot - 1))))
         for features in spaces
         for cell in _cells(learner.traits, features)
         if cell.shot in _GOLD_SHOTS and cell.way <= _GOLD_MAX_WAY
     ]
-    for features, cell in asked:
+    for features, cell in cells:
         excess = []
         for spread in (start, nudged):
             calibration.epistemic = spread
@@ -209,10 +209,10 @@ def _fit_sets(
     """
     scores: dict[tuple[int, int], list[Tensor]] = {}
     share = max(1, plan.set_tasks // (2 * len(spaces)))
-    asked = [
+    cells = [
         (features, Cell(c.way, c.shot, 1)) for features in spaces for c in _cells(learner.traits, features)
     ]
-    for features, cell in asked:
+    for features, cell in cells:
         for batch in answers(learner, features, cell, share, plan.seed + 3):
             chosen = torch.arange(len(batch.target)) % cell.way
             rows = torch.arange(len(batch.target))
@@ -234,16 +234,28 @@ def _quantiles(scores: Float[Tensor, "n"]) -> Float[Tensor, "levels"]:
 
 
 def _minimise(free: Tensor, objective: Callable[[], Tensor]) -> float:
-    """Move `free` to the minimum of the objective; return its value."""
+    """Move `free` to the minimum of the objective; return its value.
+
+    A line search may leave the range of floats, as with a learner that has hardly been trained: then the best finite
+    point that it passed is the minimum.
+    """
     optimiser = torch.optim.LBFGS([free], max_iter=12, line_search_fn="strong_wolfe")
+    best, least = free.detach().clone(), math.inf
 
     def closure() -> Tensor:
+        nonlocal best, least
         optimiser.zero_grad()
         with torch.enable_grad():
             loss = objective()
             loss.backward()
+        if loss.item() < least and bool(free.isfinite().all()):
+            best, least = free.detach().clone(), loss.item()
         return loss
 
     optimiser.step(closure)
     with torch.no_grad():
-        return float(objective())
+        final = float(objective())
+        if not (math.isfinite(final) and bool(free.isfinite().all())):
+            free.copy_(best)
+            final = float(objective())
+        return final

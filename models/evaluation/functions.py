@@ -144,7 +144,7 @@ def sinusoid(learner: MetaLearner, tasks: int, seed: int) -> dict[str, Any]:
         "by_shots": [
             {"shot": shot} | row(list(answers(learner, family, shot, tasks, seed, purpose))) for shot in SHOTS
         ],
-        "support_in_the_left_half_10_shots": _beside_the_data(learner, tasks, seed),
+        "support_in_the_left_half_10_shots": _outside_the_shots(learner, tasks, seed),
     }
     if isinstance(learner, MamlRegression):
         result["by_inner_steps"] = [
@@ -169,7 +169,7 @@ _PLACES = {
 }
 
 
-def _beside_the_data(learner: MetaLearner, tasks: int, seed: int) -> list[dict[str, Any]]:
+def _outside_the_shots(learner: MetaLearner, tasks: int, seed: int) -> list[dict[str, Any]]:
     """Measure ten shots in [−5, 0] there, in the other half, and beyond all tasks of training."""
     shot, per_place = 10, _QUERIES // len(_PLACES)
     half = FunctionConfig(min_shot=shot, max_shot=shot, queries=1, tasks=tasks)
@@ -212,7 +212,7 @@ def completion(learner: MetaLearner, pictures: Completion, tasks: int, seed: int
     }
 
 
-def beside(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def merge_learners(found: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Merge results of several learners into one, table rows with the name of their learner; one result stays."""
     first, *others = found.values()
     if not others:

@@ -2,7 +2,7 @@
 
 Supports are averaged per class, s_c = mean f(x), and a hypernetwork reads only their kernel matrix,
 
-    C_ij = 1 − cos(s_i, s_j)   (cosine distance, as in the authors' code; the diagonal is kept),
+    C_ij = 1 − cos(s_i, s_j)   (cosine distance, as in the authors' code; the diagonal included),
 
 flattened row by row: a neck and one head per target tensor. It writes a small MLP from the relations of an example to
 the supports, r_j(x) = 1 − cos(f(x), s_j), to logits, whose weights are used exactly as generated. Trained by
@@ -10,8 +10,8 @@ cross-entropy of support and query together.
 
 The length of the input fixes the way N; averaging leaves the shots free. C and r are read in an order of the
 classes, and another order gives other answers. Here the order is that of the class keys (digests of the labels),
-whatever order a client lists them in, and answers are the mean over N turns of it, in which every class stands
-once at every place. Renaming a class may still move an answer a little.
+independent of the order in which a client lists them, and answers are the mean over N turns of it, in which every
+class is once at every place. Renaming a class may still move an answer a little.
 
 "+ finetune" (`finetune_steps`): a copy of the hypernetwork moves down the support loss of a task before it writes, so
 that task weights are as small as without; the encoder does not move. The paper moves the whole model; `hyperserve

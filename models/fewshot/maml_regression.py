@@ -3,7 +3,7 @@
     θ' = θ − α ∇L_support(θ), repeated;    outer loss: L_query(θ'), through the inner steps (or, first order, not)
 
 L is the mean squared error over points and target numbers. The network is that of the paper's sinusoids, 1-40-40-1
-with ReLU. Options are those of `models.fewshot.common.inner_loop`; beside its learned rates per tensor and step
+with ReLU. Options are those of `models.fewshot.common.inner_loop`; in addition to its learned rates per tensor and step
 there are rates per weight and step (Meta-SGD, Li et al. 2017, 1707.09835). Inner steps that diverge raise
 `LearnerError`.
 

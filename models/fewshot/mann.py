@@ -13,7 +13,7 @@ stream, on a copy that is thrown away: queries never write, and the next query f
 Labels are one-hot over `ways` places: a fixed way. Classes take places in the order of the digests of their labels;
 in training a class is at a random place in each episode, as published. Left open by the paper, or different from
 it: the gate is read off h_t per head, key strengths are learned, the loss is a mean over the
-predictions of a task where the paper sums them (streams here differ in length), queries count as predictions, and a
+predictions of a task, while the paper sums them (streams here differ in length), queries count as predictions, and a
 share of the training streams (`in_blocks`) comes class by class, like support sets that nobody has shuffled.
 
 Task weights: slots, usage, reading weights, recall, LSTM state and last label, about 25 kB at the published sizes.
@@ -252,10 +252,10 @@ def _where(real: Bool[Tensor, "tasks"], new: State, old: State) -> State:
         return new
     before = old.tensors()
 
-    def kept(name: str, value: Tensor) -> Tensor:
+    def chosen(name: str, value: Tensor) -> Tensor:
         return torch.where(real.view(-1, *[1] * (value.ndim - 1)), value, before[name])
 
-    return new.each(kept)
+    return new.each(chosen)
 
 
 def _surprise(

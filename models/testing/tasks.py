@@ -52,10 +52,10 @@ def pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
     mask = torch.arange(padded.shape[1]) < lengths[:, None]
     junk = torch.randn(padded.shape, generator=torch.Generator().manual_seed(1))
     shape = (*mask.shape, *[1] * (padded.ndim - 2))
-    kept: Tensor = torch.where(
+    found: Tensor = torch.where(
         mask.view(shape), padded, junk.to(padded.dtype) if padded.is_floating_point() else 0
     )
-    return kept, mask
+    return found, mask
 
 
 def support_of(learner: Servable, tasks: list[Task]) -> Support:

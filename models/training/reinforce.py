@@ -5,7 +5,7 @@ needed. With the score function and a baseline b_i, the mean reward of the other
 
     ∇_μ E[R] ≈ 1/n Σ_i (R_i − b_i) ε_i / σ,    ∇_{log σ} E[R] ≈ 1/n Σ_i (R_i − b_i) (|ε_i|² − d),    θ_i = μ + σ ε_i.
 
-Rewards are divided by their spread; Adam takes the steps. σ is kept within a factor of ten of where it began.
+Rewards are divided by their spread; Adam takes the steps. σ stays within a factor of ten of its start.
 (Evolution strategies differ by mirrored draws, ranks, and a σ that stays.)
 """
 

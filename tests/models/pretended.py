@@ -1,7 +1,7 @@
-"""A device that is none: numbers lie with the processor, but tensors `there` and tensors here do not mix.
+"""A pretended device: numbers are in the processor's memory, but its tensors and the processor's do not mix.
 
-What works on it needs no other change for a GPU than the name. Registering it cannot be undone, so it is used in
-processes of its own.
+Code that works on it needs no other change for a GPU than the name. Registering it cannot be undone, so it is used in
+separate processes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 NAME = "pretended"
 POSSIBLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 _MAY_MIX = ("copy_", "index")
-"""As on a GPU: what is copied, and places looked up by the processor's indices."""
+"""Operations that may mix devices, as on a GPU: copies, and look-ups by the processor's indices."""
 
 
 class There(Tensor):

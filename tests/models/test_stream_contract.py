@@ -1,4 +1,4 @@
-"""What every stream learner promises: versions are values, and old stream tasks are kept."""
+"""The contract of stream learners: versions are values, and old stream tasks are not forgotten."""
 
 import functools
 from collections.abc import Callable

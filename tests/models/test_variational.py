@@ -85,7 +85,7 @@ def test_kl_of_a_draw_is_its_log_density_under_the_prior_and_the_entropy(
 
 
 def test_kl_of_draws_has_the_gradient_of_the_difference_of_log_densities() -> None:
-    """As in the paper, log q(w) − log p(w): w moves with its mean and deviation, so q's part has no variance."""
+    """The paper's log q(w) − log p(w): w moves with its mean and deviation, so q's part has no variance."""
     mean, rho = drawn(6, seed=1).requires_grad_(), drawn(6, seed=2).requires_grad_()
     deviation = F.softplus(rho)
     w = mean + deviation * drawn(6, seed=3)

@@ -135,7 +135,7 @@ def split_distances(
 ) -> tuple[Float[Tensor, "tasks query way"], Float[Tensor, "tasks query"]]:
     """Return 2 q·r − ‖r‖² and ‖q‖² about the first row, which is never padding: ‖q − r‖² is ‖q‖² minus the other.
 
-    A softmax over rows needs the first alone; with ‖q‖² in it, far queries would lose what tells rows apart.
+    A softmax over rows needs the first alone; with ‖q‖² in it, far queries would lose the difference between rows.
     Far from 0 cancellation would cost digits, and a centre that padding moves would let neighbours in a batch matter.
     """
     centre = rows[:, :1]

@@ -13,7 +13,7 @@ from tests.models.data.test_cifarfs import write
 
 
 def flags(*counts: int) -> np.ndarray:
-    """Of each class, given with 100 test pictures, every other one from the start."""
+    """Mark 100 test pictures of each class, every other one from the start."""
     found = np.zeros((len(counts), max(counts)), np.uint8)
     found[:, 0:200:2] = 1
     return np.concatenate([row[:count] for row, count in zip(found, counts, strict=True)])

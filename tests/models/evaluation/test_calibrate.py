@@ -81,7 +81,7 @@ def test_unknown_prediction_sets_and_epistemic_hold_on_new_tasks() -> None:
 def test_the_epistemic_part_meets_disagreement_however_steeply_it_rises(
     steepness: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where hidden units are drawn, a half of the spread may be a fiftieth of the epistemic part."""
+    """Half of the spread may be a fiftieth of the epistemic part if hidden units are drawn."""
 
     def told(learner: MetaLearner, features: Features, cell: Cell, tasks: int, seed: int) -> Disagreement:
         terms = task_terms(torch.tensor([cell.way]), torch.full((1, cell.way), float(cell.shot)))

@@ -1,4 +1,4 @@
-"""What is measured of learners of functions, on answers that are known."""
+"""Measures of learners of functions, on known answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from models.data.functions import Completion
 from models.encoders.identity import Identity, IdentityConfig
-from models.evaluation.functions import Answered, beside, completion, sinusoid
+from models.evaluation.functions import Answered, completion, merge_learners, sinusoid
 from models.fewshot.bayes_linear import BayesLinear, BayesLinearConfig
 from models.fewshot.cnp_regression import CnpRegression, CnpRegressionConfig
 from models.fewshot.maml_regression import MamlRegression, MamlRegressionConfig
@@ -50,10 +50,10 @@ def test_sinusoids_by_shots_by_place_and_by_inner_steps() -> None:
     assert falling == sorted(falling, reverse=True)
     assert "by_inner_steps" not in other
     assert len(other["support_in_the_left_half_10_shots"]) == 3
-    merged = beside({"maml": one, "bayes": other})
+    merged = merge_learners({"maml": one, "bayes": other})
     assert [row["learner"] for row in merged["by_shots"]] == ["maml"] * 5 + ["bayes"] * 5
     assert {row["learner"] for row in merged["by_inner_steps"]} == {"maml"}
-    assert beside({"maml": one}) == one
+    assert merge_learners({"maml": one}) == one
 
 
 def test_completion_of_whole_pictures() -> None:

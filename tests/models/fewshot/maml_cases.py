@@ -12,7 +12,7 @@ from models.protocol import Episodes, Support
 TARGETS = torch.tensor([[0, 1, 2, 0, 2, 0]])
 KEYS = torch.tensor([[30, -10, 20]])
 PLACES = torch.tensor([2, 0, 1])
-"""Of the classes, in rising order of their keys."""
+"""Places of the classes, in rising order of their keys."""
 
 
 def head_learner(**changes: object) -> Maml:

@@ -58,7 +58,7 @@ def test_each_logit_is_the_decoder_of_a_class_and_a_query(context: bool, gap: bo
 
 
 def test_the_mean_is_of_representations_and_not_of_features() -> None:
-    """What a ProtoNet would keep is not enough: h is not linear."""
+    """The mean feature of a ProtoNet is not enough: h is not linear."""
     learner, x = learner_of(), drawn(6)
     row = learner.adapt(Support.of(x, TARGETS)).rows["representation"][0, 0]
     assert not row.allclose(learner.h(x[0, TARGETS[0] == 0].mean(0)), atol=1e-3)

@@ -216,7 +216,7 @@ def test_pitfall_24_sum_over_tasks_is_the_trainers_affair() -> None:
 
 @torch.no_grad()
 def test_the_state_of_a_task_is_small() -> None:
-    """As published for characters: 325 numbers per order."""
+    """325 numbers per order, as published for characters."""
     learner = HyperMAML(Identity(IdentityConfig(dim=64)), HyperMAMLConfig(hidden=4))
     weights = learner.adapt(Support.of(torch.randn(1, 5, 64), torch.arange(5)[None]))
     assert set(weights.task) == {"terms"}

@@ -24,7 +24,7 @@ QUERY = torch.tensor([[[1.0, 1.0, 0.0], [5.0, 0.0, -1.0]]])
 
 
 def hyperset(gate: float = 0.0) -> HyperSet:
-    """Of variances and a centre of its own per dimension; the task net still says nothing."""
+    """A learner with different variances and centres per dimension; its task net still gives 0."""
     torch.manual_seed(0)
     encoder = Identity(EncoderConfig())
     encoder.dim = DIM

@@ -86,7 +86,7 @@ def test_pitfall_03_weights_without_the_supports_answer_nothing() -> None:
 
 
 def test_the_state_of_a_task_is_small() -> None:
-    """As published for characters: 1,413 numbers per order, and a feature per class."""
+    """1,413 numbers per order and a feature per class, as published for characters."""
     learner = HyperShot(Identity(EncoderConfig()), HyperShotConfig(hidden=4))
     weights = learner.adapt(Support.of(torch.randn(1, 5, 64), torch.arange(5)[None]))
     tensors = [value for name, value in weights.task.items() if name != "terms"]

@@ -152,7 +152,7 @@ def test_multi_step_loss_and_learned_rates_are_those_of_the_unroll() -> None:
 
 
 def test_pitfall_24_sum_or_mean_over_tasks_the_trainer_takes_the_mean() -> None:
-    """The same task twice has the loss and the outer gradient of one; HyperMAML's authors would double both."""
+    """A task given twice has the loss and the outer gradient of one; HyperMAML's authors would double both."""
     x, query, target = drawn(1, 6, 4), drawn(1, 3, 4, seed=2), torch.tensor([[0, 2, 1]])
     one = episodes_of(x, query, target)
     two = Episodes(

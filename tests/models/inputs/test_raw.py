@@ -1,4 +1,4 @@
-"""What is stored comes back as it was; what was never stored is refused."""
+"""Stored inputs come back unchanged; bytes that were never stored are refused."""
 
 import numpy as np
 import pytest

@@ -94,7 +94,7 @@ class RidgeStream(StreamLearner):
         return Categorical(logits.masked_fill(~weights.class_mask[:, None], -torch.inf).log_softmax(-1))
 
     def _heads(self, version: StreamVersion) -> tuple[Tensor, ...]:
-        """Of each stream task, [way, width]."""
+        """Return the rows of each stream task, [way, width]."""
         gram = sum((own["gram"] for own in version.per_task.values()), torch.zeros(()))
         cross = torch.cat([own["cross"] for own in version.per_task.values()], 1)
         columns = torch.linalg.solve(gram + _RIDGE * torch.eye(len(gram)), cross)

@@ -1,4 +1,4 @@
-"""What is special to a family, and checked on its toy."""
+"""Properties of single families, checked on their toys."""
 
 import torch
 from torch.testing import assert_close

@@ -1,4 +1,4 @@
-"""What searches do on functions whose best is known, and that a seed is a search."""
+"""Searches on functions with a known best, and their reproduction by a seed."""
 
 from __future__ import annotations
 
