@@ -6,7 +6,7 @@ import torch
 from models.bayes.calibration import Calibration, task_terms
 from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
-from models.evaluation.calibrate import CalibrationPlan, _fit_epistemic, _quantiles, calibrate
+from models.evaluation.calibrate import CalibrationPlan, _fit_epistemic, _minimise, _quantiles, calibrate
 from models.evaluation.episodic import Cell, Features, accuracy, answers, nll
 from models.evaluation.resampled_disagreement import Disagreement, disagreement
 from models.evaluation.scores import auroc, calibration_error, spearman
@@ -123,3 +123,16 @@ def test_the_conformal_quantile_is_the_ceiling_rank() -> None:
     assert float(levels[180]) == pytest.approx(0.9)
     assert float(levels[181]) == 1
     assert float(levels[100]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("beyond", [torch.nan, -torch.inf])
+def test_a_fit_that_leaves_the_range_of_floats_ends_at_its_best_finite_point(beyond: float) -> None:
+    free = torch.zeros(2, requires_grad=True)
+
+    def objective() -> torch.Tensor:
+        inside = -1e3 * free.sum()
+        return inside if bool((free.abs() < 0.1).all()) else inside * beyond
+
+    least = _minimise(free, objective)
+    assert -200 <= least <= 0
+    assert bool(free.isfinite().all())
