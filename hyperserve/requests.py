@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from hyperserve import inputs
 from hyperserve.errors import ArgumentTypeError, InvalidArgumentError
+from hyperserve.types import TaskKind
 from hyperserve.uploads import Upload
 
 PAGE_SIZE = 200
@@ -81,10 +82,10 @@ def id_of(resource: HasId | str) -> str:
     return resource if isinstance(resource, str) else resource.id
 
 
-def encode(fields: Mapping[str, Any]) -> bytes:
-    """Return a JSON body. Raises InvalidArgumentError for values that JSON cannot hold."""
+def encode(value: Any) -> bytes:
+    """Return a value as JSON. Raises InvalidArgumentError for values that JSON cannot hold."""
     try:
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except TypeError as error:
         raise ArgumentTypeError(f"cannot encode the request as JSON: {error}") from error
     except ValueError as error:
@@ -96,41 +97,23 @@ def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def support_body(support: inputs.Support, **fields: Any) -> bytes:
-    """Return a body with a support set. Raises InvalidArgumentError naming the class and the example."""
-    return encode({**without_none(fields), "support": inputs.support(support)})
+def support_body(support: inputs.Support, task_kind: TaskKind | None = None, **fields: Any) -> bytes:
+    """Return a body with a support set, for a task of `task_kind` or of the field `kind`.
 
-
-def query_body(
-    queries: Iterable[inputs.Input], targets: Iterable[inputs.Target] | None = None, **fields: Any
-) -> bytes:
-    """Return a body with queries and, in a regression task, their true targets.
-
-    Raises InvalidArgumentError naming the query.
+    Raises InvalidArgumentError naming the class and the example.
     """
-    return encode({"queries": inputs.queries(queries), **_targets(targets), **without_none(fields)})
+    kind = task_kind or fields.get("kind")
+    return encode({**without_none(fields), "support": inputs.support(support, kind)})
 
 
-def support_and_query_body(
-    support: inputs.Support,
-    queries: Iterable[inputs.Input],
-    targets: Iterable[inputs.Target] | None = None,
-    **fields: Any,
-) -> bytes:
-    """Return a body with a support set and queries. Raises InvalidArgumentError."""
-    inputs_by_role = {"support": inputs.support(support), "queries": inputs.queries(queries)}
-    return encode({**without_none(fields), **inputs_by_role, **_targets(targets)})
+def label_or_target_body(value: inputs.Label | inputs.Target, kind: TaskKind | None = None) -> bytes:
+    """Return a body with a label or a target, for a task of `kind` if it is known. Raises InvalidArgumentError."""
+    return encode(inputs.label_or_target(value, kind=kind))
 
 
-def label_or_target_body(value: str | inputs.Target) -> bytes:
-    """Return a body with a label or a target. Raises InvalidArgumentError."""
-    return encode(inputs.label_or_target(value))
-
-
-def _targets(targets: Iterable[inputs.Target] | None) -> dict[str, Any]:
-    if targets is None:
-        return {}
-    return {"targets": [inputs.target(target, f"target {number}") for number, target in enumerate(targets)]}
+def targets_in_json(targets: Iterable[inputs.Target]) -> list[list[float]]:
+    """Return the targets of queries in JSON form. Raises InvalidArgumentError naming the target."""
+    return inputs.targets(targets)
 
 
 def span(limits: tuple[int, int] | int | None) -> dict[str, int] | None:

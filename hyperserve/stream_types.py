@@ -79,6 +79,11 @@ class StreamVersion(Answer):
     job: str | None
     created_at: datetime | None
 
+    @property
+    def version(self) -> int:
+        """Return `number`, under the name that it has in `Stream` and `StreamPredictions`."""
+        return self.number
+
 
 class StreamWork(Answer):
     """A stream task and the job that registers or forgets it. Jobs of one stream run one after another."""

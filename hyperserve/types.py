@@ -62,6 +62,11 @@ class Version(Answer):
     examples: int | None = None
     created_at: datetime
 
+    @property
+    def version(self) -> int:
+        """Return `number`, under the name that it has in `Task` and `Predictions`."""
+        return self.number
+
 
 class Example(Answer):
     """One input of a support set with its label or target."""

@@ -17,12 +17,14 @@ import httpx
 from hyperserve import connection, inputs, proxies, types
 from hyperserve.aio import io
 from hyperserve.aio.jobs import AsyncJobs
+from hyperserve.aio.predict import predict
 from hyperserve.aio.resources import AsyncDatasets, AsyncLearners, AsyncTasks
 from hyperserve.aio.streams import AsyncStreams
 from hyperserve.aio.task import AsyncTask, feedback
 from hyperserve.aio.transport import AsyncTransport
 from hyperserve.errors import ConnectionFailedError, InvalidArgumentError, ServiceUnavailableError
-from hyperserve.requests import Request, support_and_query_body
+from hyperserve.query_batches import OnProgress, QueryBatches
+from hyperserve.requests import Request
 from hyperserve.retries import RetryPolicy
 
 
@@ -75,14 +77,18 @@ class AsyncClient:
         coverage: float | None = None,
         samples: int | None = None,
         top: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> types.Predictions:
         """Adapt and predict in one request; the server stores nothing. Arguments as for tasks.
 
-        learner: None selects the server's default for the kind of input, or for regression.
+        learner: None selects the server's default for the kind of input, or for regression. More queries than the
+        server takes at once are sent in several requests, each with the support set: a task is cheaper for many.
         """
         options = {"kind": kind, "learner": learner, "coverage": coverage, "samples": samples, "top": top}
-        body = await io.in_thread(support_and_query_body, support, queries, targets, **options)
-        return await self._transport.fetch(types.Predictions, Request("POST", "/v1/predict", body=body))
+        batches = await io.in_thread(
+            QueryBatches.of, "/v1/predict", queries, options, targets=targets, support=support
+        )
+        return await predict(self._transport, types.Predictions, batches, _by_one_learner, on_progress)
 
     async def feedback(self, prediction_id: str, label: str | inputs.Target) -> AsyncTask:
         """Add a stored query to its task with the right answer, and return the task as it is now.
@@ -120,3 +126,7 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _by_one_learner(queries: QueryBatches, first: types.Predictions) -> QueryBatches:
+    return queries.with_member("learner", first.learner)

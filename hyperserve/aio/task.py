@@ -10,9 +10,11 @@ from pydantic import PrivateAttr
 from hyperserve import inputs, types
 from hyperserve.aio import io
 from hyperserve.aio.pages import AsyncPages
+from hyperserve.aio.predict import predict
 from hyperserve.aio.transport import AsyncTransport
 from hyperserve.errors import InvalidArgumentError
-from hyperserve.requests import Request, encode, id_of, label_or_target_body, path, query_body, support_body
+from hyperserve.query_batches import OnProgress, QueryBatches
+from hyperserve.requests import Request, encode, id_of, label_or_target_body, path, support_body
 from hyperserve.retries import decode
 from hyperserve.types import LABEL_FIRST
 
@@ -22,7 +24,7 @@ class AsyncPrediction(types.Prediction):
 
     _transport: AsyncTransport = PrivateAttr()
 
-    async def feedback(self, label: str) -> AsyncTask:
+    async def feedback(self, label: inputs.Label) -> AsyncTask:
         """Add this query to the task under `label`, an existing class or a new one, and return the updated task.
 
         A second call with another label corrects the first. Raises InvalidArgumentError unless the prediction was
@@ -30,7 +32,7 @@ class AsyncPrediction(types.Prediction):
         """
         if self.id is None:
             raise InvalidArgumentError("the prediction was not stored: call predict(..., store=True)")
-        return await feedback(self._transport, self.id, label)
+        return await feedback(self._transport, self.id, label, "classification")
 
 
 class AsyncEstimate(types.Estimate):
@@ -45,7 +47,7 @@ class AsyncEstimate(types.Estimate):
         """
         if self.id is None:
             raise InvalidArgumentError("the prediction was not stored: call predict(..., store=True)")
-        return await feedback(self._transport, self.id, target)
+        return await feedback(self._transport, self.id, target, "regression")
 
 
 class AsyncPredictions(types.Predictions):
@@ -86,20 +88,23 @@ class AsyncTask(types.Task):
         version: int | None = None,
         store: bool | None = None,
         targets: Iterable[inputs.Target] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> AsyncPredictions:
-        """One prediction per query, in order.
+        """Return one prediction per query, in order.
+
+        More queries than the server takes at once are sent in several requests, some at a time, to one version.
 
         coverage: coverage of prediction sets and intervals, in (0, 1); samples: number of posterior samples of a
         stochastic learner; top: keep only this many probabilities; version: the version to query, by default the
         current one; store: store the queries for a while so that the predictions accept feedback; targets: the true
-        targets of a regression task, for `nll`. Arguments left out take the server's defaults.
+        targets of a regression task, for `nll`; on_progress: called with the numbers of answered and of all queries
+        after each request. Arguments left out take the server's defaults.
         Raises InvalidArgumentError naming the query, HyperserveError.
         """
-        body = await io.in_thread(
-            query_body, queries, targets, coverage=coverage, samples=samples, top=top, store=store
-        )
-        request = Request("POST", path("tasks", self.id, "predict"), {"version": version}, body)
-        answer = await self._transport.fetch(AsyncPredictions, request)
+        where, params = path("tasks", self.id, "predict"), {"version": version}
+        fields = {"coverage": coverage, "samples": samples, "top": top, "store": store}
+        batches = await io.in_thread(QueryBatches.of, where, queries, fields, targets=targets, params=params)
+        answer = await predict(self._transport, AsyncPredictions, batches, _to_one_version, on_progress)
         return answer.bind(self._transport)
 
     async def add(
@@ -110,7 +115,7 @@ class AsyncTask(types.Task):
         promote: make the new version the current one. Raises the errors of `tasks.create`.
         """
         headers = self._condition(if_unchanged)
-        body = await io.in_thread(support_body, support)
+        body = await io.in_thread(support_body, support, self.kind)
         where = path("tasks", self.id, "support")
         return await fetch_task(
             self._transport, Request.creation(where, body, _promote_param(promote), headers)
@@ -119,13 +124,13 @@ class AsyncTask(types.Task):
     async def relabel(
         self,
         example: types.Example | str,
-        label: str | inputs.Target,
+        label: inputs.Label | inputs.Target,
         *,
         promote: bool = True,
         if_unchanged: bool = False,
     ) -> AsyncTask:
         """Change the label of an example, or its target in a regression task, and return the new version."""
-        body = label_or_target_body(label)
+        body = label_or_target_body(label, self.kind)
         return await self._edit("PATCH", id_of(example), body, promote, if_unchanged)
 
     async def remove(
@@ -194,10 +199,19 @@ async def fetch_task(transport: AsyncTransport, request: Request) -> AsyncTask:
     return decode(AsyncTask, request, response.content).bind(transport, response.headers.get("etag"))
 
 
-async def feedback(transport: AsyncTransport, prediction: str, answer: str | inputs.Target) -> AsyncTask:
+async def feedback(
+    transport: AsyncTransport,
+    prediction: str,
+    answer: inputs.Label | inputs.Target,
+    kind: types.TaskKind | None = None,
+) -> AsyncTask:
     """Send the right answer to the query of a stored prediction, and return the updated task."""
     where = path("predictions", prediction, "feedback")
-    return await fetch_task(transport, Request.creation(where, label_or_target_body(answer)))
+    return await fetch_task(transport, Request.creation(where, label_or_target_body(answer, kind)))
+
+
+def _to_one_version(queries: QueryBatches, first: AsyncPredictions) -> QueryBatches:
+    return queries.with_param("version", first.version)
 
 
 def _promote_param(promote: bool) -> dict[str, bool | None]:

@@ -17,10 +17,12 @@ import httpx
 
 from hyperserve import connection, inputs, proxies, types
 from hyperserve.errors import ConnectionFailedError, InvalidArgumentError, ServiceUnavailableError
-from hyperserve.requests import Request, support_and_query_body
+from hyperserve.query_batches import OnProgress, QueryBatches
+from hyperserve.requests import Request
 from hyperserve.retries import RetryPolicy
 from hyperserve.sync import io
 from hyperserve.sync.jobs import Jobs
+from hyperserve.sync.predict import predict
 from hyperserve.sync.resources import Datasets, Learners, Tasks
 from hyperserve.sync.streams import Streams
 from hyperserve.sync.task import Task, feedback
@@ -76,14 +78,18 @@ class Client:
         coverage: float | None = None,
         samples: int | None = None,
         top: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> types.Predictions:
         """Adapt and predict in one request; the server stores nothing. Arguments as for tasks.
 
-        learner: None selects the server's default for the kind of input, or for regression.
+        learner: None selects the server's default for the kind of input, or for regression. More queries than the
+        server takes at once are sent in several requests, each with the support set: a task is cheaper for many.
         """
         options = {"kind": kind, "learner": learner, "coverage": coverage, "samples": samples, "top": top}
-        body = io.in_thread(support_and_query_body, support, queries, targets, **options)
-        return self._transport.fetch(types.Predictions, Request("POST", "/v1/predict", body=body))
+        batches = io.in_thread(
+            QueryBatches.of, "/v1/predict", queries, options, targets=targets, support=support
+        )
+        return predict(self._transport, types.Predictions, batches, _by_one_learner, on_progress)
 
     def feedback(self, prediction_id: str, label: str | inputs.Target) -> Task:
         """Add a stored query to its task with the right answer, and return the task as it is now.
@@ -121,3 +127,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _by_one_learner(queries: QueryBatches, first: types.Predictions) -> QueryBatches:
+    return queries.with_member("learner", first.learner)

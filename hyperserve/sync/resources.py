@@ -122,18 +122,28 @@ class Datasets:
         self._transport = transport
 
     def upload(
-        self, source: str | Path, *, name: str | None = None, content_type: str | None = None
+        self,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        content_type: str | None = None,
+        label: str | int | None = None,
+        skip_bad: bool = False,
     ) -> types.Dataset:
         """Upload a labelled dataset of any size, streamed from disk.
 
         source: a .zip of class folders, an .npz, a .csv of vectors, or a folder of class folders, which is zipped
-        into a temporary file; content_type: the media type, if the suffix does not tell it.
+        into a temporary file; content_type: the media type, if the suffix does not tell it; label: the column of a
+        .csv that holds the labels, by name or by position from 0, or the array of an .npz, if the server does not
+        find it; skip_bad: leave out images that cannot be decoded. `reading` of the answer shows which columns or
+        arrays were used, `warnings` what was left out or converted.
         Raises InvalidArgumentError for any other source, HyperserveError.
         """
         upload = io.in_thread(uploads.prepare, source, content_type)
+        params = {"name": name, "label": label, "skip_bad": skip_bad or None}
         try:
-            request = Request.creation("/v1/datasets", upload, {"name": name})
-            return self._transport.fetch(types.Dataset, request)
+            request = Request.creation("/v1/datasets", upload, params)
+            return upload.with_left_out(self._transport.fetch(types.Dataset, request))
         finally:
             upload.discard()
 

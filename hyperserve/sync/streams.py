@@ -11,10 +11,12 @@ from pydantic import PrivateAttr
 
 from hyperserve import inputs, stream_types, types, uploads
 from hyperserve.errors import InvalidArgumentError
-from hyperserve.requests import Request, encode, id_of, path, query_body, without_none
+from hyperserve.query_batches import OnProgress, QueryBatches
+from hyperserve.requests import Request, encode, id_of, path, without_none
 from hyperserve.sync import io
 from hyperserve.sync.jobs import Jobs
 from hyperserve.sync.pages import Pages
+from hyperserve.sync.predict import predict
 from hyperserve.sync.transport import Transport
 
 
@@ -39,23 +41,24 @@ class Stream(stream_types.Stream):
         version: int | None = None,
         coverage: float | None = None,
         top: int | None = None,
+        on_progress: OnProgress | None = None,
     ) -> stream_types.StreamPredictions:
-        """One prediction per query, in order.
+        """Return one prediction per query, in order; any number of queries, as for tasks.
 
         task: the stream task that all queries belong to; inferred for each query if left out. Other arguments as for
         tasks. Raises InvalidArgumentError naming the query, GoneError for a forgotten stream task, HyperserveError.
         """
         fields = {"task": task, "version": version, "coverage": coverage, "top": top}
-        body = io.in_thread(query_body, queries, None, **fields)
-        request = Request("POST", path("streams", self.name, "predict"), body=body)
-        return self._transport.fetch(stream_types.StreamPredictions, request)
+        where = path("streams", self.name, "predict")
+        batches = io.in_thread(QueryBatches.of, where, queries, fields)
+        return predict(self._transport, stream_types.StreamPredictions, batches, _to_one_version, on_progress)
 
     def register(
         self,
         task: str,
-        dataset: types.Dataset | str | Path | Mapping[str, Iterable[inputs.Input]],
+        dataset: types.Dataset | str | Path | Mapping[Any, Iterable[inputs.Input]],
         *,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[inputs.Label] | None = None,
         held_out: int | None = None,
         wait: bool = True,
         timeout: float | None = None,
@@ -76,7 +79,8 @@ class Stream(stream_types.Stream):
                 )
             work = self._upload(task, dataset, held_out)
         else:
-            fields = {"name": task, "dataset": id_of(dataset), "classes": classes, "held_out": held_out}
+            chosen = None if classes is None else [inputs.label_text(label) for label in classes]
+            fields = {"name": task, "dataset": id_of(dataset), "classes": chosen, "held_out": held_out}
             request = Request.creation(path("streams", self.name, "tasks"), encode(without_none(fields)))
             work = self._transport.fetch(stream_types.StreamWork, request)
         return self._result(work, wait=wait, timeout=timeout)
@@ -123,7 +127,7 @@ class Stream(stream_types.Stream):
         Streams(self._transport).delete(self.name)
 
     def _upload(
-        self, task: str, source: Path | Mapping[str, Iterable[inputs.Input]], held_out: int | None
+        self, task: str, source: Path | Mapping[Any, Iterable[inputs.Input]], held_out: int | None
     ) -> stream_types.StreamWork:
         if isinstance(source, Path):
             upload = io.in_thread(uploads.prepare, source, None)
@@ -205,6 +209,10 @@ class Streams:
     def delete(self, stream: stream_types.Stream | str) -> None:
         """Delete a stream with all its versions. Raises NotFoundError, and ConflictError for a bundled stream."""
         self._transport.send(Request("DELETE", path("streams", _name(stream)), repeatable=False))
+
+
+def _to_one_version(queries: QueryBatches, first: stream_types.StreamPredictions) -> QueryBatches:
+    return queries.with_member("version", first.version)
 
 
 def _name(resource: stream_types.Stream | stream_types.StreamTask | str) -> str:

@@ -10,10 +10,12 @@ from pydantic import PrivateAttr
 
 from hyperserve import inputs, types
 from hyperserve.errors import InvalidArgumentError
-from hyperserve.requests import Request, encode, id_of, label_or_target_body, path, query_body, support_body
+from hyperserve.query_batches import OnProgress, QueryBatches
+from hyperserve.requests import Request, encode, id_of, label_or_target_body, path, support_body
 from hyperserve.retries import decode
 from hyperserve.sync import io
 from hyperserve.sync.pages import Pages
+from hyperserve.sync.predict import predict
 from hyperserve.sync.transport import Transport
 from hyperserve.types import LABEL_FIRST
 
@@ -23,7 +25,7 @@ class Prediction(types.Prediction):
 
     _transport: Transport = PrivateAttr()
 
-    def feedback(self, label: str) -> Task:
+    def feedback(self, label: inputs.Label) -> Task:
         """Add this query to the task under `label`, an existing class or a new one, and return the updated task.
 
         A second call with another label corrects the first. Raises InvalidArgumentError unless the prediction was
@@ -31,7 +33,7 @@ class Prediction(types.Prediction):
         """
         if self.id is None:
             raise InvalidArgumentError("the prediction was not stored: call predict(..., store=True)")
-        return feedback(self._transport, self.id, label)
+        return feedback(self._transport, self.id, label, "classification")
 
 
 class Estimate(types.Estimate):
@@ -46,7 +48,7 @@ class Estimate(types.Estimate):
         """
         if self.id is None:
             raise InvalidArgumentError("the prediction was not stored: call predict(..., store=True)")
-        return feedback(self._transport, self.id, target)
+        return feedback(self._transport, self.id, target, "regression")
 
 
 class Predictions(types.Predictions):
@@ -87,20 +89,23 @@ class Task(types.Task):
         version: int | None = None,
         store: bool | None = None,
         targets: Iterable[inputs.Target] | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Predictions:
-        """One prediction per query, in order.
+        """Return one prediction per query, in order.
+
+        More queries than the server takes at once are sent in several requests, some at a time, to one version.
 
         coverage: coverage of prediction sets and intervals, in (0, 1); samples: number of posterior samples of a
         stochastic learner; top: keep only this many probabilities; version: the version to query, by default the
         current one; store: store the queries for a while so that the predictions accept feedback; targets: the true
-        targets of a regression task, for `nll`. Arguments left out take the server's defaults.
+        targets of a regression task, for `nll`; on_progress: called with the numbers of answered and of all queries
+        after each request. Arguments left out take the server's defaults.
         Raises InvalidArgumentError naming the query, HyperserveError.
         """
-        body = io.in_thread(
-            query_body, queries, targets, coverage=coverage, samples=samples, top=top, store=store
-        )
-        request = Request("POST", path("tasks", self.id, "predict"), {"version": version}, body)
-        answer = self._transport.fetch(Predictions, request)
+        where, params = path("tasks", self.id, "predict"), {"version": version}
+        fields = {"coverage": coverage, "samples": samples, "top": top, "store": store}
+        batches = io.in_thread(QueryBatches.of, where, queries, fields, targets=targets, params=params)
+        answer = predict(self._transport, Predictions, batches, _to_one_version, on_progress)
         return answer.bind(self._transport)
 
     def add(self, support: inputs.Support, *, promote: bool = True, if_unchanged: bool = False) -> Task:
@@ -109,20 +114,20 @@ class Task(types.Task):
         promote: make the new version the current one. Raises the errors of `tasks.create`.
         """
         headers = self._condition(if_unchanged)
-        body = io.in_thread(support_body, support)
+        body = io.in_thread(support_body, support, self.kind)
         where = path("tasks", self.id, "support")
         return fetch_task(self._transport, Request.creation(where, body, _promote_param(promote), headers))
 
     def relabel(
         self,
         example: types.Example | str,
-        label: str | inputs.Target,
+        label: inputs.Label | inputs.Target,
         *,
         promote: bool = True,
         if_unchanged: bool = False,
     ) -> Task:
         """Change the label of an example, or its target in a regression task, and return the new version."""
-        body = label_or_target_body(label)
+        body = label_or_target_body(label, self.kind)
         return self._edit("PATCH", id_of(example), body, promote, if_unchanged)
 
     def remove(
@@ -187,10 +192,19 @@ def fetch_task(transport: Transport, request: Request) -> Task:
     return decode(Task, request, response.content).bind(transport, response.headers.get("etag"))
 
 
-def feedback(transport: Transport, prediction: str, answer: str | inputs.Target) -> Task:
+def feedback(
+    transport: Transport,
+    prediction: str,
+    answer: inputs.Label | inputs.Target,
+    kind: types.TaskKind | None = None,
+) -> Task:
     """Send the right answer to the query of a stored prediction, and return the updated task."""
     where = path("predictions", prediction, "feedback")
-    return fetch_task(transport, Request.creation(where, label_or_target_body(answer)))
+    return fetch_task(transport, Request.creation(where, label_or_target_body(answer, kind)))
+
+
+def _to_one_version(queries: QueryBatches, first: Predictions) -> QueryBatches:
+    return queries.with_param("version", first.version)
 
 
 def _promote_param(promote: bool) -> dict[str, bool | None]:

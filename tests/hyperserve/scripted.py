@@ -71,7 +71,10 @@ def problem(status: int, code: str = "some_code", **fields: Any) -> dict[str, An
 
 @dataclass(frozen=True)
 class Reply:
-    """One scripted reply; `body` None closes the connection without a reply, bytes are sent unchanged."""
+    """One scripted reply; `body` None closes the connection without a reply, bytes are sent unchanged.
+
+    A callable body returns the reply to a request.
+    """
 
     status: int = 200
     body: Any = field(default_factory=dict)
@@ -111,7 +114,10 @@ def scripted(*replies: Reply, reads: bool = True) -> Iterator[Script]:
             reply = script.replies[min(len(script.requests), len(script.replies) - 1)]
             is_json = headers.get("content-type") == "application/json"
             body = json.loads(raw) if is_json else raw or None
-            script.requests.append(ReceivedRequest(self.command, self.path, headers, body, time.monotonic()))
+            received = ReceivedRequest(self.command, self.path, headers, body, time.monotonic())
+            script.requests.append(received)
+            if callable(reply.body):
+                reply = reply.body(received)
             time.sleep(reply.delay)
             if reply.body is None:
                 self.close_connection = True

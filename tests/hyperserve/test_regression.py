@@ -13,9 +13,16 @@ import torch
 
 import hyperserve as hs
 from hyperserve import inputs
-from hyperserve.requests import query_body, support_and_query_body, support_body
+from hyperserve.query_batches import QueryBatches
+from hyperserve.requests import support_body
 
 PAIRS = [(x / 3, 2 * math.sin(x / 3)) for x in range(6)]
+
+
+def body_of(batches: QueryBatches) -> Any:
+    body = batches.request(batches.whole).body
+    assert isinstance(body, bytes)
+    return json.loads(body)
 
 
 @pytest.mark.parametrize(
@@ -32,15 +39,16 @@ PAIRS = [(x / 3, 2 * math.sin(x / 3)) for x in range(6)]
     ],
 )
 def test_what_targets_may_be(target: object, sent: list[float]) -> None:
-    assert inputs.support([([0.0], target)]) == [{"input": {"vector": [0.0]}, "target": sent}]
-    assert json.loads(query_body([0.0], [target])) == {"queries": [{"vector": [0.0]}], "targets": [sent]}
+    assert inputs.support([([0.0], target)], "regression") == [{"input": {"vector": [0.0]}, "target": sent}]
+    body = body_of(QueryBatches.of("/", [0.0], targets=[target]))
+    assert body == {"queries": [{"vector": [0.0]}], "targets": [sent]}
 
 
 @pytest.mark.parametrize("numbers", [np.linspace(0, 1, 3), torch.linspace(0, 1, 3), [0, np.array(0.5), 1.0]])
 def test_a_loop_over_an_array_or_a_tensor_gives_numbers(numbers: Any) -> None:
     vectors = [{"vector": [0.0]}, {"vector": [0.5]}, {"vector": [1.0]}]
     assert inputs.queries(numbers) == vectors
-    pairs = inputs.support(list(zip(numbers, numbers, strict=True)))
+    pairs = inputs.support(list(zip(numbers, numbers, strict=True)), "regression")
     assert pairs == [{"input": x, "target": x["vector"]} for x in vectors]
 
 
@@ -56,11 +64,12 @@ def test_a_loop_over_an_array_or_a_tensor_gives_numbers(numbers: Any) -> None:
 )
 def test_what_is_no_target_is_named(pairs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{message}"):
-        support_body(pairs)
+        support_body(pairs, kind="regression")
 
 
 def test_bodies() -> None:
-    body = json.loads(support_and_query_body(PAIRS[:1], [1], [2], kind="regression", learner=None))
+    options = {"kind": "regression", "learner": None}
+    body = body_of(QueryBatches.of("/", [1], options, targets=[2], support=PAIRS[:1]))
     support = [{"input": {"vector": [0.0]}, "target": [0.0]}]
     queries = {"queries": [{"vector": [1]}], "targets": [[2.0]]}
     assert body == {"kind": "regression", "support": support, **queries}

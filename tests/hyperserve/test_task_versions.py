@@ -131,7 +131,7 @@ def test_the_asynchronous_client_does_all_of_it(server: Server) -> None:
             taught = await answer.predictions[0].feedback("down")
             assert taught.classes == ["left", "right", "up", "down"]
             assert (await taught.promote(1)).version == 1
-            assert [version.number async for version in first.versions()] == [3, 2, 1]
+            assert [version.version async for version in first.versions()] == [3, 2, 1]
             assert len(await first.support(version=3).all()) == 5
             listed = [task.id async for task in client.tasks.list()]
             assert {first.id, second.id} <= set(listed)
