@@ -20,7 +20,7 @@ from models.inputs.ink import MIN_CONTRAST
 
 WORKING_SIDE = 128
 """Pictures are shrunk by whole factors until their longer side is below twice this."""
-_OPAQUE = 0.9
+_OPAQUE = 0.98
 """Share of the greatest alpha from which on a pixel is paint, not the edge or shadow of some."""
 
 _BYTE = 8
@@ -115,17 +115,20 @@ class _Levels:
 def _sixteen_bits(image: Image.Image, png: bytes, boxes: Sequence[Box]) -> Crop:
     """Return how to cut 8-bit boxes out of a PNG of 16 bits."""
     key = image.info.get("transparency")
-    if image.mode.startswith("I"):
-        channels = partial(_grey_channel, image)
-    else:
+    if not image.mode.startswith("I"):
         lowest, highest = _extrema(image)
         if key is None and highest >= _UPPER_HALF and highest - lowest >= MIN_CONTRAST:
             return image.crop
-        read = partial(_grey_and_alpha, _reopened(png, "RGBA"))
-        if png[_PNG_COLOUR_TYPE] != _GREY_WITH_ALPHA:
-            read = partial(_colour_channels, image, _reopened(png, f"{image.mode};16L"))
-        channels = read
+    channels = _channels(image, png)
     return partial(_cut, channels, *_all_levels(channels, boxes), key)
+
+
+def _channels(image: Image.Image, png: bytes) -> Channels:
+    if image.mode.startswith("I"):
+        return partial(_grey_channel, image)
+    if png[_PNG_COLOUR_TYPE] == _GREY_WITH_ALPHA:
+        return partial(_grey_and_alpha, _reopened(png, "RGBA"))
+    return partial(_colour_channels, image, _reopened(png, f"{image.mode};16L"))
 
 
 def _all_levels(channels: Channels, boxes: Sequence[Box]) -> tuple[_Levels, _Levels]:

@@ -1,7 +1,8 @@
 """Images: hostile bytes to 28×28 ink.
 
-Nothing is decoded before the format is on the allow-list and width × height is within the cap: a 9.9 kB PNG
-can expand to 231 MB, and Pillow only warns. Decoded pixels are shrunk at once.
+Nothing is decoded before the format is on the allow-list, the file is cut down to what its pixels need
+(`image_files.py`) and width × height is within the cap: a 9.9 kB PNG can expand to 231 MB, and Pillow only warns.
+Decoded pixels are shrunk at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from torch import Tensor
 
 from models.inputs.flattening import WORKING_SIDE, shrunk
-from models.inputs.image_files import Format, ImageFile, damaged, reduced, webp_size
+from models.inputs.image_files import Format, ReducedImage, damaged, reduced, webp_size
 from models.inputs.ink import ink
 from models.inputs.orientation import upright
 from models.inputs.raw import ImageBytes, InputError, RawInput
@@ -53,7 +54,9 @@ _FOREIGN = {
 """Well-known beginnings of pictures that are refused by name."""
 
 _JPEG_END = b"\xff\xd9"
-_JPEG_TRIED_ENDS = (b"", b"\x55" * 64)
+_JPEG_RESTARTS = b"\xff\xdd\0\4"
+_JPEG_BITS = (bytes(range(16, 80)), bytes(range(200, 136, -1)))
+"""Bits of all kinds: a decoder that still needs some makes other pixels of each."""
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -92,7 +95,7 @@ class ImageInput(BaseModel):
         """Return float32 [1, size, size] in [0, 1], ink high.
 
         Raises `InputError`: wrong_kind, not_an_image, unsupported_image_format, truncated_image,
-        image_too_large (the limit is in bytes or in pixels, as the detail says).
+        image_too_large (the limit is in bytes or in pixels, as the detail says), image_too_complex.
         """
         if not isinstance(raw, ImageBytes):
             raise InputError("wrong_kind", f"This learner takes images, not {raw.kind}s.")
@@ -124,7 +127,7 @@ class ImageInput(BaseModel):
 
 def pixel_count(data: bytes) -> int:
     """Return width × height from the header alone; nothing is decoded. Raises `InputError`."""
-    with _opened(_reduced(data)) as image:
+    with _opened(_reduced(data, header_only=True)) as image:
         return image.width * image.height
 
 
@@ -133,14 +136,25 @@ def decode_pixels(data: bytes) -> npt.NDArray[np.uint8]:
     file = _reduced(data)
     if not file.ends_early:
         return _decoded(file)
-    # Two ends are tried: if more than the end marker is missing, the decoder takes pixels from them.
-    first, second = (_decoded(replace(file, data=file.data + end + _JPEG_END)) for end in _JPEG_TRIED_ENDS)
-    if not np.array_equal(first, second):
+    # If more than the end marker is missing, the decoder takes pixels from what is put in its place.
+    first, *others = (_decoded(replace(file, data=file.data + end)) for end in _tried_ends(file.data))
+    if not all(np.array_equal(first, other) for other in others):
         raise damaged(file.format)
     return first
 
 
-def _decoded(file: ImageFile) -> npt.NDArray[np.uint8]:
+def _tried_ends(jpeg: bytes) -> Iterator[bytes]:
+    """Return ends for a JPEG without one: its marker, behind nothing or behind bits that no picture holds."""
+    yield _JPEG_END
+    for bits in _JPEG_BITS:
+        yield bits + _JPEG_END
+    if _JPEG_RESTARTS in jpeg:
+        last = max(range(8), key=lambda number: jpeg.rfind(bytes((0xFF, 0xD0 + number))))
+        found = bytes((0xFF, 0xD0 + last)) in jpeg
+        yield bytes((0xFF, 0xD0 + (last + found) % 8)) + _JPEG_BITS[0] + _JPEG_END
+
+
+def _decoded(file: ReducedImage) -> npt.NDArray[np.uint8]:
     with _opened(file) as image:
         try:
             # A JPEG is decoded at a fraction of its size when that is all that is needed.
@@ -180,7 +194,7 @@ def sniff(data: bytes) -> Format:
     raise InputError("not_an_image", f"The bytes are not an image; use one of {', '.join(ALLOWED)}.")
 
 
-def _reduced(data: bytes) -> ImageFile:
+def _reduced(data: bytes, *, header_only: bool = False) -> ReducedImage:
     """Return the file as it is decoded, after the checks that need no decoder. Raises `InputError`."""
     if len(data) > MAX_BYTES:
         raise InputError(
@@ -190,10 +204,10 @@ def _reduced(data: bytes) -> ImageFile:
     if found == "WEBP":
         width, height = webp_size(data)
         _check_size(width * height)
-    return reduced(data, found)
+    return reduced(data, found, header_only=header_only)
 
 
-def _opened(file: ImageFile) -> Image.Image:
+def _opened(file: ReducedImage) -> Image.Image:
     """Return the image with only its header read, within the caps."""
     try:
         image = Image.open(io.BytesIO(file.data), formats=[file.format])

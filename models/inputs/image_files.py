@@ -38,7 +38,7 @@ _BMP_UNCOMPRESSED = frozenset({0, 3})
 
 
 @dataclass(frozen=True)
-class ImageFile:
+class ReducedImage:
     """The bytes to decode, and what was taken out of them that orientation needs."""
 
     format: Format
@@ -49,8 +49,8 @@ class ImageFile:
     """A JPEG whose scans are all there, but not its end marker."""
 
 
-def reduced(data: bytes, format: Format) -> ImageFile:
-    """Return a file without what its first picture does not need.
+def reduced(data: bytes, format: Format, *, header_only: bool = False) -> ReducedImage:
+    """Return a file without what its first picture does not need; with `header_only` its scans are not looked at.
 
     Raises `InputError`: unsupported_image_format for a compressed BMP, image_too_complex, truncated_image.
     """
@@ -58,14 +58,14 @@ def reduced(data: bytes, format: Format) -> ImageFile:
         case "PNG":
             return _png(data)
         case "JPEG":
-            return _jpeg(data)
+            return _jpeg(data, header_only)
         case "GIF":
-            return ImageFile(format, _gif(data))
+            return ReducedImage(format, _gif(data))
         case "BMP":
             _check_bmp(data)
         case "WEBP":
             pass
-    return ImageFile(format, data)
+    return ReducedImage(format, data)
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
@@ -102,7 +102,7 @@ def _check_bmp(data: bytes) -> None:
         )
 
 
-def _png(data: bytes) -> ImageFile:
+def _png(data: bytes) -> ReducedImage:
     """Keep header, palette, transparency and the pixels, those in one chunk."""
     head, pixels, texts = [_PNG_SIGNATURE], [], {}
     exif, position, count, last = None, len(_PNG_SIGNATURE), 0, b""
@@ -128,7 +128,7 @@ def _png(data: bytes) -> ImageFile:
         exif = _hexadecimal(profile)
     body = b"".join(pixels)
     file = (*head, _png_chunk(b"IDAT", body), _png_chunk(b"IEND", b""))
-    return ImageFile("PNG", b"".join(file), exif, texts.get(_PNG_TEXTS[0]))
+    return ReducedImage("PNG", b"".join(file), exif, texts.get(_PNG_TEXTS[0]))
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -201,10 +201,10 @@ def _segment(data: bytes, marker: re.Match[bytes]) -> _Segment:
     return _Segment(code, start, data[end + 2 : end + length], end + length)
 
 
-def _jpeg(data: bytes) -> ImageFile:
+def _jpeg(data: bytes, header_only: bool) -> ReducedImage:
     """Keep tables, frame and scans, and what says how colours are stored."""
     kept, position, frame = [data[:2]], 2, None
-    file = ImageFile("JPEG", b"")
+    file = ReducedImage("JPEG", b"")
     for _ in range(MAX_PARTS):
         marker = _JPEG_MARKER.search(data, position)
         if marker is None:
@@ -213,7 +213,7 @@ def _jpeg(data: bytes) -> ImageFile:
         if segment.code == _SOS:
             if frame is None:
                 raise damaged("JPEG")
-            end, whole = _scans(data, segment.start, frame)
+            end, whole = (len(data), True) if header_only else _scans(data, segment.start, frame)
             kept.append(data[segment.start : end])
             return replace(file, data=b"".join(kept), ends_early=not whole)
         if segment.code in _JPEG_FRAMES:
@@ -225,7 +225,7 @@ def _jpeg(data: bytes) -> ImageFile:
     raise _too_many("segments")
 
 
-def _with_metadata(file: ImageFile, segment: _Segment) -> ImageFile:
+def _with_metadata(file: ReducedImage, segment: _Segment) -> ReducedImage:
     if segment.code == _APP1 and segment.body.startswith(b"Exif\0\0") and file.exif is None:
         return replace(file, exif=segment.body)
     if segment.code == _APP1 and segment.body.startswith(_XMP) and file.xmp is None:

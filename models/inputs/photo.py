@@ -28,10 +28,10 @@ class PhotoInput(BaseModel):
     channels: Literal[3] = 3
 
     def decode(self, raw: RawInput) -> npt.NDArray[np.float32]:
-        """Return float32 [3, size, size] in [0, 1], upright, transparency on white.
+        """Return float32 [3, size, size] in [0, 1], upright, transparency on white, or on black below white paint.
 
         Raises `InputError`: wrong_kind, not_an_image, unsupported_image_format, truncated_image,
-        image_too_large (the limit is in bytes or in pixels, as the detail says).
+        image_too_large (the limit is in bytes or in pixels, as the detail says), image_too_complex.
         """
         if not isinstance(raw, ImageBytes):
             raise InputError("wrong_kind", f"This learner takes images, not {raw.kind}s.")

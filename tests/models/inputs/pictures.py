@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,29 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 def png(width: int, height: int, bit_depth: int, colour: int, row: bytes, rows: int) -> bytes:
     """A PNG chunk by chunk, `rows` times the same row: for sizes and depths that Pillow does not write."""
+    return png_of_rows(width, bit_depth, colour, [row] * rows, height)
 
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0)
+def png_of_rows(
+    width: int,
+    bit_depth: int,
+    colour: int,
+    rows: Sequence[bytes],
+    height: int | None = None,
+    extra: bytes = b"",
+) -> bytes:
+    """A PNG of these rows; `extra` are chunks before the pixels."""
+    header = struct.pack(
+        ">IIBBBBB", width, len(rows) if height is None else height, bit_depth, colour, 0, 0, 0
+    )
     packer = zlib.compressobj(9)
-    line = b"\0" + row
-    body = b"".join([*(packer.compress(line) for _ in range(rows)), packer.flush()])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    body = b"".join([*(packer.compress(b"\0" + row) for row in rows), packer.flush()])
+    chunks = png_chunk(b"IHDR", header) + extra + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def transparent() -> Image.Image:
