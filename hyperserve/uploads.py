@@ -5,19 +5,29 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from hyperserve import inputs
+from hyperserve import inputs, labels
 from hyperserve.errors import InvalidArgumentError
+from hyperserve.leftovers import LABELS_MEMBER, RESOURCE_FORKS, cannot_be_image, is_extra, is_leftover
+from hyperserve.types import Dataset, DatasetWarning
 
-MEDIA_TYPES = {".zip": "application/zip", ".npz": "application/x-npz", ".csv": "text/csv"}
+MEDIA_TYPES = {
+    ".zip": "application/zip",
+    ".npz": "application/x-npz",
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
+}
 # The earliest date that a zip can hold: a folder then zips to the same bytes at any time.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_SHOWN = 10
+"""Names that a warning lists."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,20 @@ class Upload:
     media_type: str
     size: int
     temporary: bool = False
+    left_out: tuple[str, ...] = ()
+    """Names of files and folders that are no examples."""
+
+    def with_left_out(self, dataset: Dataset) -> Dataset:
+        """Return the dataset with a warning about what was left out before the upload, if anything was."""
+        if not self.left_out:
+            return dataset
+        warning = DatasetWarning(
+            code="leftovers_left_out",
+            detail="Files that other programs left in the folder, or beside its classes, were not uploaded.",
+            count=len(self.left_out),
+            examples=list(self.left_out[:_SHOWN]),
+        )
+        return dataset.model_copy(update={"warnings": [*dataset.warnings, warning]})
 
     def discard(self) -> None:
         """Remove the file if it was made for the upload."""
@@ -38,8 +62,8 @@ class Upload:
 def prepare(path: str | Path, content_type: str | None = None) -> Upload:
     """Return a zip, npz or csv file as it is, and a folder of class folders as a zip that `discard` removes.
 
-    Hidden files and files outside the class folders are left out. Raises InvalidArgumentError for a file of another
-    kind, one that cannot be read, and a folder with another layout.
+    Files that other programs leave in folders, and documents beside the class folders, are left out. Raises
+    InvalidArgumentError for a file of another kind, one that cannot be read, and a folder with another layout.
     """
     source = Path(path)
     if source.is_dir():
@@ -52,21 +76,27 @@ def prepare(path: str | Path, content_type: str | None = None) -> Upload:
         )
     try:
         with source.open("rb"):
-            return Upload(source, media_type, source.stat().st_size)
+            size = source.stat().st_size
     except OSError as error:
         raise InvalidArgumentError(f"cannot read {str(source)!r}: {error.strerror}") from error
+    if not size:
+        raise InvalidArgumentError(f"{str(source)!r} is empty (0 bytes)")
+    return Upload(source, media_type, size)
 
 
-def from_examples(examples: Mapping[str, Iterable[inputs.Input]]) -> Upload:
-    """Write examples by class to a file that `discard` removes: a zip of images or a csv of vectors.
+def from_examples(examples: Mapping[Any, Iterable[inputs.Input]]) -> Upload:
+    """Write examples by label to a file that `discard` removes: a zip of images or a csv of vectors.
 
     Raises InvalidArgumentError naming the class and the example.
     """
-    labelled = [
-        (label, one)
-        for label, group in examples.items()
-        for one in inputs.queries(group, f"class {label!r}, example")
-    ]
+    labelled: list[tuple[str, inputs.Wire]] = []
+    for label, key, group in inputs.by_label(examples):
+        if (fault := labels.fault(label)) is not None:
+            raise InvalidArgumentError(f"class {key!r}: {fault.detail}")
+        found = inputs.queries(group, f"class {key!r}, example")
+        if not found:
+            raise InvalidArgumentError(f"class {key!r} has no examples")
+        labelled += [(label, one) for one in found]
     kinds = {kind for _, one in labelled for kind in one}
     if kinds not in ({"image"}, {"vector"}):
         raise InvalidArgumentError("a labelled set must hold images or vectors, not both")
@@ -88,57 +118,121 @@ def _temporary(suffix: str, write: Callable[[IO[bytes]], None]) -> Upload:
 
 
 def _write_images(file: IO[bytes], labelled: Sequence[tuple[str, inputs.Wire]]) -> None:
+    """Write folders by number, and their labels apart: not every label can be the name of a folder."""
+    folders = {
+        label: str(number) for number, label in enumerate(dict.fromkeys(label for label, _ in labelled))
+    }
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        _add_labels(archive, {folder: label for label, folder in folders.items()})
         for number, (label, one) in enumerate(labelled):
-            if "/" in label or label in ("", ".", ".."):
-                raise InvalidArgumentError(
-                    f"class {label!r} cannot be used as a folder name; upload an npz instead"
-                )
-            archive.writestr(zipfile.ZipInfo(f"{label}/{number}", _EPOCH), base64.b64decode(one["image"]))
+            entry = zipfile.ZipInfo(f"{folders[label]}/{number}", _EPOCH)
+            archive.writestr(entry, base64.b64decode(one["image"]))
+
+
+def _add_labels(archive: zipfile.ZipFile, labels_by_folder: Mapping[str, str]) -> None:
+    document = json.dumps({"labels": labels_by_folder}, ensure_ascii=False)
+    archive.writestr(zipfile.ZipInfo(LABELS_MEMBER, _EPOCH), document.encode())
 
 
 def _write_vectors(file: IO[bytes], labelled: Sequence[tuple[str, inputs.Wire]]) -> None:
     text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
+    # Quoted labels are texts to the server, whatever they look like.
+    rows = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     rows.writerow(["label", *(f"x{index}" for index in range(len(labelled[0][1]["vector"])))])
-    rows.writerows([label, *map(repr, one["vector"])] for label, one in labelled)
+    rows.writerows([label, *one["vector"]] for label, one in labelled)
     file.write(text.getvalue().encode())
 
 
-def _zip_folder(folder: Path) -> Upload:
-    classes = sorted(child for child in folder.iterdir() if child.is_dir() and not _hidden(child))
-    if not classes:
-        raise InvalidArgumentError(f"{str(folder)!r} has no subfolders; expected one folder per class")
+@dataclass(frozen=True)
+class ClassFolders:
+    """Files of each class folder, and the names of files and folders that are no examples."""
+
+    files: dict[Path, list[Path]]
+    left_out: list[str]
+
+    @classmethod
+    def of(cls, root: Path) -> ClassFolders:
+        """Look into a folder. Raises InvalidArgumentError for another layout than folders of files."""
+        found = cls({}, [])
+        stray: list[str] = []
+        for child in sorted(root.iterdir()):
+            if is_leftover([child.name], folder=child.is_dir()):
+                found.left_out.append(child.name)
+            elif child.is_dir():
+                found._add_class(child)
+            elif is_extra([child.name]):
+                found.left_out.append(child.name)
+            else:
+                stray.append(child.name)
+        if not found.files:
+            raise InvalidArgumentError(f"{str(root)!r} has no subfolders; expected one folder per class")
+        if stray:
+            raise InvalidArgumentError(
+                f"the image {stray[0]!r} lies beside the class folders; move it into one of them"
+            )
+        return found
+
+    def _add_class(self, folder: Path) -> None:
+        names = sorted(folder.iterdir())
+        files = [child for child in names if not is_leftover([child.name], folder=child.is_dir())]
+        images = [child for child in files if child.is_file() and not cannot_be_image(child.name)]
+        hidden = folder.name == RESOURCE_FORKS or folder.name.startswith(".")
+        if not images and (hidden or any(child.is_file() for child in files)):
+            self.left_out.append(folder.name)
+            return
+        self.left_out.extend(f"{folder.name}/{child.name}" for child in names if child not in files)
+        if not files:
+            raise InvalidArgumentError(f"class {folder.name!r} has no examples")
+        for child in files:
+            if not child.is_file():
+                raise InvalidArgumentError(
+                    f"class {folder.name!r} must hold files only, but {child.name!r} is not a file"
+                )
+        self.files[folder] = files
+
+
+def _zip_folder(root: Path) -> Upload:
     try:
-        return _temporary(".zip", lambda file: _write_folders(file, classes))
+        content = ClassFolders.of(root)
+        upload = _temporary(".zip", lambda file: _write_folders(file, content))
     except OSError as error:
-        raise InvalidArgumentError(f"cannot zip {str(folder)!r}: {error}") from error
+        raise InvalidArgumentError(f"cannot zip {str(root)!r}: {error}") from error
+    return replace(upload, left_out=tuple(content.left_out))
 
 
-def _write_folders(file: IO[bytes], classes: Sequence[Path]) -> None:
+def _write_folders(file: IO[bytes], content: ClassFolders) -> None:
     # Images are compressed already.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for label in classes:
-            _add(archive, label)
+        names = {folder: folder.name for folder in content.files}
+        if not all(map(_travels, names.values())):
+            names = {folder: str(number) for number, folder in enumerate(content.files)}
+            _add_labels(archive, {name: _label(folder) for folder, name in names.items()})
+        for folder, files in content.files.items():
+            for number, source in enumerate(files):
+                name = source.name if _travels(source.name) else f"{number}{source.suffix}"
+                _add(archive, f"{names[folder]}/{name}", source)
 
 
-def _add(archive: zipfile.ZipFile, folder: Path) -> None:
-    files = sorted(child for child in folder.iterdir() if not _hidden(child))
-    if not files:
-        raise InvalidArgumentError(f"class {folder.name!r} has no examples")
-    for file in files:
-        if not file.is_file():
-            raise InvalidArgumentError(
-                f"class {folder.name!r} must hold files only, but {file.name!r} is not a file"
-            )
-        entry = zipfile.ZipInfo(f"{folder.name}/{file.name}", _EPOCH)
-        entry.external_attr = 0o644 << 16
-        entry.file_size = file.stat().st_size  # tells the archive when it needs zip64
-        with file.open("rb") as source, archive.open(entry, "w") as target:
-            while chunk := source.read(1 << 20):
-                target.write(chunk)
+def _add(archive: zipfile.ZipFile, name: str, file: Path) -> None:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.external_attr = 0o644 << 16
+    entry.file_size = file.stat().st_size  # tells the archive when it needs zip64
+    with file.open("rb") as source, archive.open(entry, "w") as target:
+        while chunk := source.read(1 << 20):
+            target.write(chunk)
 
 
-def _hidden(path: Path) -> bool:
-    """Return True for hidden files and those of file managers: .DS_Store, __MACOSX, Thumbs.db."""
-    return path.name.startswith((".", "__")) or path.name in ("Thumbs.db", "desktop.ini")
+def _travels(name: str) -> bool:
+    """Return True for names that every reader of zips takes as they are."""
+    return "\\" not in name and not name.endswith(":") and _is_text(name)
+
+
+def _label(folder: Path) -> str:
+    if not _is_text(folder.name):
+        raise InvalidArgumentError(f"the name of the class folder {folder.name!r} is not UTF-8; rename it")
+    return folder.name
+
+
+def _is_text(name: str) -> bool:
+    """Return True unless the file system's bytes of a name were not text."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -19,7 +19,10 @@ QUERY_PART = "query"
 WRONG_LABEL = "A label is a string or a whole number; whole numbers become strings."
 _WHOLE_MAX = 2**53
 """Up to here a float holds every whole number."""
-_HAS_TARGET = 'Only an example of a regression task has a target: add "kind": "regression" to the request.'
+_HAS_TARGET = (
+    'An example of a classification task has a label, which is a string or a whole number; if it should have a target, '
+    'add "kind": "regression" to the request.'
+)
 Location = tuple[str | int, ...]
 Target = tuple[float, ...]
 

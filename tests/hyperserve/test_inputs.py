@@ -97,6 +97,20 @@ def test_the_first_axis_of_a_batch_counts_inputs() -> None:
     assert len(inputs.queries(np.zeros((3, 28, 28, 3), np.uint8))) == 3
 
 
+@pytest.mark.parametrize("number", [7, np.int64(7), np.uint8(7), np.array(7), torch.tensor(7)])
+def test_a_whole_number_is_a_label(number: Any) -> None:
+    vector = {"vector": [1.0]}
+    assert inputs.support([([1], number), ([1], number)]) == [{"input": vector, "label": "7"}] * 2
+    assert inputs.support([([1], number)], "regression") == [{"input": vector, "target": [7.0]}]
+    assert inputs.label_or_target(number, kind="classification") == {"label": "7"}
+    assert inputs.label_or_target(number) == {"target": [7.0]}
+
+
+def test_whole_numbers_are_keys_of_classes() -> None:
+    vector = {"vector": [1.0]}
+    assert inputs.support({0: [[1]], np.int64(1): [[1]]}) == {"0": [vector], "1": [vector]}
+
+
 @pytest.mark.parametrize(
     ("support", "error", "message"),
     [
@@ -141,9 +155,12 @@ def test_the_first_axis_of_a_batch_counts_inputs() -> None:
         ({"cat": [{"picture": "x"}]}, ValueError, "class 'cat', example 0: a mapping must be"),
         ({"cat": [{"image": b"x"}]}, ValueError, "class 'cat', example 0: a mapping must be"),
         ({"cat": [{"text": "x", "image": "y"}]}, ValueError, "class 'cat', example 0: a mapping must be"),
-        ({3: [[1]]}, TypeError, "class 3: a label must be a string, not int"),
+        ({3.5: [[1]]}, TypeError, "class 3.5: a label must be a string or a whole number, not float"),
+        ({3: [[1]], "3": [[1]]}, ValueError, "class '3': class 3 has the same label, '3'"),
+        ({"\u00e4": [[1]], "a\u0308": [[1]]}, ValueError, "class 'a\u0308': class '\u00e4' has the same label"),
         ([[1], [2]], TypeError, "support example 0: expected an (input, label)"),
-        ([([1], "cat"), ([1], 3)], TypeError, "class 3: a label must be a string, not int"),
+        ([([1], "cat"), ([1], 3.0)], TypeError, "class 3.0: a label must be a string or a whole number"),
+        ([([1], True)], TypeError, "class True: a label must be a string or a whole number, not bool"),
         ([([1], "cat"), (None, "cat")], TypeError, "support example 1 \\('cat'\\): NoneType is not an input"),
         ("one.png", TypeError, "support: expected a list of inputs, not a single str"),
     ],

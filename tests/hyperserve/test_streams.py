@@ -107,10 +107,15 @@ async def _ask(working: Server) -> None:
 
 def test_examples_become_a_file() -> None:
     made = uploads.from_examples({"a": [[1, 2.5]], "b": [[3, 4]]})
-    assert (made.media_type, made.path.read_text()) == ("text/csv", "label,x0,x1\na,1.0,2.5\nb,3.0,4.0\n")
+    assert made.media_type == "text/csv"
+    assert made.path.read_text() == '"label","x0","x1"\n"a",1.0,2.5\n"b",3.0,4.0\n'
     made.discard()
     assert not made.path.exists()
     with pytest.raises(ValueError, match="not both"):
         uploads.from_examples({"a": [[1.0]], "b": [b"\x89PNG"]})
-    with pytest.raises(ValueError, match="folder"):
-        uploads.from_examples({"a/b": [b"\x89PNG"]})
+    with pytest.raises(ValueError, match="class 'b' has no examples"):
+        uploads.from_examples({"a": [[1.0]], "b": []})
+    with pytest.raises(ValueError, match=r"class 'a\\n': The label contains a control character"):
+        uploads.from_examples({"a\n": [[1.0]]})
+    with pytest.raises(ValueError, match="class '1': class 1 has the same label"):
+        uploads.from_examples({1: [[1.0]], "1": [[2.0]]})

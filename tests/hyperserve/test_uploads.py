@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
         "cat/2.png",
         "dog/1.png",
         "cat/.DS_Store",
-        "__MACOSX/x",
+        "__MACOSX/._x",
         ".git/config",
         "notes.txt",
     ):
