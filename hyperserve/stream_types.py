@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hyperserve.types import Answer, Job, Timing
+from hyperserve.types import Answer, Job, Notice, Timing
 
 Scenario = Literal["cl1", "cl2", "cl3"]
 
@@ -126,3 +126,4 @@ class StreamPredictions(Answer):
     task: str | None = Field(description="The named stream task, if any.")
     predictions: list[StreamPrediction]
     timing: Timing = Field(description="Milliseconds per phase; `gate` is the inference of stream tasks.")
+    warnings: list[Notice] = Field(default_factory=list)

@@ -1,12 +1,16 @@
-"""Warnings: properties of a support set that are allowed but worth knowing."""
+"""Warnings: properties of a support set or of queries that are allowed but worth knowing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
 
 from app.http.problems import pointer
 from app.payloads.inputs import DecodedInputs
-from app.payloads.support import GroundTruth, SubmittedSupport, Target
+from app.payloads.support import GroundTruth, SubmittedInput, SubmittedSupport, Target
 from hyperserve.types import Notice
 from models.inputs import is_blank
 
@@ -38,6 +42,15 @@ def support_warnings(
         if len(found) >= WARNINGS_MAX:
             break
     return found[:WARNINGS_MAX]
+
+
+def query_warnings(submitted: Sequence[SubmittedInput], x: npt.NDArray[np.float32]) -> list[Notice]:
+    """Return the first few warnings about blank queries to a classification task."""
+    blank = (query for query, one in zip(submitted, x, strict=True) if is_blank(one))
+    return [
+        Notice(code="blank_query", detail="The query is blank.", pointer=pointer(query.location))
+        for query in islice(blank, WARNINGS_MAX)
+    ]
 
 
 def _identity(digest: str, truth: GroundTruth) -> tuple[str, Target | None]:

@@ -21,6 +21,7 @@ from app.http.body import Body
 from app.http.validation import validated
 from app.payloads.inputs import decode
 from app.payloads.support import SubmittedInput, queries_from_json, queries_from_parts
+from app.payloads.warnings import query_warnings
 from app.serving.engine_types import Answers
 from app.streams.dependencies import StreamResources
 from app.streams.learners import BuiltStreamLearner
@@ -38,7 +39,7 @@ from app.streams.weights import StreamWeights
 from app.telemetry.metrics import STREAM_QUERIES, STREAM_UNKNOWN
 from app.telemetry.spans import span
 from hyperserve.stream_types import StreamPrediction, StreamPredictions
-from hyperserve.types import Timing
+from hyperserve.types import Notice, Timing
 from models.continual.stream_config import StreamConfig
 from models.predictive import Categorical
 
@@ -76,7 +77,7 @@ class StreamPredictService:
     async def predict(self, stream: str, body: Body, options: StreamPredictOptions) -> StreamPredictions:
         started = time.perf_counter()
         with span("decode"):
-            version, options, x = await self._decoded(stream, body, options)
+            version, options, x, warnings = await self._decoded(stream, body, options)
         decode_ms = (time.perf_counter() - started) * 1e3
         query = _Query(version, await self.resources.stream_learners.get(version), options, x)
         task = options.task
@@ -89,6 +90,7 @@ class StreamPredictService:
             task=task,
             predictions=found,
             timing={"decode": decode_ms, **timing},
+            warnings=warnings,
         )
 
     async def _version(self, stream: str, number: int | None) -> StreamVersionRef:
@@ -109,12 +111,13 @@ class StreamPredictService:
 
     async def _decoded(
         self, stream: str, body: Body, options: StreamPredictOptions
-    ) -> tuple[StreamVersionRef, StreamPredictOptions, Inputs]:
+    ) -> tuple[StreamVersionRef, StreamPredictOptions, Inputs, list[Notice]]:
         options, queries = await self._in_thread(_read_queries, body, options)
         version = await self._version(stream, options.version)
         if options.task is not None and options.task not in version.labels:
             raise await self._missing_task(version, options.task)
-        return version, options, await self._in_thread(_decode_queries, queries, version.config)
+        x, warnings = await self._in_thread(_decode_queries, queries, version.config)
+        return version, options, x, warnings
 
     async def _missing_task(self, version: StreamVersionRef, task: str) -> Exception:
         if version.bundle is not None:
@@ -212,10 +215,11 @@ def _read_queries(
     return options, (SubmittedInput(multipart.Part("query", "image", body.data), ("queries", 0)),)
 
 
-def _decode_queries(queries: tuple[SubmittedInput, ...], config: StreamConfig) -> Inputs:
-    """Return an array [n, *input]. Raises `ProblemError`."""
+def _decode_queries(queries: tuple[SubmittedInput, ...], config: StreamConfig) -> tuple[Inputs, list[Notice]]:
+    """Return an array [n, *input], and warnings about it. Raises `ProblemError`."""
     shape = config.shape if config.encoder is None and config.input.kind == "vector" else None
-    return decode(queries, config.input, shape).x
+    x = decode(queries, config.input, shape).x
+    return x, query_warnings(queries, x)
 
 
 def _categorical(answers: Answers) -> Categorical:

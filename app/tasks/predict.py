@@ -69,7 +69,7 @@ class PredictService:
             learner=ref.learner,
             predictions=found,
             timing=add_timing(decoding, answers.timing),
-            warnings=warnings,
+            warnings=[*warnings, *queries.warnings],
         )
 
     async def predict_once(self, body: Body, options: schemas.PredictOnceOptions) -> Predictions:
@@ -88,7 +88,7 @@ class PredictService:
             learner=name,
             predictions=found,
             timing=add_timing(decoding, adapted.timing, answers.timing),
-            warnings=list(prepared.warnings),
+            warnings=[*prepared.warnings, *queries.warnings],
         )
 
     async def _migrated(

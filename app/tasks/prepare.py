@@ -40,7 +40,7 @@ from app.payloads.targets import (
     targets_from_json,
     truth_key,
 )
-from app.payloads.warnings import support_warnings
+from app.payloads.warnings import query_warnings, support_warnings
 from app.serving.engine_types import SupportSet
 from app.tasks import schemas
 from app.tasks.cache import TaskVersionRef
@@ -77,10 +77,15 @@ class PreparedQueries:
     targets: QueryTargets | None = None
     """The right answers, if a regression task is given them: [queries, target]."""
     decoded: DecodedInputs | None = None
+    warnings: tuple[Notice, ...] = ()
 
     def decode(self, artifact: Artifact, shape: Sequence[int]) -> PreparedQueries:
         """Return the queries decoded for a learner. Raises `ProblemError`."""
-        return replace(self, decoded=decode(self.submitted, artifact.config.input, shape))
+        decoded = decode(self.submitted, artifact.config.input, shape)
+        # To a regression task zero is a number like any other.
+        numbers = artifact.learner.traits.kind == REGRESSION
+        warnings = () if numbers else query_warnings(self.submitted, decoded.x)
+        return replace(self, decoded=decoded, warnings=tuple(warnings))
 
     @property
     def inputs(self) -> DecodedInputs:

@@ -123,3 +123,11 @@ def test_metrics_count_queries_and_name_no_stream(client: httpx.Client) -> None:
     assert 'route="/v1/streams/{stream}/predict"' in text
     assert "hyperserve_stream_largest_drift" in text
     assert "blobs" not in text
+
+
+def test_blank_queries_are_named(client: httpx.Client) -> None:
+    answer = ask(client, "blobs", queries=[*OK, [0.0] * DIM]).json()
+    assert [(notice["code"], notice["pointer"]) for notice in answer["warnings"]] == [
+        ("blank_query", "/queries/1")
+    ]
+    assert ask(client, "blobs", queries=OK, task="first").json()["warnings"] == []

@@ -191,6 +191,42 @@ def test_warnings(client: httpx.Client, b64: B64, png: Png) -> None:
     client.delete(f"/v1/tasks/{task['id']}")
 
 
+def blank_queries(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    warnings = answer.json()["warnings"]
+    assert {notice["code"] for notice in warnings} <= {"blank_query"}
+    return [notice["pointer"] for notice in warnings]
+
+
+def test_blank_queries(client: httpx.Client, b64: B64, png: Png) -> None:
+    """Answered, and named: in JSON, in forms, as the body; with a stored support set and with one of the request."""
+    blank = png(0, blank=True)
+    code = base64.b64encode(blank).decode()
+    task = created(create(client, learner="glyphs", support={"a": [b64(0)], "b": [b64(9)]}))
+    where = f"/v1/tasks/{task['id']}/predict"
+    assert blank_queries(client.post(where, json={"queries": [b64(0), code, b64(1), code]})) == [
+        "/queries/1",
+        "/queries/3",
+    ]
+    assert blank_queries(client.post(where, json={"queries": [b64(0)]})) == []
+    assert len(blank_queries(client.post(where, json={"queries": [code] * 50}))) == 20
+    assert len(blank_queries(client.post(where, files=[("query", ("q.png", blank, "image/png"))]))) == 1
+    assert blank_queries(client.post(where, content=blank, headers={"Content-Type": "image/png"})) == [
+        "/queries/0"
+    ]
+    once = {"learner": "glyphs", "support": {"a": [b64(0)], "b": [b64(9)]}, "queries": [code]}
+    assert blank_queries(client.post("/v1/predict", json=once)) == ["/queries/0"]
+    zeros = {"support": {"a": [[1.0, 2.0]], "b": [[3.0, 1.0]]}, "queries": [[1.0, 2.0], [0.0, 0.0]]}
+    assert blank_queries(client.post("/v1/predict", json=zeros)) == ["/queries/1"]
+    client.delete(f"/v1/tasks/{task['id']}")
+
+
+def test_zero_is_no_blank_query_to_a_function(client: httpx.Client) -> None:
+    pairs = [{"input": [float(x)], "target": [float(x)]} for x in range(4)]
+    body = {"learner": "sinusoid", "kind": "regression", "support": pairs, "queries": [[0.0]]}
+    assert blank_queries(client.post("/v1/predict", json=body)) == []
+
+
 def test_pages(client: httpx.Client) -> None:
     """Newest first; a cursor goes on where the page ended, whatever was made meanwhile."""
     support = {"a": OK, "b": OK}
