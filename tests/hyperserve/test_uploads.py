@@ -67,9 +67,37 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.mark.parametrize(("label", "query"), [("what it is", "what+it+is"), (3, "3"), (-1, "-1")])
+def test_the_label_column_is_an_option(
+    client: hs.Client, server: Script, tmp_path: Path, label: str | int, query: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(b"content")
+    client.datasets.upload(tmp_path / "a.csv", label=label, skip_bad=True)
+    assert server.requests[-1].path.replace("%20", "+") == f"/v1/datasets?label={query}&skip_bad=true"
+
+
+def test_an_empty_file_is_not_sent(client: hs.Client, server: Script, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.csv' is empty \(0 bytes\)"):
+        client.datasets.upload(tmp_path / "a.csv")
+    assert server.requests == []
+
+
+def test_labels_of_vectors_are_texts_to_the_server() -> None:
+    made = uploads.from_examples({"1.0": [[1, 2]], " a": [[3.5, 1e-9]], 'x"y': [[5, 6]]})
+    text = made.path.read_text()
+    made.discard()
+    assert text == '"label","x0","x1"\n"1.0",1.0,2.0\n" a",3.5,1e-09\n"x""y",5.0,6.0\n'
+
+
 @pytest.mark.parametrize(
     ("name", "media_type"),
-    [("a.zip", "application/zip"), ("a.NPZ", "application/x-npz"), ("a.csv", "text/csv")],
+    [
+        ("a.zip", "application/zip"),
+        ("a.NPZ", "application/x-npz"),
+        ("a.csv", "text/csv"),
+        ("a.tsv", "text/tab-separated-values"),
+    ],
 )
 def test_the_suffix_tells_the_kind(
     client: hs.Client, server: Script, tmp_path: Path, name: str, media_type: str

@@ -83,6 +83,64 @@ def test_a_csv(client: httpx.Client) -> None:
     assert (made["format"], made["shape"], made["classes"]) == ("csv", [2], {"cat": 2, "dog": 1})
 
 
+def test_the_answer_shows_how_a_file_was_read(client: httpx.Client) -> None:
+    data = b",x1,x2,species\n0,1.5,2, cat\n1,3,4,cat\n2,5,6,dog\n3,7,8,dog\n"
+    made = upload(client, data, CSV).json()
+    assert made["reading"] == {
+        "label": "species",
+        "inputs": ["x1", "x2"],
+        "left_out": ["(column 0, without a name)"],
+        "rows": [
+            {"label": "cat", "values": [1.5, 2.0]},
+            {"label": "cat", "values": [3.0, 4.0]},
+            {"label": "dog", "values": [5.0, 6.0]},
+        ],
+    }
+    assert [warning["code"] for warning in made["warnings"]] == ["csv_index", "label_trimmed"]
+    assert client.get(f"/v1/datasets/{made['id']}").json() == made
+
+
+@pytest.mark.parametrize(("label", "inputs"), [("q", ["a", "b"]), ("2", ["a", "b"]), ("0", ["b", "q"])])
+def test_the_label_column_is_chosen_or_asked_for(client: httpx.Client, label: str, inputs: list[str]) -> None:
+    data = b"a,b,q\n1,2,0\n3,4,1\n"
+    refused = upload(client, data, CSV)
+    error(refused, 422, "ambiguous_label_column", "/label")
+    assert "Candidates: a, b, q" in refused.json()["detail"]
+    made = client.post("/v1/datasets", params={"label": label}, content=data, headers=CSV).json()
+    assert made["reading"]["inputs"] == inputs
+    unknown = client.post("/v1/datasets", params={"label": "nothing"}, content=data, headers=CSV)
+    error(unknown, 422, "unknown_label_column", "/label")
+
+
+def test_a_key_belongs_to_one_choice_of_the_label(client: httpx.Client) -> None:
+    headers = {**CSV, "Idempotency-Key": "label-1"}
+    for label, status in (("q", 201), ("q", 201), ("a", 422)):
+        data = b"a,b,q\n1,2,0\n3,4,1\n"
+        answer = client.post("/v1/datasets", params={"label": label}, content=data, headers=headers)
+        assert answer.status_code == status
+
+
+def test_a_zip_has_no_label_column(client: httpx.Client) -> None:
+    data = zipped(folders()).getvalue()
+    answer = client.post("/v1/datasets", params={"label": "x"}, content=data, headers=ZIP)
+    error(answer, 422, "unknown_label_column", "/label")
+
+
+@pytest.mark.parametrize("media_type", ["application/vnd.ms-excel", "text/tab-separated-values"])
+@pytest.mark.parametrize("data", [b"label;x\na;1,5\nb;2,5\n", b"\xef\xbb\xbflabel\tx\na\t1,5\nb\t2,5\n"])
+def test_a_csv_of_a_spreadsheet(client: httpx.Client, media_type: str, data: bytes) -> None:
+    made = upload(client, data, {"Content-Type": media_type}).json()
+    assert (made["format"], made["classes"]) == ("csv", {"a": 1, "b": 1})
+    assert [row["values"] for row in made["reading"]["rows"]] == [[1.5], [2.5]]
+
+
+def test_a_workbook_is_no_csv(client: httpx.Client) -> None:
+    workbook = zipped({"xl/workbook.xml": b"<workbook/>"}).getvalue()
+    for media_type in ("application/vnd.ms-excel", "application/octet-stream"):
+        answer = upload(client, workbook, {"Content-Type": media_type})
+        assert "Excel workbook" in problem(answer, 422, "csv_grammar")["detail"]
+
+
 @pytest.mark.parametrize("media_type", [None, "application/octet-stream", "application/zip"])
 def test_one_part_of_a_form(client: httpx.Client, media_type: str | None) -> None:
     part = ("signs.bin", zipped(folders()).getvalue(), *([media_type] if media_type else []))

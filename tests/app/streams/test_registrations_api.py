@@ -50,6 +50,19 @@ def test_an_upload_becomes_a_dataset(client: httpx.Client, dataset: str) -> None
         assert (made["name"], made["examples"], task["held_out"]) == (f"points/{name}", 40, 2)
 
 
+def test_the_label_column_of_an_upload_is_chosen(client: httpx.Client, dataset: str) -> None:
+    data = b"a,b,c,d,q\n" + b"1,2,3,4,0\n5,6,7,8,1\n" * 10
+    where, params = "/v1/streams/points/tasks", {"name": "t", "held_out": "2"}
+    error(
+        client.post(where, params=params, content=data, headers=CSV), 422, "ambiguous_label_column", "/label"
+    )
+    response = client.post(where, params={**params, "label": "q"}, content=data, headers=CSV)
+    assert response.status_code == 202, response.text
+    assert response.json()["task"]["labels"] == ["0", "1"]
+    of_json = client.post(where, params={"label": "q"}, json={"name": "u", "dataset": dataset})
+    error(of_json, 422, "unknown_field", "/label")
+
+
 def test_a_refused_upload_leaves_no_dataset(client: httpx.Client, dataset: str) -> None:
     before = client.get("/v1/datasets").json()
     for data, headers, code in (

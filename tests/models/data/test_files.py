@@ -7,6 +7,7 @@ from PIL import Image
 
 from models.data import files
 from models.data.dataset import DatasetError, model_input
+from models.data.errors import ReadOptions
 from models.inputs import PhotoInput
 from tests.models.data.archives import zipped
 
@@ -56,6 +57,14 @@ def test_an_npz_that_cannot_be_used_says_why(tmp_path: Path, arrays: dict[str, o
     np.savez(tmp_path / "v.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(DatasetError, match=message):
         files.load(tmp_path / "v.npz")
+
+
+def test_options_say_how_a_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("a,q\n1.5,0\n2.5,1\n")
+    with pytest.raises(DatasetError, match="Candidates: a, q"):
+        files.load(tmp_path / "v.csv")
+    data = files.from_file(tmp_path / "v.csv", "csv", "v", options=ReadOptions(label="q"))
+    assert (data.class_names, data.inputs.tolist()) == (("0", "1"), [[1.5], [2.5]])
 
 
 def test_classes_are_split_without_overlap(tmp_path: Path) -> None:
