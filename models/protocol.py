@@ -69,7 +69,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Traits:
-    """Properties that a method declares; the contract suite (`hyperserve.testing`) holds it to each of them.
+    """Properties that a method declares. The contract suite (`hyperserve.testing`) tests each flag but `zero_shot`.
 
     The last three are the axes of the survey (2004.05439).
     """
