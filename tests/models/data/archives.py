@@ -56,5 +56,28 @@ def patched(file: io.BytesIO, offset: int, form: str, value: int) -> io.BytesIO:
     return io.BytesIO(bytes(data))
 
 
+def unflagged(file: io.BytesIO) -> io.BytesIO:
+    """Return an archive without the flag of names in UTF-8, as `zip -r`, Finder and bsdtar write it."""
+    data = bytearray(file.getvalue())
+    with zipfile.ZipFile(file) as archive:
+        headers = [(member.header_offset, b"PK\x03\x04", 6) for member in archive.infolist()]
+        position = archive.start_dir
+        for member in archive.infolist():
+            headers.append((position, b"PK\x01\x02", 8))
+            position += 46 + len(member.orig_filename.encode()) + len(member.extra) + len(member.comment)
+    for start, signature, offset in headers:
+        assert data[start : start + 4] == signature
+        (flags,) = struct.unpack_from("<H", data, start + offset)
+        struct.pack_into("<H", data, start + offset, flags & ~0x800)
+    return io.BytesIO(bytes(data))
+
+
+def in_code_page(name: bytes, extra: bytes = b"") -> io.BytesIO:
+    """Return an archive of one member, whose name has these bytes."""
+    info = zipfile.ZipInfo("x" * len(name))
+    info.extra = extra
+    return io.BytesIO(zipped([(info, b"x")]).getvalue().replace(b"x" * len(name), name))
+
+
 FLAGS, METHOD, UNPACKED = (8, "<H"), (10, "<H"), (24, "<L")
 """Places in a directory entry."""

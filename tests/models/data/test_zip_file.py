@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from models.data import files, zip_file
-from models.data.errors import DatasetFileError
+from models.data.errors import DatasetFileError, ReadOptions
 from tests.models.data.archives import folders, picture, zipped
 
 
@@ -62,6 +63,78 @@ def test_the_member_at_fault_is_named(more: dict[str, bytes], code: str, where: 
     message = refused({**folders(), **more}, code, where)
     assert len(message) < 400
     assert "\x07" not in message
+
+
+@pytest.mark.parametrize("root", ["", "signs-main/", "signs-main/data/"])
+def test_documents_beside_the_classes_are_left_out_and_named(root: str) -> None:
+    beside = ["README.md", "LICENSE", "labels.csv", "setup.py", "Makefile"]
+    extras = dict.fromkeys(beside, b"text") | {f"{root}{name}": b"text" for name in beside}
+    found = zip_file.inspect(zipped({**extras, **folders(root=root), f"{root}docs/index.html": b"<p>"}))
+    assert found.classes == {"class-0": 2, "class-1": 2, "class-2": 2}
+    named = {name for warning in found.warnings for name in warning.examples}
+    assert named == {*extras, f"{root}docs/index.html"}
+    assert sum(warning.count for warning in found.warnings) == len(named)
+
+
+def test_leftovers_are_named_in_the_warnings() -> None:
+    file = zipped({**folders(), **{f"class-0/.{index}": b"" for index in range(30)}})
+    (warning,) = zip_file.inspect(file).warnings
+    assert (warning.code, warning.count, len(warning.examples)) == ("leftovers_left_out", 30, 10)
+    assert zip_file.inspect(zipped(folders())).warnings == ()
+
+
+BAD = {
+    "class-0/notes.txt": b"hello",
+    "class-0/cut.png": picture()[:60],
+    "class-1/a.tif": b"II*\0" + bytes(40),
+    "class-9/empty.png": b"",
+}
+
+
+def test_bad_images_are_left_out_and_named_if_that_is_chosen() -> None:
+    file, options = zipped({**folders(), **BAD}), ReadOptions(skip_bad=True)
+    found = zip_file.inspect(file, options)
+    assert found.classes == {"class-0": 2, "class-1": 2, "class-2": 2}
+    images, classes = found.warnings
+    assert (images.code, images.count, set(images.examples)) == ("bad_images_left_out", 4, set(BAD))
+    assert (classes.code, classes.examples) == ("classes_left_out", ("class-9",))
+    data = zip_file.load(file, "signs", options=options)
+    assert data.counts == found.classes
+    assert data.inputs.equal(zip_file.load(zipped(folders()), "signs").inputs)
+    with pytest.raises(DatasetFileError):
+        zip_file.inspect(file)
+
+
+def test_bad_images_alone_are_no_data_set() -> None:
+    with pytest.raises(DatasetFileError) as caught:
+        zip_file.inspect(zipped({"a/1.png": b"x", "b/1.png": b"x"}), ReadOptions(skip_bad=True))
+    assert caught.value.code == "too_few_classes"
+
+
+def test_labels_apart_from_the_folders() -> None:
+    labels = {"0": "x/y", "1": "..", "2": "A: one"}
+    members = {f"{folder}/0.png": picture(int(folder)) for folder in labels} | {"plain/0.png": picture(7)}
+    file = zipped({"hyperserve.json": json.dumps({"labels": labels}).encode(), **members})
+    assert set(zip_file.inspect(file).classes) == {"x/y", "..", "A: one", "plain"}
+    assert set(zip_file.load(file, "signs").class_names) == {"x/y", "..", "A: one", "plain"}
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        (b"", "archive_labels"),
+        (b"[" * 100_000, "archive_labels"),
+        (b"[]", "archive_labels"),
+        (b'{"labels": {"class-0": 1}}', "archive_labels"),
+        (b'{"labels": {"nowhere": "a"}}', "archive_labels"),
+        (b'{"labels": {"class-0": "a\\n"}}', "invalid_label"),
+        (b'{"labels": {"class-0": "class-1"}}', "duplicate_label"),
+    ],
+)
+def test_wrong_labels_apart(document: bytes, code: str) -> None:
+    with pytest.raises(DatasetFileError) as caught:
+        zip_file.inspect(zipped({"hyperserve.json": document, **folders()}))
+    assert caught.value.code == code
 
 
 def test_names_that_are_one_after_normalisation() -> None:
