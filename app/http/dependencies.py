@@ -80,7 +80,8 @@ QueryBody = Annotated[Body, Depends(body_of("json", "multipart", "image"), scope
 def document(model: type[Model]) -> Callable[[Body], Awaitable[Model]]:
     """Return a dependency that reads a small JSON body as the model. Raises `ProblemError` 422."""
 
-    async def read_document(body: JsonBody) -> Model:
+    # An unknown option is refused before the body is looked at.
+    async def read_document(body: JsonBody, _options: NoQuery) -> Model:
         return validated(model, strict_json.parse(body.data))
 
     return read_document

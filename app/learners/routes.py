@@ -37,7 +37,6 @@ async def train_learner(
     service: Service,
     claim: JsonClaim,
     request: Annotated[schemas.TrainLearner, Depends(document(schemas.TrainLearner))],
-    _options: NoQuery,
 ) -> Training:
     training = await service.create(request, claim)
     response.headers["Location"] = LOCATION.format(id=training.job.id)

@@ -118,7 +118,6 @@ async def create_stream(
     service: Service,
     claim: JsonClaim,
     body: Annotated[CreateStream, Depends(document(CreateStream))],
-    _options: NoQuery,
 ) -> Stream:
     stream, revision = await service.create(body, claim)
     response.headers.update({"Location": LOCATION.format(name=stream.name), "ETag": etag(revision)})
@@ -233,7 +232,6 @@ async def roll_stream_back(
     service: Service,
     body: Annotated[Rollback, Depends(document(Rollback))],
     condition: IfMatch,
-    _options: NoQuery,
 ) -> Stream:
     answer, revision = await service.rollback(stream, body.version, condition)
     response.headers["ETag"] = etag(revision)

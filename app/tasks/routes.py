@@ -139,7 +139,6 @@ async def rename_task(
     service: Tasks,
     change: Annotated[schemas.Rename, Depends(document(schemas.Rename))],
     condition: IfMatch,
-    _options: NoQuery,
 ) -> Task:
     return _changed(await service.rename(task_id, change, condition), response, request)
 
@@ -157,7 +156,6 @@ async def promote(
     service: Tasks,
     change: Annotated[schemas.Promote, Depends(document(schemas.Promote))],
     condition: IfMatch,
-    _options: NoQuery,
 ) -> Task:
     return _changed(await service.promote(task_id, change, condition), response, request)
 
