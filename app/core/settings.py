@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 """The server runs from a checkout or an image of one."""
 
-_HOST = re.compile(r"\*|(\*\.)?[a-z0-9._-]+|[0-9a-f:]*:[0-9a-f:]*")
+_HOST = re.compile(r"\*|(\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -124,10 +125,19 @@ class Settings(BaseSettings):
         default="info", description="Lowest level of the lines logged."
     )
 
+    @field_validator("data_dir")
+    @classmethod
+    def _checked_data_dir(cls, folder: Path) -> Path:
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            raise ValueError("the name of the folder must be UTF-8") from None
+        return folder
+
     @field_validator("allowed_hosts")
     @classmethod
     def _checked_hosts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        hosts = tuple(name.lower().strip("[]").rstrip(".") for name in names)
+        hosts = tuple(name.lower().rstrip(".") for name in names)
         if not all(_HOST.fullmatch(host) for host in hosts):
             raise ValueError("give names without scheme and port, separated by commas")
         return hosts
@@ -147,7 +157,9 @@ class Settings(BaseSettings):
         """The URL in the form that SQLAlchemy's asyncio engine takes."""
         url = self.database_url
         if url is None:
-            return f"sqlite+aiosqlite:///{(self.data_dir / 'hyperserve.db').resolve()}"
+            # A name may hold what means something else in a URL.
+            path = str((self.data_dir / "hyperserve.db").resolve())
+            return URL.create("sqlite+aiosqlite", database=path).render_as_string(hide_password=False)
         for short, full in (("postgresql:", "postgresql+psycopg:"), ("postgres:", "postgresql+psycopg:")):
             url = full + url[len(short) :] if url.startswith(short) else url
         return "sqlite+aiosqlite:" + url[len("sqlite:") :] if url.startswith("sqlite:") else url
