@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import (
     JSON,
@@ -263,6 +263,9 @@ class LearnerRow(Base):
     dataset_id: Mapped[str | None] = mapped_column(ID, ForeignKey("datasets.id"))
     job_id: Mapped[str | None] = mapped_column(ID)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"]
 
 
 class JobRow(Base):

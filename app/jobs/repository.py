@@ -34,11 +34,10 @@ from app.core.ids import new_id
 from app.db.base import now
 from app.db.clock import now_ms
 from app.db.invalidation_log import Change, record
-from app.db.tables import JobRow
+from app.db.tables import JobRow, JobState
 from app.db.tenancy import TenantSession
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled", "dead"]
-ACTIVE: tuple[State, ...] = ("queued", "running")
+ACTIVE: tuple[JobState, ...] = ("queued", "running")
 
 
 async def ahead(session: TenantSession, job: JobRow) -> list[JobRow]:
@@ -244,7 +243,7 @@ async def page(
     before: str | None,
     limit: int,
     *,
-    state: State | None = None,
+    state: JobState | None = None,
     kind: str | None = None,
 ) -> list[JobRow]:
     """Newest first, starting after the job `before`."""

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import Header
 from pydantic import BeforeValidator, Field
 
+from app.db.tables import JobState
 from app.http.fields import PageOptions
-from app.jobs.repository import State
 
 
 class JobsOptions(PageOptions):
-    state: State | None = Field(default=None, description="Only jobs in this state.")
+    state: JobState | None = Field(default=None, description="Only jobs in this state.")
     kind: str | None = Field(
         default=None, pattern=r"^[a-z][a-z0-9_]{0,31}$", description="Only jobs of this kind, such as train."
     )
