@@ -13,6 +13,7 @@ from app.http.problems import fail
 from hyperserve.types import Estimate, Prediction
 from models.predictive import Categorical, Gaussian, Predictive
 
+_NOT_FINITE = "The predictions are not finite; scale the inputs to about 1."
 _LEAST_VARIANCE = float(torch.finfo(torch.float32).tiny)
 """Lower bound of a variance, so that a density stays finite however certain a learner is."""
 
@@ -29,7 +30,7 @@ def estimates(
     epistemic = None if predictive.epistemic is None else predictive.epistemic[0].double()
     variance = (aleatoric if epistemic is None else aleatoric + epistemic).clamp_min(_LEAST_VARIANCE)
     if not bool(mean.isfinite().all() and variance.isfinite().all()):
-        raise fail("numerical_overflow", "The predictions are not finite; scale the inputs down.", "/queries")
+        raise fail("numerical_overflow", _NOT_FINITE, "/queries")
     # Computed from the small tail: the large one rounds to 1 if the coverage is close to it.
     reach = -NormalDist().inv_cdf((1 - coverage) / 2) * variance.sqrt()
     intervals = torch.stack((mean - reach, mean + reach), -1).tolist()
@@ -63,7 +64,7 @@ def predictions(
     log_probs = predictive.log_probs[0].double()
     probabilities = log_probs.exp() / log_probs.exp().sum(-1, keepdim=True)
     if not bool(probabilities.isfinite().all()):
-        raise fail("numerical_overflow", "The predictions are not finite; scale the inputs down.", "/queries")
+        raise fail("numerical_overflow", _NOT_FINITE, "/queries")
     order = predictive.ranking()[0]
     inside = predictive.prediction_sets(coverage)[0].tolist()
     entropy = predictive.entropy[0].clamp_min(0).tolist()

@@ -19,7 +19,7 @@ from app.serving.arena import Arena
 from app.serving.calls import AdaptCall, Call, PredictCall
 from app.serving.errors import NotFiniteError
 from models.noise import Noise
-from models.predictive import Predictive
+from models.predictive import Categorical, Predictive
 from models.protocol import Support, TaskWeights
 from models.weights import tensors
 
@@ -27,6 +27,8 @@ _FREE_PADDING = 1 << 14
 """Padded cells that cost less than another call would."""
 _MOST = 1 << 22
 """Padded cells, times samples, of one batched call: the bound on its memory."""
+_FAR = 1e17
+"""Numbers whose squares, as many as a vector may hold, are beyond 32-bit floats."""
 _WORDS = 1 << 23
 """Words of the generated networks gathered for one batched call, 64 MB: a stream has many."""
 
@@ -89,11 +91,14 @@ def predict(calls: Sequence[PredictCall], arena: Arena) -> list[Predictive | Not
     answers = [batch]
     if len(calls) > 1:
         answers = [batch.at(index, call.features.shape[0], call.way) for index, call in enumerate(calls)]
-    if not _has_nan(batch):
+    far = [_far(call.features) for call in calls]
+    if not any(far) and not _has_nan(batch):
         return list(answers)
     return [
-        NotFiniteError("the answer is not a number", support=False) if _has_nan(answer) else answer
-        for answer in answers
+        NotFiniteError("the answer is not a number", support=False)
+        if _has_nan(answer) or (outside and _is_lost(answer, call.features))
+        else answer
+        for call, outside, answer in zip(calls, far, answers, strict=True)
     ]
 
 
@@ -128,6 +133,20 @@ def _own(weights: TaskWeights) -> TaskWeights | NotFiniteError:
 
 def _tensors(predictive: Predictive) -> dict[str, Tensor]:
     return {name: value for name, value in vars(predictive).items() if isinstance(value, Tensor)}
+
+
+def _far(features: Tensor) -> bool:
+    return features.numel() > 0 and float(features.abs().max()) >= _FAR
+
+
+def _is_lost(predictive: Predictive, features: Shaped[Tensor, "query *feature"]) -> bool:
+    """Return True if sums overflowed in the answer to a far query: it tells no classes apart, or rules some out."""
+    if not isinstance(predictive, Categorical) or predictive.log_probs.shape[-1] < 2:
+        return False
+    far = (features.flatten(1).abs().amax(1) >= _FAR).to(predictive.log_probs.device)
+    log_probs = predictive.log_probs[0, far]
+    low, high = log_probs.amin(-1), log_probs.amax(-1)
+    return bool(((low == high) | low.isinf()).any())
 
 
 def _on_cpu(predictive: Predictive) -> Predictive:

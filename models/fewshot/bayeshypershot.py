@@ -29,6 +29,7 @@ from models.bayes.sampling import mean_log_probs
 from models.bayes.variational import GaussianPrior, gaussian_kl, linear_moments
 from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import embed_episodes
+from models.fewshot.common.magnitudes import unit_vectors
 from models.fewshot.hypershot import HyperShot, HyperShotConfig
 from models.noise import Noise
 from models.predictive import Categorical, categorical_entropy
@@ -65,7 +66,7 @@ class BayesHyperShot(HyperShot):
         if noise is None:
             return super().predict(weights, features)
         terms = weights.task["terms"]
-        relations = 1 - F.normalize(features, dim=-1) @ weights.rows["support"].transpose(1, 2)
+        relations = 1 - unit_vectors(features) @ weights.rows["support"].transpose(1, 2)
         tasks, orders = weights.task["weight0"].shape[:2]
         part = max(1, _MOST_HIDDEN // max(1, tasks * orders * noise.samples * self.config.target_hidden))
         sharpness = self.calibration.inverse_temperature(terms)[:, None, None, None, None]

@@ -46,6 +46,7 @@ from models.fewshot.common.classification import (
 )
 from models.fewshot.common.fine_tuning import joined_weights, single_tasks, support_loss, tuned
 from models.fewshot.common.inner_loop import FastWeights
+from models.fewshot.common.magnitudes import unit_vectors
 from models.hypernets.tensor_heads import TensorHeads
 from models.noise import Noise
 from models.predictive import Categorical
@@ -134,7 +135,7 @@ class HyperShot(Classifier):
         """Make task weights; `fast` replaces the parameters of the hypernetwork."""
         refuse_other_ways(support, self.config.ways)
         sums, shots = class_sums(support, support.features)
-        rows = F.normalize(sums / shots.clamp_min(1)[..., None], dim=-1)
+        rows = unit_vectors(sums / shots.clamp_min(1)[..., None])
         order = turns(support.class_key, orders)
         kernel = 1 - rows @ rows.transpose(1, 2)
         kernel = torch.take_along_dim(kernel[:, None], order[..., None], 2)
@@ -152,7 +153,7 @@ class HyperShot(Classifier):
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
     ) -> Categorical:
         terms = weights.task["terms"]
-        relations = 1 - F.normalize(features, dim=-1) @ weights.rows["support"].transpose(1, 2)
+        relations = 1 - unit_vectors(features) @ weights.rows["support"].transpose(1, 2)
         tasks, orders = weights.task["weight0"].shape[:2]
         part = max(1, _MOST_HIDDEN // max(1, tasks * orders * self.config.target_hidden))
         sharpness = self.calibration.inverse_temperature(terms)[:, None, None, None]
@@ -182,7 +183,7 @@ class HyperShot(Classifier):
     ) -> tuple[Float[Tensor, "tasks"], Float[Tensor, "tasks"]]:
         """Return the loss, and that of the queries alone."""
         rows = weights.rows["support"]
-        examples = torch.cat((rows, F.normalize(embedded.query, dim=-1)), dim=1)
+        examples = torch.cat((rows, unit_vectors(embedded.query)), dim=1)
         logits = self._training_logits(weights, 1 - examples @ rows.transpose(1, 2))[:, 0]
         own = torch.arange(self.config.ways, device=rows.device).expand(rows.shape[:2])
         target = torch.cat((own, embedded.target), dim=1)

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from models.encoder_protocol import Encoder
 from models.fewshot.common.classification import Classifier, answer_losses, class_members
 from models.fewshot.common.linear_classifier import answer, linear_logits, linear_weights
+from models.fewshot.common.magnitudes import magnitude
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import (
@@ -76,7 +77,8 @@ class Logistic(Classifier):
         x = support.features.masked_fill(~real, 0)
         centre = x.sum(1, keepdim=True) / count
         x = (x - centre) * real
-        unit = (x.square().sum((1, 2), keepdim=True) / count).clamp_min(1e-24).sqrt()
+        size = magnitude(x.detach().abs().amax((1, 2), keepdim=True))
+        unit = ((x / size).square().sum((1, 2), keepdim=True) / count).clamp_min(1e-24).sqrt() * size
         inputs = F.pad(x / unit, (0, 1), value=1.0) * real
         problem = LogisticProblem(
             inputs.double(),

@@ -50,6 +50,7 @@ from models.fewshot.common.classification import (
     fixed_length,
 )
 from models.fewshot.common.linear_classifier import answer
+from models.fewshot.common.magnitudes import unit_vectors
 from models.fewshot.hypermaml import with_one
 from models.hypernets.gradient_maps import GradientLstm, GradientMlp
 from models.noise import Noise
@@ -142,7 +143,7 @@ class MetaNet(Classifier):
     ) -> Float[Tensor, "tasks query way"]:
         """Return the share of each slot that a query recalls; they sum to 1, with 0 on padding."""
         query = self._represent(with_one(features), weights.task.get("fast"))
-        cosine = F.normalize(query, dim=-1) @ F.normalize(weights.rows["key"], dim=-1).transpose(1, 2)
+        cosine = unit_vectors(query) @ unit_vectors(weights.rows["key"]).transpose(1, 2)
         scores = self.log_sharpness.exp() * cosine
         return scores.masked_fill(~weights.class_mask[:, None], -torch.inf).softmax(-1)
 

@@ -30,6 +30,7 @@ from models.fewshot.common.classification import (
     split_distances,
     squared_distances,
 )
+from models.fewshot.common.magnitudes import magnitude, unit_vectors
 from models.noise import Noise, content_key
 from models.predictive import Categorical
 from models.protocol import Episodes, Losses, Support, TaskWeights, Traits, refuse_prior
@@ -38,6 +39,8 @@ _LEAVE_ONE_OUT_SCALE = 10.0
 """Inverse temperature, in units of the mean distance between prototypes, at which metrics are compared."""
 _MOST_TESTED = 2048
 """Examples of a task that choose its metric; a support set may hold many more."""
+_LEAST_DISTANCE = 1e-12
+"""Least mean distance of prototypes that counts, in units of their squared norms, where these are below 1."""
 _EVEN_NORMS = 0.1
 """Relative spread of norms (standard deviation over mean) below which vectors were normalised at their source."""
 
@@ -118,8 +121,15 @@ class ProtoNet(Classifier):
         count = pairs.sum((1, 2)).clamp_min(1)
         distances = squared_distances(rows, rows) * pairs
         mean = distances.sum((1, 2)) / count
-        variance = ((distances - mean[:, None, None]).square() * pairs).sum((1, 2)) / count
-        return 1 / mean.clamp_min(1e-12), (variance.sqrt() / mean.clamp_min(1e-12)).clamp(0.05, 2).log()
+        size = magnitude(mean)
+        excess = (distances - mean[:, None, None]) / size[:, None, None]
+        deviation = ((excess.square() * pairs).sum((1, 2)) / count).sqrt()
+        unit = mean.maximum(_LEAST_DISTANCE * _mean_square(rows, present))
+        differ = ((rows != rows[:, :1]).any(-1) & present).any(1)
+        lost = differ & (mean < torch.finfo(mean.dtype).tiny)
+        # Infinite weights are refused; a small unit would make answers uniform.
+        scale = (1 / unit).masked_fill(lost, torch.inf)
+        return scale, (deviation / (unit / size)).clamp(0.05, 2).log()
 
     def _prefers_cosine(
         self,
@@ -178,8 +188,16 @@ def _bounded(support: Support) -> Support:
     )
 
 
+def _mean_square(
+    rows: Float[Tensor, "tasks way d"], present: Bool[Tensor, "tasks way"]
+) -> Float[Tensor, "tasks"]:
+    """Return the mean squared norm of the rows, at most 1; 1 if all are 0."""
+    squares = (rows.square().sum(-1) * present).sum(1) / present.sum(1)
+    return torch.where(squares == 0, 1.0, squares).clamp_max(1)
+
+
 def _in_metric(x: Float[Tensor, "tasks m d"], cosine: Bool[Tensor, "tasks"]) -> Float[Tensor, "tasks m d"]:
     """Return unit vectors if the task's metric is cosine: squared distance is then 2(1 − cos)."""
     if not bool(cosine.any()):
         return x
-    return torch.where(cosine[:, None, None], F.normalize(x, dim=-1), x)
+    return torch.where(cosine[:, None, None], unit_vectors(x), x)
