@@ -14,6 +14,7 @@ from fastapi import FastAPI
 import hyperserve
 from app import problem_translations
 from app.cluster import Cluster, joined_cluster
+from app.core.data_folder import open_data_folder
 from app.core.settings import Settings
 from app.datasets import routes as dataset_routes
 from app.datasets.dependencies import DatasetResources
@@ -105,7 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """A wrong database or a broken learner stops the start; `/livez` already answers while learners warm."""
     settings: Settings = app.state.settings
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    open_data_folder(settings.data_dir)
     await asyncio.to_thread(prepare_database, settings)
     # What is entered first ends last, and however far the start came.
     async with AsyncExitStack() as exits:

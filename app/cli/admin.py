@@ -12,15 +12,15 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.table import Table
-from sqlalchemy import make_url
 
 from app.cli.console import print_table
 from app.cli.errors import CommandError, MisuseError, checked_settings, leave
+from app.core.data_folder import open_data_folder, printable
 from app.core.settings import Settings
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
-from app.db.migrate import prepare_database, revision
+from app.db.migrate import database_file, prepare_database, revision
 from app.db.tables import REVISION
 from app.maintenance.backup_format import Manifest
 from app.maintenance.backup_reader import restore as read_backup
@@ -78,7 +78,7 @@ def restore(
     if not file.is_file():
         raise MisuseError(f"{file} does not exist or is not a file")
     settings = checked_settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    open_data_folder(settings.data_dir)
     prepare_database(settings)
     _print_manifest("restored", asyncio.run(read(settings)), as_json=as_json)
 
@@ -86,8 +86,10 @@ def restore(
 def _settings_of_service() -> Settings:
     """Return the settings. Raises `CommandError` if the database is missing or at another revision."""
     settings = checked_settings()
-    if settings.uses_sqlite and not _exists(settings):
-        raise CommandError(f"there is no database at {settings.database}")
+    # Connecting would create an empty one.
+    file = database_file(settings.database)
+    if file is not None and not file.exists():
+        raise CommandError(f"there is no database at {printable(file)}")
     found = revision(settings.database)
     if found != REVISION:
         raise CommandError(
@@ -96,15 +98,10 @@ def _settings_of_service() -> Settings:
     return settings
 
 
-def _exists(settings: Settings) -> bool:
-    # Connecting would create an empty one.
-    path = make_url(settings.database).database
-    return path is not None and Path(path).exists()
-
-
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[tuple[Database, Blobs]]:
-    database = Database(settings.database)
+    # Statements over whole tables take as long as they need.
+    database = Database(settings.database, patient=True)
     try:
         yield database, Blobs.at(settings.blob_url, settings.data_dir)
     finally:

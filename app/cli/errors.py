@@ -20,6 +20,7 @@ from typing import NoReturn
 import typer
 from pydantic import ValidationError
 
+from app.core.data_folder import DataFolderError
 from app.core.errors import AppError
 from app.core.secret import SecretError
 from app.core.settings import Settings
@@ -48,6 +49,7 @@ class MisuseError(CommandError):
 _EXIT_CODES: dict[type[Exception], ExitCode] = {
     MisuseError: ExitCode.MISUSE,
     ValidationError: ExitCode.MISUSE,
+    DataFolderError: ExitCode.MISUSE,
     SecretError: ExitCode.MISUSE,
     ModelError: ExitCode.MISUSE,
     InvalidArgumentError: ExitCode.MISUSE,

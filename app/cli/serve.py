@@ -12,6 +12,7 @@ import typer
 
 from app.cli.errors import checked_settings, leave
 from app.cli.lazy import SETTINGS
+from app.core.data_folder import open_data_folder
 from app.core.secret import check_secret
 from app.db.migrate import WAIT_SECONDS, prepare_database
 from app.db.migrate import upgrade as upgrade_database
@@ -42,7 +43,7 @@ def serve(
     dictConfig(logs.config(settings.log_format, settings.log_level))
     check_secret(settings)
     # Once, before several processes race to do it.
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    open_data_folder(settings.data_dir)
     prepare_database(settings, WAIT_SECONDS)
     with worker_beside() if settings.worker else nullcontext():
         run(settings)
@@ -77,7 +78,7 @@ def _database() -> None:
 def upgrade() -> None:
     """Bring the database to the revision of this code."""
     settings = checked_settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    open_data_folder(settings.data_dir)
     upgrade_database(settings.database)
 
 
