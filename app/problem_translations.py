@@ -9,8 +9,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from app.db.blobs import BlobStoreError
-from app.db.errors import DatabaseAwayError, DatabaseBusyError
+from app.core.errors import NO_ROOM, OUT_OF_FILES
+from app.db.blobs import BlobStoreBusyError, BlobStoreError, BlobStoreFullError
+from app.db.errors import DatabaseAwayError, DatabaseBusyError, DatabaseFullError
 from app.http import handlers
 from app.http.problems import ProblemError, fail
 from app.serving.errors import EngineBusyError, EngineClosedError, LearnerNotLoadedError, NotFiniteError
@@ -44,17 +45,40 @@ def _store_failed(error: BlobStoreError) -> ProblemError:
     return fail("storage_unavailable", "The store of inputs does not answer.", headers={"Retry-After": "2"})
 
 
+def _storage_full(error: Exception) -> ProblemError:
+    log.error("the disk is full: %s", error)
+    return fail("storage_full", "There is no room on the disk; deletions make room.")
+
+
+def _out_of_files(error: Exception) -> ProblemError:
+    log.error("no file descriptor is left: %s", error)
+    return fail("busy", "Too many files and connections are open.", headers={"Retry-After": "1"})
+
+
+def _system_failed(error: OSError) -> ProblemError:
+    if error.errno in NO_ROOM:
+        return _storage_full(error)
+    if error.errno in OUT_OF_FILES:
+        return _out_of_files(error)
+    # An internal error like any other.
+    raise error
+
+
 TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     EngineBusyError: _engine_busy,
     EngineClosedError: lambda _: fail("busy", "The server is stopping.", headers={"Retry-After": "5"}),
     LearnerNotLoadedError: lambda _: fail("learner_unavailable", "The learner is no longer served."),
     NotFiniteError: lambda error: fail(
         "numerical_overflow",
-        "The numbers overflow; scale the inputs down.",
+        "The numbers are too large or too small for the learner; scale the inputs to about 1.",
         "/support" if error.support else "/queries",
     ),
     LearnerError: lambda error: fail("unsupported_support", f"{error}", "/support"),
     BlobStoreError: _store_failed,
+    BlobStoreFullError: _storage_full,
+    BlobStoreBusyError: _out_of_files,
     DatabaseBusyError: _database_busy,
     DatabaseAwayError: _database_away,
+    DatabaseFullError: _storage_full,
+    OSError: _system_failed,
 }

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of operating-system errors: a disk or a quota is full."""
+OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+"""Numbers of operating-system errors: the process or the machine has no file descriptor left."""
+
 
 class AppError(Exception):
     """The application cannot do something; the message says what and where."""

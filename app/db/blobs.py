@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
+import re
 from collections import deque
 from collections.abc import (
     AsyncIterator,
@@ -25,10 +27,11 @@ from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
-from obstore.store import ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore, from_url
 
-from app.core.errors import AppError, UnavailableError
+from app.core.errors import NO_ROOM, OUT_OF_FILES, AppError, UnavailableError
 from app.db.disk import Disk
+from app.db.free_space import is_low
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -42,6 +45,9 @@ _RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)
 _AT_ONCE = 64
 _PART_BYTES = 8 << 20
 _LISTED_AT_ONCE = 500
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+
+log = logging.getLogger("hyperserve")
 
 
 class BlobError(AppError):
@@ -56,6 +62,14 @@ class BlobStoreError(BlobError, UnavailableError):
     """The store cannot be read or written now."""
 
 
+class BlobStoreFullError(BlobStoreError):
+    """The store has no room for more."""
+
+
+class BlobStoreBusyError(BlobStoreError):
+    """The process has no file descriptor left for the store."""
+
+
 @contextmanager
 def _store_errors(reading: str | None = None) -> Iterator[None]:
     """Raise what the store raises in the block as an error of this module. `reading` is the path that is read."""
@@ -65,7 +79,18 @@ def _store_errors(reading: str | None = None) -> Iterator[None]:
         if reading is not None and isinstance(error, NotFoundError | FileNotFoundError):
             raise BlobMissingError(reading) from error
         # The first line: obstore adds its own internals.
-        raise BlobStoreError(f"the blob store failed: {error}".partition("\n")[0]) from error
+        raise _kind(error)(f"the blob store failed: {error}".partition("\n")[0]) from error
+
+
+def _kind(error: Exception) -> type[BlobStoreError]:
+    if isinstance(error, OSError) and error.errno is not None:
+        numbers = {error.errno}
+    else:
+        # obstore tells the number of the system's error in its message alone.
+        numbers = {int(number) for number in _OS_ERROR.findall(f"{error}")}
+    if numbers & NO_ROOM:
+        return BlobStoreFullError
+    return BlobStoreBusyError if numbers & OUT_OF_FILES else BlobStoreError
 
 
 def digest(data: bytes) -> str:
@@ -93,7 +118,8 @@ class Blobs:
             return cls(from_url(url, client_options=_PATIENCE, retry_config=_RETRIES), None)
         folder = (data_dir / "blobs").resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(from_url(folder.as_uri()), Disk(folder))
+        # Not by a URL, whose path may not have every character of a file name.
+        return cls(LocalStore(folder), Disk(folder))
 
     async def put_missing(self, tenant: str, blobs: Mapping[str, bytes], *, again: bool = False) -> None:
         """Write raw inputs that are missing or damaged; then all are durable. `again` if they were so before."""
@@ -111,9 +137,19 @@ class Blobs:
     async def delete(self, tenant: str, names: Collection[str]) -> None:
         await self._delete([_raw(tenant, name) for name in names])
 
+    @property
+    def is_full(self) -> bool:
+        """True if nothing is written any more, because the disk has little room left."""
+        return self._disk is not None and is_low(self._disk.folder)
+
     async def put_features(self, learner: str, version: str, data: bytes) -> None:
-        with _store_errors():
-            await obstore.put_async(self._store, _features(learner, version), data)
+        """Write features; without room they are left out, because they can be made again."""
+        try:
+            self._check_room()
+            with _store_errors():
+                await obstore.put_async(self._store, _features(learner, version), data)
+        except BlobStoreFullError as error:
+            log.warning("features are not cached: %s", error)
 
     async def get_features(self, learner: str, version: str) -> bytes | None:
         try:
@@ -127,6 +163,7 @@ class Blobs:
 
     async def put_file(self, path: str, file: BinaryIO) -> None:
         """Write a file in parts, little of it in memory at a time. It is durable then."""
+        self._check_room()
         with _store_errors():
             file.seek(0)
             await obstore.put_async(self._store, path, file, use_multipart=True)
@@ -185,6 +222,7 @@ class Blobs:
         async def one(path: str, data: bytes) -> None:
             # A power cut may have left a file without its content.
             if await self._size(path) != len(data):
+                self._check_room()
                 await obstore.put_async(self._store, path, data)
                 written.append(path)
 
@@ -192,6 +230,10 @@ class Blobs:
             await _gather(partial(one, path, data) for path, data in files.items())
             # An existing file may be that of another request, which has not flushed it yet.
             await self._flush(written if again else list(files))
+
+    def _check_room(self) -> None:
+        if self.is_full:
+            raise BlobStoreFullError("the disk of the blob store has little room left")
 
     async def _flush(self, paths: Sequence[str]) -> None:
         if self._disk is not None and paths:

@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, overload
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from app.db.errors import database_errors
+from app.db.writer_queue import WriterQueue
 
 S = TypeVar("S", bound=AsyncSession)
 BUSY_TIMEOUT_MS = 5_000
 CONNECTIONS = 15
 POOL_SECONDS = 5.0
 """Time that a request waits for a connection."""
-CONNECT_SECONDS = 2
-"""Time that a server may take to answer; libpq knows no less."""
-_POSTGRES = {
-    "connect_timeout": CONNECT_SECONDS,
-    # A server that is gone without a word, as behind a broken network, is noticed as soon as that.
-    "tcp_user_timeout": 4_000,
-    "keepalives_idle": 4,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-}
 _WRITES = "hyperserve_writes"
 CHANGED = "changed"
 """Key in the `info` of a session whose transaction changes what other processes have in memory."""
 
 
 class Database:
-    """Sessions over one URL. On SQLite a write transaction takes the lock when it begins: an upgrade from
-    reading to writing would fail at once, whatever the timeout."""
+    """Sessions over one URL.
 
-    def __init__(self, url: str, connections: int = CONNECTIONS) -> None:
+    On SQLite, write transactions queue up, and take the lock when they begin: an upgrade from reading to writing
+    would fail at once, whatever the timeout. On PostgreSQL, statements and their answers have a deadline.
+    """
+
+    def __init__(self, url: str, connections: int = CONNECTIONS, *, patient: bool = False) -> None:
+        """Open the database at a URL. If `patient`, statements may take as long as they need."""
         postgres = url.startswith("postgresql")
+        options: dict[str, Any] = {}
+        if postgres:
+            # Imported here: a service on SQLite does without the driver.
+            from app.db.postgres import connect_options, limit_statements
+
+            options = connect_options(patient=patient)
         self.engine = create_async_engine(
             url,
             pool_size=min(5, connections),
@@ -45,10 +46,14 @@ class Database:
             pool_pre_ping=postgres,
             # Errors are logged, and values are labels and names.
             hide_parameters=True,
-            connect_args=_POSTGRES if postgres else {},
+            connect_args=options,
         )
+        if postgres and not patient:
+            limit_statements(self.engine)
         self._writer: AsyncEngine = self.engine.execution_options(**{_WRITES: True})
+        self._queue: WriterQueue | None = None
         if self.engine.dialect.name == "sqlite":
+            self._queue = WriterQueue(self.engine.url.database or "")
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
         self.on_change: Callable[[], None] = _ignore
@@ -79,14 +84,23 @@ class Database:
         Raises `DatabaseError`.
         """
         with database_errors():
-            async with kind(self._writer, expire_on_commit=False, info=info) as session:
-                async with session.begin():
-                    yield session
-                if session.info.get(CHANGED):
-                    self.on_change()
+            async with AsyncExitStack() as turn:
+                if self._queue is not None:
+                    await turn.enter_async_context(self._queue.turn())
+                async with kind(self._writer, expire_on_commit=False, info=info) as session:
+                    async with session.begin():
+                        if self._queue is not None:
+                            async with self._queue.next():
+                                # Begins the transaction.
+                                await session.connection()
+                        yield session
+                    if session.info.get(CHANGED):
+                        self.on_change()
 
     async def close(self) -> None:
         await self.engine.dispose()
+        if self._queue is not None:
+            self._queue.close()
 
 
 def _ignore() -> None:

@@ -26,7 +26,7 @@ class Disk:
     """The folder of a store."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="flush")
         self._next: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
@@ -39,20 +39,20 @@ class Disk:
                 self._next = asyncio.create_task(self._flush_all())
             await asyncio.shield(self._next)
             return
-        paths = [self._folder / name for name in names]
-        for some in (paths, _folders(paths, self._folder)):
+        paths = [self.folder / name for name in names]
+        for some in (paths, _folders(paths, self.folder)):
             loop = asyncio.get_running_loop()
             await asyncio.gather(*(loop.run_in_executor(self._pool, _flush, path) for path in some))
 
     async def _flush_all(self) -> None:
         async with self._turn:
             self._next = None
-            await asyncio.get_running_loop().run_in_executor(self._pool, _flush_file_system, self._folder)
+            await asyncio.get_running_loop().run_in_executor(self._pool, _flush_file_system, self.folder)
 
     def sweep(self) -> int:
         """Delete the files that killed processes have left half-written; return their number."""
         before, swept = time.time() - STAGED_SECONDS, 0
-        for path in self._folder.rglob("*#*"):
+        for path in self.folder.rglob("*#*"):
             # Another process may sweep as well.
             with contextlib.suppress(FileNotFoundError):
                 if STAGED.fullmatch(path.name) and path.is_file() and path.stat().st_mtime < before:

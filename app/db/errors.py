@@ -11,6 +11,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.core.errors import AppError, UnavailableError
 
+_FULL_SQLITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+_FULL_STATE = "53100"
 _BUSY_SQLITE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _BUSY_STATES = ("40", "55P03", "57014")
 """SQLSTATEs of PostgreSQL: rolled back for the sake of another, a lock or a statement that took too long."""
@@ -26,6 +28,10 @@ class DatabaseUnavailableError(DatabaseError, UnavailableError):
 
 class DatabaseBusyError(DatabaseUnavailableError):
     """The database is there, but has no time."""
+
+
+class DatabaseFullError(DatabaseUnavailableError):
+    """The disk of the database is full."""
 
 
 class DatabaseAwayError(DatabaseUnavailableError):
@@ -54,6 +60,8 @@ def database_errors() -> Iterator[None]:
 def _kind(error: SQLAlchemyError) -> type[DatabaseError]:
     if not isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or _is_at_fault(error):
         return DatabaseStatementError
+    if _is_full(error):
+        return DatabaseFullError
     return DatabaseBusyError if _is_busy(error) else DatabaseAwayError
 
 
@@ -61,6 +69,13 @@ def _is_at_fault(error: SQLAlchemyError) -> bool:
     origin = error.orig if isinstance(error, DBAPIError) else None
     # SQLite calls a missing table operational as well.
     return isinstance(origin, sqlite3.Error) and _code(origin) == sqlite3.SQLITE_ERROR
+
+
+def _is_full(error: SQLAlchemyError) -> bool:
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(origin, sqlite3.Error):
+        return getattr(origin, "sqlite_errorcode", None) in _FULL_SQLITE
+    return getattr(origin, "sqlstate", None) == _FULL_STATE
 
 
 def _is_busy(error: SQLAlchemyError) -> bool:

@@ -7,10 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel
 
+from app.db.free_space import is_low
 from app.http.limits import LIMITS
 from app.http.openapi import problems
 from app.http.problem_codes import PROBLEM_CODES, ProblemCode
 from app.http.problems import fail
+from app.runtime import Runtime
 from hyperserve.types import Health, Limits, Page
 
 router = APIRouter(tags=["meta"])
@@ -37,18 +39,25 @@ async def livez() -> Health:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Whether learners are warm and the database answers", responses=problems(503))
+@router.get(
+    "/readyz", summary="Whether learners are warm and the database answers", responses=problems(503, 507)
+)
 async def readyz(request: Request) -> Health:
     if request.app.state.draining:
         raise fail("draining", "The server is stopping.", headers={"Retry-After": "5"})
     if not request.app.state.ready:
         raise fail("starting", "Learners are being loaded.", headers={"Retry-After": "1"})
-    if not request.app.state.runtime.engine.alive:
+    runtime: Runtime = request.app.state.runtime
+    if not runtime.engine.alive:
         raise fail(
             "busy", "The compute thread has ended; start the service again.", headers={"Retry-After": "5"}
         )
-    if reason := request.app.state.runtime.cluster.watcher.away:
+    if reason := runtime.cluster.watcher.away:
         raise fail("database_unavailable", f"Not ready: {reason}.", headers={"Retry-After": "2"})
+    if runtime.blobs.is_full or is_low(runtime.settings.data_dir):
+        raise fail(
+            "storage_full", "Not ready to create: there is little room on the disk; deletions make room."
+        )
     return Health(status="ok")
 
 

@@ -95,6 +95,11 @@ class Postgres:
         shutil.rmtree(self.folder)
 
     @property
+    def process_id(self) -> int:
+        """Return the id of the process whose children serve connections."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    @property
     def _data(self) -> Path:
         return self.folder / "data"
 
