@@ -55,6 +55,8 @@ def _train_on_classes(options: TrainOptions, settings: Settings, chosen: Dataset
         data = published_data(chosen, options.data, options.emnist, crop=recipe.crop)
     else:
         encoder, hparams = settings.get("encoder", "conv4"), settings.get("encoder_hparams", {})
+        for line in files.reading_report(Path(chosen.name)):
+            messages.print(line)
         given = files.load(Path(chosen.name), pictures=user_dataset.pictures(encoder, hparams))
         recipe = class_recipe(settings, tuple(given.inputs.shape[1:]), warm_start)
         ways = user_dataset.ways_of(recipe.method, recipe.hparams, recipe.encoder, recipe.encoder_hparams)

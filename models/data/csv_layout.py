@@ -283,8 +283,8 @@ def _chosen_column(names: Sequence[str], header: bool, label: str) -> int:
 
 def _unclear_label(names: Sequence[str], candidates: Iterable[int], reason: str) -> DatasetFileError:
     detail = (
-        f"Choose the label column with the option label, by name or position (from 0): {reason}. "
-        f"Candidates: {_listed(names, candidates)}."
+        f"Choose the label column with the option label, by name or position (from 0), or name it label in the "
+        f"file: {reason}. Candidates: {_listed(names, candidates)}."
     )
     return DatasetFileError("ambiguous_label_column", detail, "label")
 

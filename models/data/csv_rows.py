@@ -115,7 +115,8 @@ def find_delimiter(lines: Sequence[tuple[int, str]]) -> str:
     first_line, first = lines[0]
     if first_line == 1 and (declared := _DELIMITER_LINE.fullmatch(first)) is not None:
         return declared[1]
-    possible = [delimiter for delimiter in DELIMITERS if delimiter in first]
+    # If two fit alike, as in a;1,5, the comma marks fractions.
+    possible = [delimiter for delimiter in (TAB, SEMICOLON, COMMA) if delimiter in first]
     if not possible:
         detail = "The row has one cell; cells are separated by commas, semicolons or tabs."
         raise DatasetFileError("csv_columns", detail, f"line {first_line}")

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hyperserve.leftovers import cannot_be_image, is_leftover
 from models.data import csv_file, npz_file, zip_file
 from models.data.archive import Archive
 from models.data.dataset import ClassDataset, DatasetError
-from models.data.errors import READ_DEFAULTS, DatasetFileError, Format, ReadOptions, Summary
+from models.data.errors import READ_DEFAULTS, DatasetFileError, Format, ReadOptions, Summary, label
 from models.data.zip_file import GLYPHS, stored_pixels
 from models.inputs import ImageBytes, InputError, PictureInput
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 FORMATS: dict[str, Format] = {".zip": "zip", ".npz": "npz", ".csv": "csv", ".tsv": "csv"}
+_SHOWN_INPUTS = 10
 
 
 def load(path: Path, split: str | None = None, pictures: PictureInput = GLYPHS) -> ClassDataset:
@@ -33,6 +34,30 @@ def load(path: Path, split: str | None = None, pictures: PictureInput = GLYPHS) 
         return from_file(path, found, path.name, split, pictures)
     except DatasetFileError as error:
         raise DatasetError(f"{path}: {error}") from error
+
+
+def reading_report(path: Path) -> list[str]:
+    """Return lines about the reading of a CSV or an npz: columns or arrays, and warnings; none for other files.
+
+    Raises `DatasetError` naming the file at fault.
+    """
+    found: Format | None = FORMATS.get(path.suffix.lower())
+    if found not in ("csv", "npz") or not path.is_file():
+        return []
+    try:
+        with path.open("rb") as file:
+            summary = inspect(file, found)
+    except DatasetFileError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    lines = [
+        f"{path.name}: {warning.detail} {', '.join(warning.examples)}".rstrip()
+        for warning in summary.warnings
+    ]
+    if (reading := summary.reading) is not None:
+        more = ", …" if len(reading.inputs) > _SHOWN_INPUTS else ""
+        columns = ", ".join(reading.inputs[:_SHOWN_INPUTS]) + more
+        lines.insert(0, f"{path.name}: the labels are {reading.label}, the inputs {columns}")
+    return lines
 
 
 def from_file(
@@ -82,12 +107,15 @@ def sniff(file: BufferedIOBase) -> Format:
 
 
 def from_folder(path: Path, pictures: PictureInput = GLYPHS) -> ClassDataset:
-    """Load one class per folder, in the order of names; pictures of any size become ink or photos at once."""
+    """Load one class per folder, in the order of names; pictures of any size become ink or photos at once.
+
+    Leftovers of other programs and documents are no pictures. Raises `DatasetError`.
+    """
     decoded: list[np.ndarray] = []
     labels: list[int] = []
     names: list[str] = []
-    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES)
+    for folder in _class_folders(path):
+        files = sorted(file for file in folder.iterdir() if _is_picture(file))
         for file in files:
             try:
                 decoded.append(stored_pixels(pictures.decode(ImageBytes(file.read_bytes()))))
@@ -95,12 +123,26 @@ def from_folder(path: Path, pictures: PictureInput = GLYPHS) -> ClassDataset:
                 raise DatasetError(f"{file}: {error.detail}") from error
         if files:
             labels += [len(names)] * len(files)
-            names.append(folder.name)
+            names.append(label(folder.name, folder.name))
+            if names[-1] in names[:-1]:
+                raise DatasetError(
+                    f"{folder}: another folder has the same name after Unicode normalisation (NFC)"
+                )
     if len(names) < 2:
         raise DatasetError(f"{path}: {len(names)} class folders with pictures; at least 2 are needed")
     return ClassDataset(
         path.name, torch.from_numpy(np.stack(decoded)), torch.tensor(labels), tuple(names), _one_domain(names)
     )
+
+
+def _class_folders(path: Path) -> list[Path]:
+    return sorted(
+        entry for entry in path.iterdir() if entry.is_dir() and not is_leftover([entry.name], folder=True)
+    )
+
+
+def _is_picture(file: Path) -> bool:
+    return file.is_file() and not is_leftover([file.name]) and not cannot_be_image(file.name)
 
 
 def _one_domain(names: list[str]) -> torch.Tensor:

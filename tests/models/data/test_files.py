@@ -37,6 +37,30 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
         files.load(root)
 
 
+def test_leftovers_and_documents_are_no_pictures(tmp_path: Path) -> None:
+    root = write_classes(tmp_path, 2)
+    for name in (
+        "class0/.DS_Store",
+        "class0/._0.png",
+        "class1/notes.txt",
+        "README.md",
+        ".git/0.png",
+        "docs/a.md",
+    ):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"text")
+    assert files.load(root).counts == {"class0": 2, "class1": 2}
+
+
+def test_labels_of_folders_are_in_nfc(tmp_path: Path) -> None:
+    root = write_classes(tmp_path, 2)
+    (root / "class0").rename(root / "A\u0308pfel")
+    assert set(files.load(root).class_names) == {"\u00c4pfel", "class1"}
+    (root / "class1").rename(root / "\u00c4pfel")
+    with pytest.raises(DatasetError, match="NFC"):
+        files.load(root)
+
+
 def test_an_npz_of_vectors_keeps_names_and_splits(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "v.npz",
@@ -57,6 +81,17 @@ def test_an_npz_that_cannot_be_used_says_why(tmp_path: Path, arrays: dict[str, o
     np.savez(tmp_path / "v.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(DatasetError, match=message):
         files.load(tmp_path / "v.npz")
+
+
+def test_a_report_says_how_a_file_was_read(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text(",x,y,species\n0,1,2,a\n1,3,4,b\n")
+    reading, index = files.reading_report(tmp_path / "v.csv")
+    assert reading == "v.csv: the labels are species, the inputs x, y"
+    assert index.endswith("(column 0, without a name)")
+    assert files.reading_report(tmp_path) == []
+    (tmp_path / "v.csv").write_text("a,b\n1,2\n3,4\n")
+    with pytest.raises(DatasetError, match=r"v\.csv: label: .* Candidates: a, b"):
+        files.reading_report(tmp_path / "v.csv")
 
 
 def test_options_say_how_a_file_is_read(tmp_path: Path) -> None:
