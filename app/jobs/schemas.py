@@ -24,12 +24,10 @@ def _none_if_empty(value: object) -> object:
 
 
 LastEventId = Annotated[
-    int | None,
+    Annotated[int, Field(ge=0, le=2**31 - 1)] | None,
     BeforeValidator(_none_if_empty),
     Header(
         alias="Last-Event-ID",
-        ge=0,
-        le=2**31 - 1,
         description="`id` of the last event that arrived; what it told is not told again.",
     ),
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import tempfile
 import tracemalloc
 import zipfile
@@ -126,6 +128,33 @@ def test_a_folder_goes_as_a_zip_of_its_classes(
         found = {name: archive.read(name).decode() for name in archive.namelist()}
     assert found == {name: name for name in ("cat/1.png", "cat/2.png", "dog/1.png")}
     assert list(temporary.iterdir()) == []
+
+
+def test_what_is_left_out_is_named_in_the_answer(client: hs.Client, server: Script, folder: Path) -> None:
+    (warning,) = client.datasets.upload(folder).warnings
+    assert (warning.code, warning.count) == ("leftovers_left_out", 4)
+    assert set(warning.examples) == {"__MACOSX", ".git", "notes.txt", "cat/.DS_Store"}
+
+
+def test_a_picture_beside_the_classes_is_refused(client: hs.Client, server: Script, folder: Path) -> None:
+    (folder / "stray.png").write_bytes(b"png")
+    with pytest.raises(ValueError, match=r"the image 'stray\.png' lies beside the class folders"):
+        client.datasets.upload(folder)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["a\\b", "A: one", "C:", "__MACOSX", ".net", "README"])
+def test_a_label_is_the_name_of_its_folder(folder: Path, name: str) -> None:
+    shutil.rmtree(folder / "__MACOSX")
+    (folder / "cat").rename(folder / name)
+    made = uploads.prepare(folder)
+    with zipfile.ZipFile(made.path) as archive:
+        labels = {}
+        if "hyperserve.json" in archive.namelist():
+            labels = json.loads(archive.read("hyperserve.json"))["labels"]
+        found = {member.split("/")[0] for member in archive.namelist() if "/" in member}
+        assert {labels.get(name, name) for name in found} == {name, "dog"}
+    made.discard()
 
 
 def test_nothing_is_left_behind_when_it_fails(

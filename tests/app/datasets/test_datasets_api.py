@@ -70,6 +70,23 @@ def test_upload_read_list_delete(server: Server, client: httpx.Client) -> None:
         problem(client.request(method, f"/v1/datasets/{made['id']}"), 404, "dataset_not_found")
 
 
+def test_what_was_left_out_is_listed(client: httpx.Client) -> None:
+    members = {**folders(), "README.md": b"x", "class-0/.gitkeep": b"", "class-1/bad.png": b"x"}
+    data = zipped(members).getvalue()
+    error(upload(client, data), 422, "not_an_image", "/class-1~1bad.png")
+    response = client.post("/v1/datasets?skip_bad=true", content=data, headers=ZIP)
+    assert response.status_code == 201, response.text
+    made = response.json()
+    assert made["classes"] == {"class-0": 2, "class-1": 2, "class-2": 2}
+    listed = {warning["code"]: (warning["count"], warning["examples"]) for warning in made["warnings"]}
+    assert listed == {
+        "leftovers_left_out": (2, ["README.md", "class-0/.gitkeep"]),
+        "bad_images_left_out": (1, ["class-1/bad.png"]),
+    }
+    assert client.get(f"/v1/datasets/{made['id']}").json() == made
+    error(client.post("/v1/datasets?skip_bad=1", content=data, headers=ZIP), 422, "wrong_type", "/skip_bad")
+
+
 @pytest.mark.parametrize("media_type", ["application/x-npz", "application/octet-stream"])
 def test_an_npz(client: httpx.Client, media_type: str) -> None:
     file = io.BytesIO()

@@ -186,6 +186,13 @@ def test_bad_last_event_id(client: httpx.Client, job: str) -> None:
     client.post(f"/v1/jobs/{job}/cancel")
 
 
+def test_an_empty_last_event_id_is_none(client: httpx.Client, job: str) -> None:
+    client.post(f"/v1/jobs/{job}/cancel")
+    with client.stream("GET", f"/v1/jobs/{job}/events", headers={"Last-Event-ID": ""}) as response:
+        assert response.status_code == 200, response.read()
+        assert [event.name for event in events(response)] == ["job", "end"]
+
+
 def test_streams_end_with_their_server(own_server: Server) -> None:
     """Without `end`: clients come back."""
     own_server.start()

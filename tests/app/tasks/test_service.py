@@ -80,6 +80,28 @@ def test_forms_of_an_image(client: httpx.Client, task: str, b64: B64, png: Png) 
     assert len(predictions(jpeg)) == 1
 
 
+@pytest.mark.parametrize(
+    ("media_type", "format"),
+    [
+        ("image/jpg", "JPEG"),
+        ("image/pjpeg", "JPEG"),
+        ("image/x-png", "PNG"),
+        ("IMAGE/PNG", "PNG"),
+        ("image/png;", "PNG"),
+        ("image/gif", "GIF"),
+        ("image/bmp", "BMP"),
+        ("image/x-ms-bmp", "BMP"),
+        ("image/x-windows-bmp", "BMP"),
+    ],
+)
+def test_media_types_of_a_raw_image(
+    client: httpx.Client, task: str, png: Png, media_type: str, format: str
+) -> None:
+    headers = {"Content-Type": media_type}
+    answer = client.post(f"/v1/tasks/{task}/predict", content=png(7, format=format), headers=headers)
+    assert len(predictions(answer)) == 1
+
+
 def test_forms_of_a_vector(client: httpx.Client) -> None:
     """Without a learner a bare array takes the default vector learner."""
     support = {"a": [[0.0, 1.0], {"vector": [0.1, 1]}], "b": [[5, -5]]}
