@@ -21,8 +21,9 @@ _FOLDERS = frozenset(
         # Notebooks, editors, tools.
         ".ipynb_checkpoints", ".idea", ".vscode", ".vs", ".fleet", ".settings", ".cache", ".config",
         ".mypy_cache", ".pytest_cache", ".ruff_cache", ".tox", ".nox", ".venv", "__pycache__", "node_modules",
+        "meta-inf",
         # Version control.
-        ".hg", ".svn", ".bzr", ".dvc", "_darcs", "cvs",
+        ".hg", ".svn", ".bzr", ".dvc",
     }
 )  # fmt: skip
 _FOLDER_BEGINNINGS = (".git", ".trash")
@@ -41,7 +42,7 @@ _NO_IMAGE_SUFFIXES = frozenset(
         ".md", ".txt", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".yml", ".yaml", ".toml", ".xml", ".html", ".htm",
         ".css", ".js", ".ts", ".py", ".ipynb", ".r", ".m", ".sh", ".bat", ".ps1", ".cfg", ".ini", ".conf", ".log",
         ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".odt", ".ods", ".bib", ".cff", ".lock", ".db", ".sqlite", ".url",
-        ".lnk", ".sha256", ".md5", ".parquet", ".npz", ".npy", ".pkl", ".zip",
+        ".lnk", ".sha256", ".md5",
     }
 )  # fmt: skip
 IMAGE_SUFFIXES = frozenset(
@@ -64,6 +65,12 @@ def is_extra(path: Sequence[str]) -> bool:
     return _suffix(path[-1]) not in IMAGE_SUFFIXES
 
 
+def is_document(name: str) -> bool:
+    """Return True for a README, a licence and the like."""
+    suffix = _suffix(name)
+    return name.lower().removesuffix(suffix) in _DOCUMENTS and suffix in _DOCUMENT_SUFFIXES
+
+
 def cannot_be_image(name: str) -> bool:
     """Return True for a text, a script or a document by its suffix."""
     return _suffix(name) in _NO_IMAGE_SUFFIXES
@@ -78,8 +85,7 @@ def _is_file(name: str) -> bool:
     lower = name.lower()
     if lower.startswith(".") or lower.endswith("~") or lower in _FILES or lower.startswith("thumbs.db:"):
         return True
-    suffix = _suffix(lower)
-    return lower.removesuffix(suffix) in _DOCUMENTS and suffix in _DOCUMENT_SUFFIXES
+    return is_document(lower)
 
 
 def _suffix(name: str) -> str:

@@ -15,7 +15,14 @@ from typing import IO, Any
 
 from hyperserve import inputs, labels
 from hyperserve.errors import InvalidArgumentError
-from hyperserve.leftovers import LABELS_MEMBER, RESOURCE_FORKS, cannot_be_image, is_extra, is_leftover
+from hyperserve.leftovers import (
+    LABELS_MEMBER,
+    RESOURCE_FORKS,
+    cannot_be_image,
+    is_document,
+    is_extra,
+    is_leftover,
+)
 from hyperserve.types import Dataset, DatasetWarning
 
 MEDIA_TYPES = {
@@ -156,7 +163,7 @@ class ClassFolders:
         found = cls({}, [])
         stray: list[str] = []
         for child in sorted(root.iterdir()):
-            if is_leftover([child.name], folder=child.is_dir()):
+            if _is_left(child):
                 found.left_out.append(child.name)
             elif child.is_dir():
                 found._add_class(child)
@@ -174,21 +181,30 @@ class ClassFolders:
 
     def _add_class(self, folder: Path) -> None:
         names = sorted(folder.iterdir())
-        files = [child for child in names if not is_leftover([child.name], folder=child.is_dir())]
-        images = [child for child in files if child.is_file() and not cannot_be_image(child.name)]
+        documents = {child for child in names if child.is_file() and _is_document(child.name)}
+        examples = [child for child in names if child not in documents and not _is_left(child)]
         hidden = folder.name == RESOURCE_FORKS or folder.name.startswith(".")
-        if not images and (hidden or any(child.is_file() for child in files)):
+        if not any(child.is_file() for child in examples) and (hidden or documents):
             self.left_out.append(folder.name)
             return
-        self.left_out.extend(f"{folder.name}/{child.name}" for child in names if child not in files)
-        if not files:
+        if not examples:
             raise InvalidArgumentError(f"class {folder.name!r} has no examples")
-        for child in files:
+        for child in examples:
             if not child.is_file():
                 raise InvalidArgumentError(
                     f"class {folder.name!r} must hold files only, but {child.name!r} is not a file"
                 )
-        self.files[folder] = files
+        left_out = sorted(set(names).difference(examples))
+        self.left_out.extend(f"{folder.name}/{child.name}" for child in left_out)
+        self.files[folder] = examples
+
+
+def _is_left(child: Path) -> bool:
+    return is_leftover([child.name], folder=child.is_dir())
+
+
+def _is_document(name: str) -> bool:
+    return is_document(name) or (cannot_be_image(name) and not is_leftover([name]))
 
 
 def _zip_folder(root: Path) -> Upload:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from zipfile import ZipInfo
 
-from hyperserve.leftovers import LABELS_MEMBER, cannot_be_image, is_extra
+from hyperserve.leftovers import LABELS_MEMBER, cannot_be_image, is_document, is_extra
 from models.data.archive import Archive
 from models.data.errors import DatasetFileError, FileWarning, check_classes, check_examples, label, shown
 from models.inputs import InputError
@@ -57,6 +57,7 @@ def zip_layout(archive: Archive) -> ZipLayout:
     folders = [tuple(folder.split("/")) for folder in archive.folders]
     labels: Mapping[str, str] = {}
     extras: list[str] = []
+    depth = 0
     while True:
         beside = [member for path, member in placed if len(path) == 1]
         placed = [pair for pair in placed if len(pair[0]) > 1]
@@ -66,10 +67,12 @@ def zip_layout(archive: Archive) -> ZipLayout:
         extras += _extras(archive, [m for m in beside if m.filename.rpartition("/")[2] != LABELS_MEMBER])
         if not _is_wrapped(placed, folders):
             break
+        depth += 1
         placed = [(path[1:], member) for path, member in placed]
         folders = [folder[1:] for folder in folders if len(folder) > 1]
     classes, more = _classes(placed, labels)
-    _check_folders(folders, {path[0] for path, _ in placed}, labels)
+    filled = {path[0] for path, _ in placed} | _documented(archive.left_out, depth)
+    _check_folders(folders, filled, labels)
     return ZipLayout(classes, sorted(archive.left_out), sorted(extras + more))
 
 
@@ -79,6 +82,12 @@ def _is_wrapped(placed: Sequence[_Placed], folders: Sequence[tuple[str, ...]]) -
     return len(firsts) == 1 and any(len(path) > 2 for path, _ in placed)
 
 
+def _documented(leftovers: Iterable[str], depth: int) -> set[str]:
+    """Return folders that hold documents: they need not be classes."""
+    paths = (name.split("/")[depth:] for name in leftovers if is_document(name.rpartition("/")[2]))
+    return {path[0] for path in paths if len(path) > 1}
+
+
 def _classes(
     placed: Iterable[_Placed], labels: Mapping[str, str]
 ) -> tuple[dict[str, list[ZipInfo]], list[str]]:
@@ -86,10 +95,10 @@ def _classes(
     by_folder: dict[str, list[ZipInfo]] = {}
     extras: list[str] = []
     for path, member in placed:
-        if len(path) == 2:
-            by_folder.setdefault(path[0], []).append(member)
-        elif cannot_be_image(path[-1]):
+        if cannot_be_image(path[-1]):
             extras.append(member.filename)
+        elif len(path) == 2:
+            by_folder.setdefault(path[0], []).append(member)
         else:
             detail = (
                 "The file lies in a folder within a class folder; an archive holds class folders with images in "
@@ -98,9 +107,6 @@ def _classes(
             raise DatasetFileError("archive_layout", detail, member.filename)
     found: dict[str, list[ZipInfo]] = {}
     for folder, members in by_folder.items():
-        if all(cannot_be_image(member.filename) for member in members):
-            extras += [member.filename for member in members]
-            continue
         name = label(labels.get(folder, folder), members[0].filename)
         if name in found:
             detail = f"Two folders are the class {shown(name)} after Unicode normalisation (NFC)."

@@ -136,6 +136,17 @@ def test_what_is_left_out_is_named_in_the_answer(client: hs.Client, server: Scri
     assert set(warning.examples) == {"__MACOSX", ".git", "notes.txt", "cat/.DS_Store"}
 
 
+def test_documents_are_no_examples(folder: Path) -> None:
+    for name in ("cat/1.txt", "docs/README.md", "src/x.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"text")
+    made = uploads.prepare(folder)
+    assert {"cat/1.txt", "docs", "src"} < set(made.left_out)
+    with zipfile.ZipFile(made.path) as archive:
+        assert archive.namelist() == ["cat/1.png", "cat/2.png", "dog/1.png"]
+    made.discard()
+
+
 def test_a_picture_beside_the_classes_is_refused(client: hs.Client, server: Script, folder: Path) -> None:
     (folder / "stray.png").write_bytes(b"png")
     with pytest.raises(ValueError, match=r"the image 'stray\.png' lies beside the class folders"):

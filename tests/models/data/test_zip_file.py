@@ -52,7 +52,8 @@ def test_it_is_the_folder_that_it_was_made_of(tmp_path: Path) -> None:
         ({"class-0/inner/1.png": picture()}, "archive_layout", "class-0/inner/1.png"),
         ({"class-9/": b""}, "empty_class", "class-9"),
         ({"class-9/": b"", "class-9/.DS_Store": b""}, "empty_class", "class-9"),
-        ({"class-0/notes.txt": b"hello"}, "not_an_image", "class-0/notes.txt"),
+        ({"class-0/notes": b"hello"}, "not_an_image", "class-0/notes"),
+        ({"class-0/0.npy": b"hello"}, "not_an_image", "class-0/0.npy"),
         ({"class-0/cut.png": picture()[:60]}, "truncated_image", "class-0/cut.png"),
         ({"class-0/a.tif": b"II*\0" + bytes(40)}, "unsupported_image_format", "class-0/a.tif"),
         ({"a\x07b/1.png": picture()}, "invalid_label", "a\x07b/1.png"),
@@ -76,6 +77,16 @@ def test_documents_beside_the_classes_are_left_out_and_named(root: str) -> None:
     assert sum(warning.count for warning in found.warnings) == len(named)
 
 
+@pytest.mark.parametrize(
+    "names", [("class-0/0.txt", "class-1/notes/a.md"), ("docs/", "docs/README.md"), ("src/", "src/x.py")]
+)
+def test_documents_in_folders_are_left_out_and_named(names: tuple[str, ...]) -> None:
+    found = zip_file.inspect(zipped({**folders(), **dict.fromkeys(names, b"")}))
+    assert found.classes == {"class-0": 2, "class-1": 2, "class-2": 2}
+    named = {name for warning in found.warnings for name in warning.examples}
+    assert named == {name for name in names if not name.endswith("/")}
+
+
 def test_leftovers_are_named_in_the_warnings() -> None:
     file = zipped({**folders(), **{f"class-0/.{index}": b"" for index in range(30)}})
     (warning,) = zip_file.inspect(file).warnings
@@ -84,7 +95,7 @@ def test_leftovers_are_named_in_the_warnings() -> None:
 
 
 BAD = {
-    "class-0/notes.txt": b"hello",
+    "class-0/notes": b"hello",
     "class-0/cut.png": picture()[:60],
     "class-1/a.tif": b"II*\0" + bytes(40),
     "class-9/empty.png": b"",
