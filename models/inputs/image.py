@@ -176,6 +176,10 @@ def _decoded(file: ReducedImage) -> npt.NDArray[np.uint8]:
 
 def sniff(data: bytes) -> Format:
     """Return the format by its first bytes. Raises `InputError`: not_an_image, unsupported_image_format."""
+    if not data:
+        raise InputError(
+            "not_an_image", "The image has 0 bytes; rewind a file that was read before it is sent."
+        )
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if data.startswith(b"\xff\xd8\xff"):

@@ -143,6 +143,10 @@ def test_not_an_image(data: bytes) -> None:
     assert refused(data).code == "not_an_image"
 
 
+def test_an_image_of_no_bytes_is_named() -> None:
+    assert "0 bytes" in refused(b"").detail
+
+
 @pytest.mark.parametrize(
     "data",
     [
