@@ -30,6 +30,8 @@ class AsyncTasks:
     ) -> AsyncTask:
         """Create a task from labelled examples: {"cat": [input, ...], ...} or (input, label) pairs.
 
+        A whole number as label is sent, and answered, as its decimal string.
+
         kind: "regression" for (input, target) pairs, whose targets are numbers or lists of numbers; learner: by
         default the server's choice for the kind of input, or for regression.
         Raises InvalidArgumentError naming the class and the example, HyperserveError.
