@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from app.db.blob_collector import BlobFolder
@@ -15,15 +16,20 @@ FILES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE)
 
 
 def bundle_digest(files: dict[str, bytes]) -> str:
-    """SHA-256 over names and contents. The artifact's own digest covers what it answers, not its card."""
+    """Return the SHA-256 over names and contents. The artifact's own digest covers what it answers, not its card."""
+    return digest_of_files({name: hashlib.sha256(files[name]).hexdigest() for name in FILES})
+
+
+def digest_of_files(digests: Mapping[str, str]) -> str:
+    """Return the `bundle_digest` of files, given the SHA-256 of each."""
     sha = hashlib.sha256()
     for name in FILES:
-        sha.update(f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n".encode())
+        sha.update(f"{name}\0{digests[name]}\n".encode())
     return sha.hexdigest()
 
 
 async def fetch(files: Files, digest: str) -> dict[str, bytes]:
-    """Raises `BlobMissingError`; `ArtifactError` where the files are not those of the digest."""
+    """Fetch an artifact. Raises `BlobMissingError`, and `ArtifactError` if the files do not have the digest."""
     found = {name: await files.get(f"{digest}/{name}") for name in FILES}
     if bundle_digest(found) != digest:
         raise ArtifactError("the stored files of the learner are damaged")
@@ -41,12 +47,12 @@ ARTIFACTS = BlobFolder(
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """Of an artifact on disk."""
+    """Read the files of an artifact on disk."""
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
 def load_files(files: dict[str, bytes], name: str, scratch: Path, device: str) -> Artifact:
-    """By way of a folder in `scratch` that is gone afterwards. Raises `ArtifactError`."""
+    """Load an artifact through a temporary folder in `scratch`. Raises `ArtifactError`."""
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="learner-", dir=scratch) as folder:
         for file, data in files.items():

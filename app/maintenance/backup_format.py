@@ -18,8 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import IO, Any
 
-from sqlalchemy import DateTime, LargeBinary, Table
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import Table
 
 from app.core.errors import AppError
 from app.db.base import Base
@@ -76,15 +75,6 @@ def encode_row(row: Mapping[str, Any]) -> bytes:
     return json.dumps(dict(row), default=_plain, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def decode_row(table: Table, line: bytes) -> dict[str, Any]:
-    """Return a row in the types of the table's columns. Raises `BackupError`."""
-    try:
-        row: dict[str, Any] = json.loads(line)
-        return {column.name: _typed(column.type, row[column.name]) for column in table.columns}
-    except (ValueError, KeyError, TypeError) as error:
-        raise BackupError(f"a row of {table.name} cannot be read: {error!r}") from error
-
-
 def chunks(file: IO[bytes]) -> Iterator[bytes]:
     while data := file.read(_CHUNK):
         yield data
@@ -103,12 +93,3 @@ def _plain(value: object) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def _typed(type: Any, value: Any) -> Any:
-    kind = type.impl if isinstance(type, TypeDecorator) else type
-    if value is None:
-        return None
-    if isinstance(kind, DateTime):
-        return datetime.fromisoformat(value)
-    return base64.b64decode(value) if isinstance(kind, LargeBinary) else value

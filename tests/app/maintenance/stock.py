@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,7 +38,12 @@ from tests.app.stores import store_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 PAST, FUTURE = NOW - timedelta(days=400), datetime.now(UTC) + timedelta(days=400)
-INPUT, QUERY, FILE, LEARNER = b"input", b"query", b"file" * 1000, hashlib.sha256(b"learner").hexdigest()
+INPUT, QUERY, FILE = b"input" * 12, b"query" * 12, b"file" * 1000
+"""The vectors have 15 numbers."""
+LABEL = "ä\u2028"
+ARTIFACT = {name: name.encode() for name in FILES}
+LEARNER = learner_files.bundle_digest(ARTIFACT)
+CONFIG = {"seed": 1, "shape": [3], "input": {"kind": "vector", "dim": 3}}
 SHARED, OWN, HELD_OUT = b"shared", b"own", b"held out"
 MINE: dict[str, Any] = {"tenant": "t", "created_at": NOW}
 
@@ -50,23 +54,24 @@ async def fill(database: Database, blobs: Blobs) -> None:
     await blobs.put_features("d", "ver_1", b"features")
     store = store_of(database, "t", blobs)
     await store.files(datasets.FOLDER).put(digest(FILE), io.BytesIO(FILE))
-    await learner_files.keep(store.files(learners.FOLDER), LEARNER, {name: name.encode() for name in FILES})
+    await learner_files.keep(store.files(learners.FOLDER), LEARNER, ARTIFACT)
     parts = {digest(part): part for part in (SHARED, OWN, HELD_OUT)}
     await stream_files.keep(store.files(streams.FOLDER), parts)
     version = {
         "learner": "l",
         "learner_digest": "d",
         "seed": 2**62,
-        "classes": ["ä\u2028"],
+        "classes": [LABEL],
         "shots": [1],
-        "shape": [3],
+        "shape": [15],
     }
     rows: list[tuple[type[Base], dict[str, Any]]] = [
         (TaskRow, {"id": "task_1", "name": None, "current": 1} | MINE),
         (VersionRow, {"id": "ver_1", "task_id": "task_1", "number": 1} | version | MINE),
         (
             ExampleRow,
-            {"id": "ex_1", "task_id": "task_1", "label": "a", "kind": "vector", "blob": digest(INPUT)} | MINE,
+            {"id": "ex_1", "task_id": "task_1", "label": LABEL, "kind": "vector", "blob": digest(INPUT)}
+            | MINE,
         ),
         (VersionExampleRow, {"version_id": "ver_1", "position": 0, "example_id": "ex_1", "tenant": "t"}),
         (PredictionRow, prediction("pred_1", digest(QUERY), FUTURE)),
@@ -93,7 +98,7 @@ def stream() -> list[tuple[type[Base], dict[str, Any]]]:
     return [
         (
             StreamRow,
-            {"id": "strm_1", "name": "s", "config": {"seed": 1}, "current": 1, "latest": 1} | bounds | MINE,
+            {"id": "strm_1", "name": "s", "config": CONFIG, "current": 1, "latest": 1} | bounds | MINE,
         ),
         (StreamTaskRow, {"id": "stask_1", "dataset_id": "ds_1"} | task | held_out | MINE),
         (

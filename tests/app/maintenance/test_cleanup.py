@@ -50,7 +50,7 @@ async def litter(database: Database, blobs: Blobs, data_dir: Path) -> None:
     lapsed = {"status": None, "lease_until": now_ms() - 1}
     await add(
         database,
-        (PredictionRow, prediction("pred_2", digest(b"input"), PAST)),
+        (PredictionRow, prediction("pred_2", digest(INPUT), PAST)),
         (IdempotencyRow, key("idem_2", -1)),
         (IdempotencyRow, key("idem_3", 60_000) | lapsed),
         (JobRow, job("job_3", "dead", PAST)),
