@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from io import BytesIO
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hyperserve import labels, png, tables
+from hyperserve import labels, pil_images, png, tables
 from hyperserve.errors import ArgumentTypeError, InvalidArgumentError
 from hyperserve.types import TaskKind
 
@@ -35,9 +34,6 @@ Label = str | int
 Support = Mapping[Any, Iterable[Input]] | Iterable[tuple[Input, Label | Target]]
 """Examples by label, or (input, label) pairs in order, or (input, target) pairs for regression."""
 
-_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
-_NEAREST_MODE = {"I": "I;16", "PA": "RGBA", "RGBa": "RGBA"}
-_ORIENTATION = 0x0112
 
 
 def support(examples: Support, kind: TaskKind | None = None) -> dict[str, list[Wire]] | list[Wire]:
@@ -134,7 +130,7 @@ def encode(value: Input, where: str = "input") -> Wire:
     if hasattr(value, "getexif") and hasattr(value, "save"):
         if not all(value.size):
             raise InvalidArgumentError(f"{where}: the image has no pixels: {value.size[0]} x {value.size[1]}")
-        return _image(_pil_to_png(value), where)
+        return _image(pil_images.to_png(value, where), where)
     if hasattr(value, "detach") and hasattr(value, "numpy"):
         value = _tensor_to_array(value)
     if tables.is_table(value):
@@ -273,18 +269,6 @@ def _wire(value: Mapping[str, Any], where: str) -> Wire:
     raise InvalidArgumentError(
         f'{where}: a mapping must be {{"image": base64}}, {{"text": "..."}} or {{"vector": [...]}}'
     )
-
-
-def _pil_to_png(image: Any) -> bytes:
-    exif = image.getexif()
-    kept_exif = type(exif)()
-    if _ORIENTATION in exif:  # the same file sent by its path keeps its orientation
-        kept_exif[_ORIENTATION] = exif[_ORIENTATION]
-    if image.mode not in _PNG_MODES:
-        image = image.convert(_NEAREST_MODE.get(image.mode, "RGB"))
-    buffer = BytesIO()
-    image.save(buffer, "PNG", exif=kept_exif)
-    return buffer.getvalue()
 
 
 def _encode_array(array: Any, where: str) -> Wire:
