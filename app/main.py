@@ -17,7 +17,7 @@ from app.cluster import Cluster, joined_cluster
 from app.core.data_folder import open_data_folder
 from app.core.settings import Settings
 from app.datasets import routes as dataset_routes
-from app.datasets.dependencies import DatasetResources
+from app.datasets.resources import DatasetResources
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
@@ -28,12 +28,12 @@ from app.http.middleware import DrainBody, RequestContext
 from app.http.origins import AllowedHosts, OriginGuard, cors_middleware
 from app.http.shutdown import GracefulShutdown
 from app.jobs import routes as job_routes
-from app.jobs.dependencies import JobResources
 from app.jobs.events import Followers
+from app.jobs.resources import JobResources
 from app.learners import openapi_examples as learner_examples
 from app.learners import routes as learner_routes
-from app.learners.dependencies import LearnerResources, load_learners
-from app.learners.service import ServedLearners
+from app.learners.resources import LearnerResources, load_learners
+from app.learners.served_learners import ServedLearners
 from app.maintenance.cleanup import Cleanup
 from app.meta import methods, metrics
 from app.meta import routes as meta_routes
@@ -43,10 +43,10 @@ from app.sampler import MetricsSampler
 from app.serving.engine import Engine
 from app.streams import openapi_examples as stream_examples
 from app.streams import routes as stream_routes
-from app.streams.dependencies import StreamResources
+from app.streams.resources import StreamResources
 from app.tasks import openapi_examples as task_examples
 from app.tasks import routes as task_routes
-from app.tasks.dependencies import TaskResources
+from app.tasks.resources import TaskResources
 from app.telemetry import tracing
 from app.telemetry.access_log import AccessLog
 from app.telemetry.gauges import JobGauges, StreamGauges

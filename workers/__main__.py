@@ -12,6 +12,7 @@ import sys
 import threading
 from logging.config import dictConfig
 
+from app.core.data_folder import make_files_private
 from app.core.settings import Settings
 from app.db.database import Database
 from app.db.errors import DatabaseError
@@ -30,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--attached", action="store_true", help="exit when standard input ends")
     attached = parser.parse_args(arguments).attached
+    make_files_private()
     settings = Settings()
     dictConfig(logs.config(settings.log_format, settings.log_level))
     _check_device(settings.worker_device)

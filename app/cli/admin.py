@@ -15,7 +15,7 @@ from rich.table import Table
 
 from app.cli.console import print_table
 from app.cli.errors import CommandError, MisuseError, checked_settings, leave
-from app.core.data_folder import open_data_folder, printable
+from app.core.data_folder import make_files_private, open_data_folder, printable
 from app.core.settings import Settings
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
@@ -77,6 +77,7 @@ def restore(
 
     if not file.is_file():
         raise MisuseError(f"{file} does not exist or is not a file")
+    make_files_private()
     settings = checked_settings()
     open_data_folder(settings.data_dir)
     prepare_database(settings)
@@ -85,6 +86,7 @@ def restore(
 
 def _settings_of_service() -> Settings:
     """Return the settings. Raises `CommandError` if the database is missing or at another revision."""
+    make_files_private()
     settings = checked_settings()
     # Connecting would create an empty one.
     file = database_file(settings.database)

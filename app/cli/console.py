@@ -17,10 +17,16 @@ def print_table(table: Table) -> None:
 
 
 def simple_table(*headings: str) -> Table:
-    """Return an empty table; a `#` before a heading puts its column to the right."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    """Return an empty table that shows every cell in full: in a narrow console, cells of text take several lines.
+
+    A `#` before a heading puts its column to the right and keeps it in one line.
+    """
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in headings:
-        table.add_column(heading.removeprefix("#"), justify="right" if heading[:1] == "#" else "left")
+        if heading.startswith("#"):
+            table.add_column(heading.removeprefix("#"), justify="right", no_wrap=True)
+        else:
+            table.add_column(heading, overflow="fold")
     return table
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
 
+from app.cli.encoding import is_unicode
 from models.methods import described
 
 
@@ -32,4 +34,4 @@ def openapi() -> None:
     # Imported here: `hyperserve methods` does without the application.
     from app.main import create_app
 
-    typer.echo(json.dumps(create_app().openapi(), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(create_app().openapi(), indent=2, ensure_ascii=not is_unicode(sys.stdout)))

@@ -12,7 +12,7 @@ import typer
 
 from app.cli.errors import checked_settings, leave
 from app.cli.lazy import SETTINGS
-from app.core.data_folder import open_data_folder
+from app.core.data_folder import make_files_private, open_data_folder
 from app.core.secret import check_secret
 from app.db.migrate import WAIT_SECONDS, prepare_database
 from app.db.migrate import upgrade as upgrade_database
@@ -39,6 +39,7 @@ def serve(
     from app.server import run
     from app.worker_process import worker_beside
 
+    make_files_private()
     settings = checked_settings()
     dictConfig(logs.config(settings.log_format, settings.log_level))
     check_secret(settings)
@@ -77,6 +78,7 @@ def _database() -> None:
 @database.command()
 def upgrade() -> None:
     """Bring the database to the revision of this code."""
+    make_files_private()
     settings = checked_settings()
     open_data_folder(settings.data_dir)
     upgrade_database(settings.database)

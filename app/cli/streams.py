@@ -42,7 +42,7 @@ def list_(url: Url = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(streams)
         return
-    table = simple_table("name", "method", "scenario", "input", "#version", "#stream tasks", "")
+    table = simple_table("name", "method", "scenario", "input", "#version", "#stream\ntasks", "")
     for one in streams:
         mark = "bundled" if one.bundled else ""
         version = "–" if one.version is None else str(one.version)
@@ -141,7 +141,7 @@ def predict(
     if as_json:
         _print_json(answer)
         return
-    table = simple_table("query", "label", "#confidence", "stream task", "#its probability", "#unknown")
+    table = simple_table("query", "label", "#confidence", "stream task", "#its\nprobability", "#unknown")
     for query, one in zip(shown, answer.predictions, strict=True):
         table.add_row(query, *_cells(one))
     print_table(table)
@@ -197,15 +197,27 @@ def _numbers(row: str) -> list[float]:
 
 def _show_tasks(found: list[StreamTask]) -> None:
     table = simple_table(
-        "stream task", "state", "labels", "#examples", "#registered", "#now", "#inferred", "#drift", ""
+        "stream task",
+        "state",
+        "labels",
+        "#examples",
+        "#accuracy\nthen",
+        "#accuracy\nnow",
+        "#inferred",
+        "#drift",
     )
+    table.columns[1].no_wrap = True
     for one in found:
         share = (one.accuracy_registered, one.accuracy_now, one.inferred_now)
         drift = "–" if one.drift is None else f"{one.drift:.4f}"
-        state = one.state if one.error is None else f"{one.state}: {one.error['detail']}"
-        row = (one.name, state, _shortened(one.labels), str(one.examples), *map(_percent, share), drift)
-        table.add_row(*row, Text("alarm" if one.alarm else "", style="red"))
+        state = Text("alarm", style="red") if one.alarm else Text(one.state.replace("_", " "))
+        table.add_row(
+            one.name, state, _shortened(one.labels), str(one.examples), *map(_percent, share), drift
+        )
     print_table(table)
+    for one in found:
+        if one.error is not None:
+            typer.echo(f"{one.name}: {one.state}: {one.error['detail']}")
 
 
 def _cells(one: StreamPrediction) -> list[str | Text]:

@@ -23,13 +23,13 @@ async def add(session: TenantSession, row: DatasetRow) -> None:
 
 
 async def get(session: TenantSession, id: str, *, lock: bool = False) -> DatasetRow | None:
-    """With `lock` it stays until the transaction ends."""
+    """Return a dataset; with `lock`, locked until the transaction ends."""
     query = select(DatasetRow).where(DatasetRow.id == id)
     return (await session.scalars(query.with_for_update() if lock else query)).one_or_none()
 
 
 async def listed(session: TenantSession, before: str | None, limit: int) -> list[DatasetRow]:
-    """Newest first, starting after the dataset `before`."""
+    """Return datasets, newest first, starting after the dataset `before`."""
     query = select(DatasetRow).order_by(DatasetRow.id.desc()).limit(limit)
     return list(await session.scalars(query if before is None else query.where(DatasetRow.id < before)))
 
@@ -40,7 +40,7 @@ def options_of(row: DatasetRow) -> ReadOptions:
 
 
 async def in_use(session: TenantSession, id: str) -> bool:
-    """Whether a learner is being trained on it, or it is being registered into a stream, or waits for either."""
+    """Return whether a queued or running job trains a learner on the dataset or registers it into a stream."""
     for row, state in ((LearnerRow, LearnerRow.status), (StreamTaskRow, StreamTaskRow.state)):
         job = select(JobRow.id).where(JobRow.id == row.job_id, JobRow.state.in_(ACTIVE))
         needed = (row.dataset_id == id, state.in_(_MAKING), exists(job))
@@ -50,7 +50,7 @@ async def in_use(session: TenantSession, id: str) -> bool:
 
 
 async def remove(session: TenantSession, id: str) -> None:
-    """Learners and stream tasks that were made of it stay, without naming it."""
+    """Delete a dataset. Learners and stream tasks that were made of it stay, without naming it."""
     for row in (LearnerRow, StreamTaskRow):
         await session.execute(update(row).where(row.dataset_id == id).values(dataset_id=None))
     await session.execute(delete(DatasetRow).where(DatasetRow.id == id))

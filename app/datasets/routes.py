@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.datasets import openapi_examples
-from app.datasets.dependencies import DatasetResources
+from app.datasets.resources import DatasetResources
 from app.datasets.schemas import UploadOptions
 from app.datasets.service import LOCATION, MEDIA_TYPES, DatasetService
 from app.http.dependencies import NoQuery, PageQuery, TenantStore, options_once

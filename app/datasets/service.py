@@ -8,7 +8,7 @@ from typing import Any
 
 from app.core.ids import is_id, new_id
 from app.datasets import repository
-from app.datasets.dependencies import DatasetResources
+from app.datasets.resources import DatasetResources
 from app.db.tables import DatasetRow
 from app.db.tenancy import Store
 from app.http.fields import PageOptions

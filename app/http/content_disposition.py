@@ -60,9 +60,7 @@ def part_name(disposition: str, sender: str = "") -> str:
     kind, rest = disposition[:9], disposition[9:].rstrip(" \t")
     if kind.lower() != "form-data":
         raise PartNameError("is not form-data")
-    dialect: Dialect = next(
-        (dialect for dialect, pattern in _SENDERS if pattern.match(sender)), "unknown"
-    )
+    dialect: Dialect = next((dialect for dialect, pattern in _SENDERS if pattern.match(sender)), "unknown")
     grammars = (_VERBATIM, _ESCAPING) if dialect == "whatwg" else (_ESCAPING, _VERBATIM)
     for grammar in grammars:
         if (parameters := _parameters(rest, grammar)) is not None:

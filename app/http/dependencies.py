@@ -1,4 +1,4 @@
-"""Dependencies of routes, the same for every resource: the tenant's store, the body, its claim, the page, the clock.
+"""Dependencies of routes, the same for every resource: the tenant's store, the body, its claim, the page.
 
 Dependencies are resolved in the order of a route's parameters, so what refuses a request before its body is read
 stands before the body. Those that clean up do so when the route has returned, before the response is sent.
@@ -49,13 +49,7 @@ async def _store(request: Request, tenant: Annotated[str, Depends(_tenant)]) -> 
     return store
 
 
-async def _timing(request: Request) -> Timing:
-    timing: Timing = request.state.timing
-    return timing
-
-
 TenantStore = Annotated[Store, Depends(_store)]
-Clock = Annotated[Timing, Depends(_timing)]
 NoQuery = Annotated[NoOptions, Query()]
 PageQuery = Annotated[PageOptions, Query()]
 
@@ -73,11 +67,12 @@ def body_of(*kinds: BodyKind) -> Callable[[Request], AsyncIterator[Body]]:
 
 _read_json = body_of("json")
 JsonBody = Annotated[Body, Depends(_read_json, scope="function")]
-SupportBody = Annotated[Body, Depends(_read_support := body_of("json", "multipart"), scope="function")]
+_read_support = body_of("json", "multipart")
+SupportBody = Annotated[Body, Depends(_read_support, scope="function")]
 QueryBody = Annotated[Body, Depends(body_of("json", "multipart", "image"), scope="function")]
 
 
-def document(model: type[Model]) -> Callable[[Body], Awaitable[Model]]:
+def document(model: type[Model]) -> Callable[..., Awaitable[Model]]:
     """Return a dependency that reads a small JSON body as the model. Raises `ProblemError` 422."""
 
     # An unknown option is refused before the body is looked at.
@@ -109,13 +104,13 @@ async def _claimed_without_body(
 
 
 JsonClaim = Annotated[Claim, Depends(_claimed(_read_json), scope="function")]
-"""The turn of a request with an `Idempotency-Key` and a JSON body; of one without a key, leave to do anything."""
+"""The turn of a request with an `Idempotency-Key` and a JSON body. Without a key the claim stores nothing."""
 SupportClaim = Annotated[Claim, Depends(_claimed(_read_support), scope="function")]
 BodilessClaim = Annotated[Claim, Depends(_claimed_without_body, scope="function")]
 
 
 def timed(answer: Timed, request: Request) -> Timed:
-    """The answer with the phases of its request, and the total so far."""
+    """Return the answer with the phases of its request, and the total so far."""
     timing: Timing = request.state.timing
     timing |= answer.timing or {}
     total = (time.perf_counter() - request.state.started) * 1e3
@@ -143,7 +138,9 @@ def _check_query_string(query: bytes) -> None:
             raise fail("invalid_utf8", "The query string is not UTF-8.", "")
         if not _is_utf8(value):
             where = pointer((unquote_to_bytes(name).decode(),))
-            raise fail("invalid_utf8", "The value is not percent-encoded UTF-8 (curl: -G --data-urlencode).", where)
+            raise fail(
+                "invalid_utf8", "The value is not percent-encoded UTF-8 (curl: -G --data-urlencode).", where
+            )
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -156,7 +153,7 @@ def _is_utf8(text: bytes) -> bool:
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client leaves: nobody would read it."""
+    """Return the result of `work`, which is cancelled when the client leaves: nobody would read it."""
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)

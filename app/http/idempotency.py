@@ -64,10 +64,6 @@ IdempotencyKey = Annotated[
 """Documents the header; `Idempotency.claim` reads and checks it."""
 
 
-async def takes_key(_key: IdempotencyKey = None) -> None:
-    """A dependency that documents the key on routes that claim it themselves."""
-
-
 @dataclass(eq=False)
 class Claim:
     """A request's turn at its key. Without a key everything is allowed and nothing kept."""

@@ -255,7 +255,9 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
     "not_a_number": ProblemCode(422, "Not a number", "Vectors and targets contain only numbers."),
     "text_too_long": ProblemCode(422, "Text too long", "See text_characters of /v1/limits."),
     "numerical_overflow": ProblemCode(
-        422, "Numerical overflow", "The values are too large or too small for the learner; scale them to about 1."
+        422,
+        "Numerical overflow",
+        "The values are too large or too small for the learner; scale them to about 1.",
     ),
     # The file is not a valid dataset.
     "not_an_archive": ProblemCode(

@@ -37,7 +37,10 @@ def validated(model: type[Model], tree: object, query: BaseModel | None = None) 
     given = {} if query is None else query.model_dump(exclude_unset=True)
     if twice := [name for name in given if name in tree]:
         raise ProblemError(
-            [Fault("given_twice", "The query string and the body both give this field.", f"/{n}") for n in twice]
+            [
+                Fault("given_twice", "The query string and the body both give this field.", f"/{n}")
+                for n in twice
+            ]
         )
     try:
         return model.model_validate({**tree, **given}, strict=True)

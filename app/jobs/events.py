@@ -1,6 +1,6 @@
-"""Who follows a job hears of its changes: at once by the news between processes, else within a second.
+"""Event streams of jobs: followers hear of a change at once if this process is woken, otherwise within a second.
 
-One look at the database serves all streams of the process, and none is made while nobody follows.
+One query serves all streams of the process, and none is made while nobody follows a job.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ log = logging.getLogger("hyperserve")
 
 @dataclass(eq=False)
 class Follower:
-    """One stream. `sequence`: of the job as it was last told."""
+    """One event stream of a job."""
 
     job: str
     sequence: int
+    """Sequence number of the job in the last event."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Followers:
-    """All streams of this process. A listener of `app.db.invalidation_log.ChangeWatcher`."""
+    """All event streams of this process. A listener of `app.db.invalidation_log.ChangeWatcher`."""
 
     def __init__(self, database: Database, seconds: float = POLL_SECONDS) -> None:
         self._database = database
@@ -63,13 +64,13 @@ class Followers:
             self._all.discard(follower)
 
     def close(self) -> None:
-        """Ends all streams. Clients come back, with the last event that they saw."""
+        """End all streams. Clients reconnect with the last event that they saw."""
         self.closed = True
         for follower in self._all:
             follower.changed.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Look for changes until cancelled."""
         while True:
             if not self._all:
                 self._some.clear()

@@ -16,7 +16,7 @@ _CHUNK = 500
 
 
 def prepare(data_dir: Path, job: str, attempt: int) -> tuple[Path, Path | None]:
-    """The empty folder of an attempt, and that of the newest one before it, if any left one."""
+    """Return the empty folder of an attempt, and the folder of the newest attempt before it, if there is one."""
     home = (data_dir / "jobs" / job).resolve()
     folder = home / str(attempt)
     shutil.rmtree(folder, ignore_errors=True)
@@ -27,7 +27,7 @@ def prepare(data_dir: Path, job: str, attempt: int) -> tuple[Path, Path | None]:
 
 
 async def idle(database: Database, data_dir: Path) -> set[Path]:
-    """The folders of jobs that have finished or are unknown."""
+    """Return the folders of jobs that have finished or are unknown."""
     home = data_dir / "jobs"
     if not home.is_dir():
         return set()
@@ -42,7 +42,7 @@ async def idle(database: Database, data_dir: Path) -> set[Path]:
 
 
 async def tidy(database: Database, data_dir: Path) -> int:
-    """Deletes them; how many."""
+    """Delete the folders of finished jobs; return their number."""
     folders = await idle(database, data_dir)
     for folder in folders:
         # Off the event loop: there may be gigabytes in it.

@@ -1,8 +1,8 @@
 """The queue: jobs under leases, by the database's clock. Run at least once, published once.
 
-Who claims a job holds a lease and a fencing token that grows with every claim and every loss. All that is
-written for a running job is written where the token is still the same, so a worker that was paused, cut off
-or taken for dead changes nothing when it comes back.
+The worker that claims a job holds a lease and a fencing token that grows with every claim and every loss. Whatever is
+written for a running job is written only if the token is unchanged, so a worker that was paused, cut off or taken for
+dead changes nothing when it comes back.
 """
 
 from __future__ import annotations
@@ -40,31 +40,6 @@ from app.db.tenancy import TenantSession
 ACTIVE: tuple[JobState, ...] = ("queued", "running")
 
 
-async def ahead(session: TenantSession, job: JobRow) -> list[JobRow]:
-    """Jobs of its lane that run or come before it, in order."""
-    others = select(JobRow).where(JobRow.lane == job.lane, JobRow.state.in_(ACTIVE))
-    return list(await session.scalars(others.where(JobRow.run_at < job.run_at).order_by(JobRow.run_at)))
-
-
-async def active(session: TenantSession, lane: str) -> bool:
-    """Whether a job of the lane runs or waits."""
-    return bool(await session.scalar(select(exists().where(JobRow.lane == lane, JobRow.state.in_(ACTIVE)))))
-
-
-def behind() -> ColumnElement[bool]:
-    """Whether another job of a job's lane runs, or was there before it."""
-    other = aliased(JobRow)
-    before = (other.state == "queued") & (other.run_at < JobRow.run_at)
-    return exists().where(other.lane == JobRow.lane, or_(other.state == "running", before))
-
-
-def last_in(lane: str) -> ColumnElement[int]:
-    """When to run what comes last: later than all others, though the clock may not have moved on."""
-    last = select(func.max(JobRow.run_at)).where(JobRow.lane == lane, JobRow.state.in_(ACTIVE))
-    after = func.coalesce(last.scalar_subquery(), 0) + 1
-    return case((after > now_ms(), after), else_=now_ms())
-
-
 if TYPE_CHECKING:
     from hyperserve.types import Job
 
@@ -79,21 +54,21 @@ Values = dict[Any, Any]
 
 @dataclass(frozen=True)
 class Renewal:
-    """The lease holds on. `cancelled`: somebody asked to end the job."""
+    """The lease was renewed. `cancelled`: a client has asked to end the job."""
 
     cancelled: bool
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What a worker should do next."""
+    """Reasons for a worker to act."""
 
     waiting: bool
     """There is a job to claim."""
     lapsed: bool
     """A lease ran out: `reap`."""
     cancelled: frozenset[str]
-    """Its own jobs that somebody asked to end."""
+    """Its own jobs that a client has asked to end."""
 
 
 async def enqueue(
@@ -106,7 +81,7 @@ async def enqueue(
     priority: int = 0,
     lane: str | None = None,
 ) -> JobRow:
-    """A new job, visible to workers when the caller's transaction commits.
+    """Add a job, visible to workers when the caller's transaction commits.
 
     Jobs of one lane run one at a time, in the order of their transactions, if those hold a lock that they share.
     """
@@ -119,8 +94,33 @@ async def enqueue(
     return job
 
 
+async def ahead(session: TenantSession, job: JobRow) -> list[JobRow]:
+    """Return the jobs of its lane that run or come before it, in order."""
+    others = select(JobRow).where(JobRow.lane == job.lane, JobRow.state.in_(ACTIVE))
+    return list(await session.scalars(others.where(JobRow.run_at < job.run_at).order_by(JobRow.run_at)))
+
+
+async def active(session: TenantSession, lane: str) -> bool:
+    """Return whether a job of the lane runs or waits."""
+    return bool(await session.scalar(select(exists().where(JobRow.lane == lane, JobRow.state.in_(ACTIVE)))))
+
+
+def behind() -> ColumnElement[bool]:
+    """Return the condition that another job of the lane runs, or was queued before."""
+    other = aliased(JobRow)
+    before = (other.state == "queued") & (other.run_at < JobRow.run_at)
+    return exists().where(other.lane == JobRow.lane, or_(other.state == "running", before))
+
+
+def last_in(lane: str) -> ColumnElement[int]:
+    """Return the `run_at` of a new last job of the lane: after all others, even if the clock has not moved."""
+    last = select(func.max(JobRow.run_at)).where(JobRow.lane == lane, JobRow.state.in_(ACTIVE))
+    after = func.coalesce(last.scalar_subquery(), 0) + 1
+    return case((after > now_ms(), after), else_=now_ms())
+
+
 async def signals(session: AsyncSession, owner: str, kinds: Collection[str]) -> Signals:
-    """A cheap look without any lock, before the statements that take one."""
+    """Look for reasons to act, without any lock, before the statements that take one."""
     here = select(JobRow.id)
     looked = select(
         exists(here.where(_waiting(kinds))).label("waiting"), exists(here.where(_lapsed())).label("lapsed")
@@ -132,7 +132,7 @@ async def signals(session: AsyncSession, owner: str, kinds: Collection[str]) -> 
 
 
 async def reap(session: AsyncSession) -> list[JobRow]:
-    """Jobs whose lease ran out: back in the queue, dead after their last attempt, or cancelled if so asked."""
+    """Take jobs whose lease ran out: back into the queue, dead after their last attempt, or cancelled if requested."""
     lapsed = select(JobRow.id).where(_lapsed()).with_for_update(skip_locked=True)
     return await _changed(session, update(JobRow).where(JobRow.id.in_(lapsed)).values(_given_up(_SPENT)))
 
@@ -140,7 +140,7 @@ async def reap(session: AsyncSession) -> list[JobRow]:
 async def claim(
     session: AsyncSession, owner: str, lease_ms: int, kinds: Collection[str] | None = None
 ) -> JobRow | None:
-    """The next job, now running under a lease of `owner`; None when nothing waits."""
+    """Return the next job, now running under a lease of `owner`; None if nothing waits."""
     await reap(session)
     first = (
         select(JobRow.id)
@@ -166,7 +166,7 @@ async def claim(
 async def renew(
     session: AsyncSession, id: str, token: int, lease_ms: int, progress: Document | None = None
 ) -> Renewal | None:
-    """None when the lease is lost: end the child, it can publish nothing any more."""
+    """Extend a lease. Return None if it is lost: the child must end, as it can publish nothing any more."""
     values: Values = {JobRow.lease_until: now_ms() + lease_ms}
     if progress is not None:
         values |= {JobRow.progress: progress, JobRow.sequence: JobRow.sequence + 1}
@@ -185,8 +185,10 @@ async def finish(
     progress: Document | None = None,
     effect: Effect | None = None,
 ) -> bool:
-    """Publishes the end of a job, and with it, in the same transaction, its effect. False, without effect,
-    when the lease is lost."""
+    """Publish the end of a job and, in the same transaction, its effect.
+
+    Return False, without any effect, if the lease is lost.
+    """
     values = _ended() | {
         JobRow.state: state,
         JobRow.result: null() if result is None else result,
@@ -205,21 +207,23 @@ async def finish(
 
 
 async def published(session: AsyncSession, id: str, token: int) -> bool:
-    """Whether the job has ended under this very token: who held the lease has said so."""
+    """Return whether the job ended under this token, as its worker had published."""
     ended = (JobRow.id == id, JobRow.lease_token == token, JobRow.state.not_in(ACTIVE))
     return bool(await session.scalar(select(exists().where(*ended))))
 
 
 async def release(session: AsyncSession, id: str, token: int, *, blame: bool = True) -> JobRow | None:
-    """Gives a running job up, as a lapsed lease does. Without `blame` the attempt does not count: its worker
-    stopped in order. None when it has finished or the lease is lost."""
+    """Give a running job up, as a lapsed lease does. Return None if it has finished or the lease is lost.
+
+    Without `blame` the attempt does not count: its worker stopped in order.
+    """
     spent = {} if blame else {JobRow.max_attempts: JobRow.max_attempts + 1}
     last = _SPENT if blame else false()
     return next(iter(await _changed(session, _held(id, token).values(_given_up(last) | spent))), None)
 
 
 async def request_cancel(session: TenantSession, id: str) -> JobRow | None:
-    """At once where nobody runs it, else its worker is asked. None when it is unknown or has finished."""
+    """Cancel a job at once if no worker runs it; otherwise ask its worker. Return None if it is unknown or finished."""
     idle = or_(JobRow.state == "queued", _lapsed())
     values = {
         JobRow.cancel_requested: True,
@@ -246,7 +250,7 @@ async def page(
     state: JobState | None = None,
     kind: str | None = None,
 ) -> list[JobRow]:
-    """Newest first, starting after the job `before`."""
+    """Return jobs, newest first, starting after the job `before`."""
     query = select(JobRow).order_by(JobRow.id.desc()).limit(limit)
     for column, value in ((JobRow.state, state), (JobRow.kind, kind)):
         query = query if value is None else query.where(column == value)
@@ -254,13 +258,13 @@ async def page(
 
 
 async def sequences(session: AsyncSession, ids: Collection[str]) -> dict[str, int]:
-    """Where each of the jobs stands: grows with every change that clients can see."""
+    """Return the sequence number of each job: it grows with every change that clients can see."""
     query = select(JobRow.id, JobRow.sequence).where(JobRow.id.in_(ids))
     return {row.id: row.sequence for row in await session.execute(query)}
 
 
 def job_answer(row: JobRow) -> Job:
-    # Here: a child that starts for each job does without the client and its types.
+    # Imported here: the child process of a job does without the client and its types.
     from hyperserve.types import Job
 
     return Job.model_validate(row, from_attributes=True)
@@ -276,7 +280,7 @@ def _lapsed() -> ColumnElement[bool]:
 
 
 def _held(id: str, token: int) -> Update:
-    """A lease that ran out holds on until somebody takes the job: nobody else runs it yet."""
+    """Return an update of the job under a token. A lapsed lease holds until another worker takes the job."""
     return update(JobRow).where(JobRow.id == id, JobRow.state == "running", JobRow.lease_token == token)
 
 
@@ -304,7 +308,7 @@ async def _rows(session: AsyncSession, statement: Update) -> list[JobRow]:
 
 
 async def _changed(session: AsyncSession, statement: Update) -> list[JobRow]:
-    """Rows that the statement changed, with the news that others must hear."""
+    """Return the rows that the statement changed, and record the changes for other processes."""
     jobs = await _rows(session, statement)
     await record(session, *(Change(job.tenant, "job", job.id) for job in jobs))
     return jobs

@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from app.http.dependencies import NoQuery, TenantStore, options_once
 from app.http.openapi import problems
 from app.jobs import schemas
-from app.jobs.dependencies import JobResources
+from app.jobs.resources import JobResources
 from app.jobs.service import JobService
 from hyperserve.types import Job, Page
 

@@ -29,9 +29,9 @@ class Trained:
 
     row: LearnerRow
     state: str | None
-    """Of the job; None when it is forgotten."""
+    """State of the job; None if the job was deleted."""
     failure: dict[str, Any] | None
-    """Of the job."""
+    """Error of the job."""
 
     @property
     def status(self) -> Literal["ready", "training", "failed"]:
@@ -57,7 +57,7 @@ async def get(session: TenantSession, name: str) -> Trained | None:
 
 
 async def listed(session: TenantSession, after: str | None, limit: int) -> list[Trained]:
-    """In the order of names, as Python has it, starting after the name `after`."""
+    """Return learners in the order of their names in Python, starting after the name `after`."""
     # A database of some language sorts hyphens as if they were not there.
     name = LearnerRow.name.collate("C" if session.get_bind().dialect.name == "postgresql" else "BINARY")
     query = _trained().order_by(name).limit(limit)
@@ -66,13 +66,13 @@ async def listed(session: TenantSession, after: str | None, limit: int) -> list[
 
 
 async def names(session: TenantSession) -> list[str]:
-    """Of those that are ready."""
+    """Return the names of ready learners."""
     ready = select(LearnerRow.name).where(LearnerRow.status == "ready")
     return list(await session.scalars(ready.order_by(LearnerRow.name)))
 
 
 async def publish(session: TenantSession, id: str, job: str, digest: str) -> bool:
-    """Makes a learner ready. False where it was deleted meanwhile, or is another job's by now."""
+    """Make a learner ready. Return False if it has been deleted, or belongs to another job by now."""
     mine = (LearnerRow.id == id, LearnerRow.job_id == job)
     values = {"status": "ready", "digest": digest}
     done = await session.execute(update(LearnerRow).where(*mine).values(values).returning(LearnerRow.id))
@@ -84,7 +84,7 @@ async def remove(session: TenantSession, id: str) -> None:
 
 
 async def in_use(session: TenantSession, name: str) -> bool:
-    """Whether a version of a task is adapted by it."""
+    """Return whether a version of a task uses the learner."""
     return bool(await session.scalar(select(exists().where(VersionRow.learner == name))))
 
 
@@ -100,5 +100,5 @@ def _trained() -> Select[LearnerRow, str | None, dict[str, Any] | None]:
 
 
 async def is_encoder_of_stream(session: TenantSession, name: str) -> bool:
-    """Whether the frozen encoder of a stream is that of the learner."""
+    """Return whether a stream uses the encoder of the learner."""
     return name in set(await session.scalars(select(StreamRow.config["encoder"].as_string())))

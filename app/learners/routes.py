@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from app.http.dependencies import JsonClaim, NoQuery, PageQuery, TenantStore, document, options_once
 from app.http.openapi import BODY, problems
 from app.learners import openapi_examples, schemas
-from app.learners.dependencies import LearnerResources
-from app.learners.trainings import LOCATION, TrainingService
+from app.learners.resources import LearnerResources
+from app.learners.service import LOCATION, TrainingService
 from hyperserve.types import Learner, LearnerCard, Page, Training
 
 router = APIRouter(prefix="/v1/learners", tags=["learners"], dependencies=[Depends(options_once)])

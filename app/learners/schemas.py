@@ -13,7 +13,7 @@ _MOST_SHOTS = 1_000
 
 
 class Range(BaseModel):
-    """Closed."""
+    """A closed range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from app.http.problems import Fault, ProblemError, fail
 from app.http.validation import faults
-from app.learners.service import ServedLearners
+from app.learners.served_learners import ServedLearners
 from app.streams.schemas import CreateStream
 from models.artifact import Artifact
 from models.continual.stream_config import StreamConfig, build

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from app.http.problems import fail
-from app.learners.service import ServedLearners
+from app.learners.served_learners import ServedLearners
 from app.serving.served_models import ServedStream
 from app.streams.versions import StreamVersionRef
 from models.continual.stream_config import StreamConfig, build

@@ -23,9 +23,9 @@ from app.payloads.inputs import decode
 from app.payloads.support import SubmittedInput, queries_from_json, queries_from_parts
 from app.payloads.warnings import query_warnings
 from app.serving.engine_types import Answers
-from app.streams.dependencies import StreamResources
 from app.streams.learners import BuiltStreamLearner
 from app.streams.mixture import TaskPredictive, candidate_tasks, mixture_predictions, task_predictions
+from app.streams.resources import StreamResources
 from app.streams.schemas import StreamPredict, StreamPredictOptions
 from app.streams.versions import (
     StreamVersionRef,

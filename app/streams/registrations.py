@@ -20,8 +20,8 @@ from app.http.problems import ProblemError, fail
 from app.http.upload import ReceivedFile
 from app.jobs import repository as jobs
 from app.streams import repository
-from app.streams.dependencies import StreamResources
 from app.streams.repository import StreamTaskRecord
+from app.streams.resources import StreamResources
 from app.streams.schemas import RegisterOptions, RegisterTask
 from app.streams.service import task_answer
 from app.streams.versions import load_stream, load_tasks_named, task_not_found

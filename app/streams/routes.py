@@ -29,9 +29,9 @@ from app.http.problems import fail
 from app.http.upload import ReceivedFile
 from app.http.validation import validated
 from app.streams import openapi_examples
-from app.streams.dependencies import StreamResources
 from app.streams.predict import StreamPredictService
 from app.streams.registrations import JOB_LOCATION, StreamRegistrations
+from app.streams.resources import StreamResources
 from app.streams.schemas import CreateStream, RegisterOptions, RegisterTask, Rollback, StreamPredictOptions
 from app.streams.service import LOCATION, StreamService
 from hyperserve.stream_types import Stream, StreamPredictions, StreamTask, StreamVersion, StreamWork

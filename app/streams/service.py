@@ -29,8 +29,8 @@ from app.streams.bundled import (
 )
 from app.streams.cache import changed, deleted
 from app.streams.config import stream_config
-from app.streams.dependencies import StreamResources
 from app.streams.repository import StreamPart, StreamTaskRecord
+from app.streams.resources import StreamResources
 from app.streams.schemas import CreateStream
 from app.streams.versions import load_stream, load_tasks_named, task_not_found, version_not_found
 from hyperserve.stream_types import Alarm, Stream, StreamTask, StreamVersion

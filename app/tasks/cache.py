@@ -92,7 +92,7 @@ def task_deleted(tenant: str, task: str, versions: Collection[str]) -> Change:
 
 
 class TaskInvalidation:
-    """Drops from memory what another process has changed: a listener of `app.db.invalidation_log.Watcher`."""
+    """Drops from memory what another process has changed: a listener of `app.db.invalidation_log.ChangeWatcher`."""
 
     def __init__(self, versions: TaskVersionCache, engine: Engine) -> None:
         self._versions = versions

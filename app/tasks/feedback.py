@@ -21,9 +21,9 @@ from app.http.problems import ProblemError, fail
 from app.payloads.support import GroundTruth
 from app.tasks import repository, schemas
 from app.tasks.cache import TaskVersionRef
-from app.tasks.dependencies import TaskResources
 from app.tasks.prepare import truth_of
 from app.tasks.repository import StoredExample, task_not_found
+from app.tasks.resources import TaskResources
 from app.tasks.revisions import (
     ATTEMPTS,
     RevisedTask,

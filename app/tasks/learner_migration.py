@@ -16,8 +16,8 @@ from app.db.tables import TaskRow, VersionRow
 from app.db.tenancy import Store, TenantSession
 from app.tasks import repository
 from app.tasks.cache import TaskVersionRef, task_changed
-from app.tasks.dependencies import TaskResources
 from app.tasks.repository import task_not_found
+from app.tasks.resources import TaskResources
 from app.tasks.weights import WeightsLoader
 from models.artifact import Artifact
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from app.http.limits import LIMITS
 from app.http.problems import Fault, ProblemError, fail, pointer
-from app.learners.service import REGRESSION, ServedLearners
+from app.learners.served_learners import REGRESSION, ServedLearners
 from app.payloads.inputs import inferred_kind
 from app.payloads.options import TaskOptions
 from app.payloads.support import SubmittedSupport

@@ -13,10 +13,10 @@ from app.payloads.responses import estimates, predictions
 from app.serving.engine_types import Answers
 from app.tasks import prepare, schemas
 from app.tasks.cache import TaskVersionRef
-from app.tasks.dependencies import TaskResources, add_timing
 from app.tasks.feedback import FeedbackService
 from app.tasks.learner_migration import LearnerMigration
 from app.tasks.prepare import PreparedQueries, QueryTargets
+from app.tasks.resources import TaskResources, add_timing
 from app.tasks.weights import WeightsLoader
 from hyperserve.types import Estimate, Notice, Prediction, Predictions
 from models.artifact import Artifact

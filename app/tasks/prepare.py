@@ -18,7 +18,7 @@ from app.http.body import Body
 from app.http.limits import LIMITS
 from app.http.problems import fail
 from app.http.validation import validated
-from app.learners.service import REGRESSION, ServedLearners
+from app.learners.served_learners import REGRESSION, ServedLearners
 from app.payloads.inputs import DecodedInputs, decode
 from app.payloads.options import TaskOptions
 from app.payloads.support import (

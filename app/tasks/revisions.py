@@ -28,10 +28,10 @@ from app.payloads.targets import learner_targets, truth_key
 from app.serving.engine_types import Adapted, SupportSet
 from app.tasks import prepare, repository, schemas
 from app.tasks.cache import TaskVersionRef, task_changed
-from app.tasks.dependencies import TaskResources, add_timing
 from app.tasks.learner_selection import check_served, check_traits
 from app.tasks.prepare import PreparedAddition, seed_of, truth_of
 from app.tasks.repository import StoredExample, task_not_found
+from app.tasks.resources import TaskResources, add_timing
 from app.tasks.weights import WeightsLoader
 from hyperserve.types import Notice, Task, Timing
 from models.artifact import Artifact

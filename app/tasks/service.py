@@ -18,9 +18,9 @@ from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
 from app.tasks import prepare, repository, schemas
 from app.tasks.cache import TaskVersionRef, task_changed, task_deleted
-from app.tasks.dependencies import TaskResources, add_timing
 from app.tasks.prepare import PreparedSupport
 from app.tasks.repository import StoredExample, task_not_found
+from app.tasks.resources import TaskResources, add_timing
 from app.tasks.revisions import RevisedTask
 from app.tasks.schemas import task_answer, version_answer
 from app.tasks.weights import WeightsLoader

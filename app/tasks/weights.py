@@ -29,9 +29,9 @@ from app.serving.engine_types import Adapted, SupportSet
 from app.serving.shared_cache import WeightKey
 from app.tasks import repository
 from app.tasks.cache import TaskVersionRef
-from app.tasks.dependencies import TaskResources
 from app.tasks.learner_selection import check_served
 from app.tasks.repository import StoredExample, task_not_found
+from app.tasks.resources import TaskResources
 from models.artifact import Artifact
 from models.inputs import InputError, raw_from
 from models.protocol import TaskWeights

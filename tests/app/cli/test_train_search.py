@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.learners.service import ServedLearners
+from app.learners.served_learners import ServedLearners
 from models import artifact
 from tests.app.cli.commands import run
 

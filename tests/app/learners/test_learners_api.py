@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.core.settings import Settings
-from app.learners.service import ServedLearners
+from app.learners.served_learners import ServedLearners
 from app.main import create_app
 from models.artifact import ArtifactError
 from tests.app.learner import save_learner

@@ -9,12 +9,12 @@ from app.cluster import Cluster
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
 from app.db.database import Database
-from app.learners.service import ServedLearners
+from app.learners.served_learners import ServedLearners
 from app.runtime import Runtime
 from app.serving.cache_stats import CacheStats
 from app.serving.engine import Engine
 from app.serving.shared_cache import SharedCache
-from app.tasks.dependencies import TaskResources
+from app.tasks.resources import TaskResources
 
 
 def task_resources(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.learners.service import ServedLearners, UnknownLearnerError
+from app.learners.served_learners import ServedLearners, UnknownLearnerError
 from models.artifact import Artifact, load
 from tests.app.tasks.resources import task_resources
 
@@ -31,7 +31,7 @@ def test_no_thread_waits_for_a_learner_that_is_looked_for(zoo: Path, comes: bool
                 learners.add(late)
             return late if comes else None
 
-        learners.look_late(look)
+        learners.set_late_lookup(look)
         with ThreadPoolExecutor(1) as pool:
             resources = task_resources(pool, learners=learners)
             waiting = asyncio.create_task(resources.decode(learners.named, "vectors"))

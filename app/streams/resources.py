@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from app.datasets.dependencies import DatasetResources
-from app.learners.service import ServedLearners
+from app.datasets.resources import DatasetResources
+from app.learners.served_learners import ServedLearners
 from app.runtime import Runtime
 from app.streams.bundled import BundledStreams
 from app.streams.cache import StreamInvalidation, StreamVersionCache, TensorCache

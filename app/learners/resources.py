@@ -1,4 +1,4 @@
-"""What learners keep as long as the process lives."""
+"""Process-wide state of learners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.core.settings import Settings
 from app.db.blob_collector import BlobCollector
 from app.learners.library import Library
-from app.learners.service import ServedLearners
+from app.learners.served_learners import ServedLearners
 from app.runtime import Runtime
 
 
@@ -22,7 +22,7 @@ class LearnerResources:
     async def open(cls, runtime: Runtime, learners: ServedLearners) -> LearnerResources:
         """Raises `models.artifact.ArtifactError` if a default learner that was configured does not exist."""
         library = Library(runtime, learners)
-        runtime.cluster.watcher.subscribe(library.heard)
+        runtime.cluster.watcher.subscribe(library.on_changes)
         learners.check_defaults(runtime.settings.chosen_defaults, await library.names())
         return cls(learners, library, runtime.collector)
 

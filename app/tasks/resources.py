@@ -1,4 +1,4 @@
-"""The part of tasks that lives as long as the process, shared by the services of all requests."""
+"""Process-wide state of tasks, shared by the services of all requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from app.http.problems import fail
-from app.learners.service import ServedLearners, UnknownLearnerError
+from app.learners.served_learners import ServedLearners, UnknownLearnerError
 from app.runtime import Runtime
 from app.tasks.cache import TaskInvalidation, TaskVersionCache, TaskVersionRef
 from app.tasks.learner_selection import UnsuitableLearnerError

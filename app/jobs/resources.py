@@ -1,4 +1,4 @@
-"""What jobs keep as long as the process lives."""
+"""Process-wide state of jobs."""
 
 from __future__ import annotations
 

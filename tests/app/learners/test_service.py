@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.core.settings import Settings
-from app.datasets.dependencies import DatasetResources
+from app.datasets.resources import DatasetResources
 from app.datasets.service import DatasetService
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
@@ -23,11 +23,11 @@ from app.http.problems import ProblemError
 from app.http.upload import ReceivedFile, Spool
 from app.jobs import repository as jobs
 from app.learners import repository
-from app.learners.dependencies import LearnerResources
 from app.learners.library import Library
+from app.learners.resources import LearnerResources
 from app.learners.schemas import TrainLearner
-from app.learners.service import ServedLearners
-from app.learners.trainings import TrainingService
+from app.learners.served_learners import ServedLearners
+from app.learners.service import TrainingService
 from app.runtime import Runtime
 from app.serving.engine import Engine
 from hyperserve.types import Dataset, Training

@@ -1,4 +1,4 @@
-"""What datasets keep as long as the process lives."""
+"""Process-wide state of datasets."""
 
 from __future__ import annotations
 
