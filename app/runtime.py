@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from app.cluster import Cluster
 from app.core.settings import Settings
@@ -13,6 +17,9 @@ from app.db.blobs import Blobs
 from app.db.database import Database
 from app.db.tenancy import Store
 from app.serving.engine import Engine
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,11 @@ class Runtime:
 
     def store(self, tenant: str) -> Store:
         return Store(tenant, self.database, self.blobs)
+
+    async def in_decoder(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run in a thread that parses and decodes; return the result."""
+        call = partial(work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self.decoders, call)
 
     @property
     def scratch(self) -> Path:

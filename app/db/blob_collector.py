@@ -1,4 +1,4 @@
-"""The garbage collector of the blob store.
+"""Blobs that rows name: written before their rows, and collected when no row names them any more.
 
 Blobs without a row are left by deletions, by failed creations and by processes that were killed. Each resource
 describes its folder by a `BlobFolder`; naming blobs and deleting them exclude each other (`app.db.blob_lock`).

@@ -112,11 +112,11 @@ class StreamPredictService:
     async def _decoded(
         self, stream: str, body: Body, options: StreamPredictOptions
     ) -> tuple[StreamVersionRef, StreamPredictOptions, Inputs, list[Notice]]:
-        options, queries = await self._in_thread(_read_queries, body, options)
+        options, queries = await self.resources.runtime.in_decoder(_read_queries, body, options)
         version = await self._version(stream, options.version)
         if options.task is not None and options.task not in version.labels:
             raise await self._missing_task(version, options.task)
-        x, warnings = await self._in_thread(_decode_queries, queries, version.config)
+        x, warnings = await self.resources.runtime.in_decoder(_decode_queries, queries, version.config)
         return version, options, x, warnings
 
     async def _missing_task(self, version: StreamVersionRef, task: str) -> Exception:
@@ -195,11 +195,7 @@ class StreamPredictService:
     async def _computed(
         self, work: Callable[[], list[StreamPrediction]], probabilities: int
     ) -> list[StreamPrediction]:
-        return work() if probabilities < LONG_ANSWER else await self._in_thread(work)
-
-    async def _in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        call = partial(work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self.resources.runtime.decoders, call)
+        return work() if probabilities < LONG_ANSWER else await self.resources.runtime.in_decoder(work)
 
 
 def _read_queries(

@@ -33,7 +33,7 @@ from app.tasks.revisions import (
     SupportDraft,
     relabelled,
 )
-from app.tasks.weights import WeightsLoader
+from app.tasks.weights import VersionWeights
 from hyperserve.types import Estimate, Prediction
 from models.inputs import RawInput
 
@@ -77,7 +77,7 @@ class FeedbackService:
     ) -> list[str]:
         """Return ids of the predictions. Raises `ProblemError` 404 if the task was deleted meanwhile."""
         data = [raw.to_bytes() for raw in queries]
-        names = await self.resources.off_loop(lambda: [digest(one) for one in data])
+        names = await self.resources.runtime.in_decoder(lambda: [digest(one) for one in data])
         expires = now() + timedelta(seconds=self._seconds)
         rows = [
             PredictionRow(
@@ -144,7 +144,7 @@ class FeedbackService:
     async def _decoded(self, row: PredictionRow) -> npt.NDArray[np.float32]:
         ref = await self.resources.versions.find(self.store, row.task_id)
         artifact = await self.resources.artifact(ref.learner)
-        weights = WeightsLoader(self.resources, self.store)
+        weights = VersionWeights(self.resources, self.store)
         return await weights.inputs(ref, artifact, [(row.kind, row.blob)])
 
     async def _repeated(self, row: PredictionRow, claim: Claim) -> RevisedTask:

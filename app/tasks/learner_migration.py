@@ -18,7 +18,7 @@ from app.tasks import repository
 from app.tasks.cache import TaskVersionRef, task_changed
 from app.tasks.repository import task_not_found
 from app.tasks.resources import TaskResources
-from app.tasks.weights import WeightsLoader
+from app.tasks.weights import VersionWeights
 from models.artifact import Artifact
 
 
@@ -32,7 +32,7 @@ class LearnerMigration:
     async def migrate(self, ref: TaskVersionRef, artifact: Artifact) -> TaskVersionRef:
         """Return the version of the same examples under the learner.
 
-        Raises `ProblemError`, and what `WeightsLoader.adapt` raises.
+        Raises `ProblemError`, and what `VersionWeights.adapt` raises.
         """
         if ref.learner_digest == artifact.digest:
             return ref
@@ -50,7 +50,7 @@ class LearnerMigration:
             twin = await repository.find_twin(session, old, artifact)
         if twin is not None:
             return _standing_for(ref, task, twin)
-        weights = WeightsLoader(self.resources, self.store)
+        weights = VersionWeights(self.resources, self.store)
         adapted, shape = await weights.adapt(ref, artifact)
         migrated, made = await self._write(ref, artifact, shape)
         if made:

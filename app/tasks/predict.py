@@ -17,7 +17,7 @@ from app.tasks.feedback import FeedbackService
 from app.tasks.learner_migration import LearnerMigration
 from app.tasks.prepare import PreparedQueries, QueryTargets
 from app.tasks.resources import TaskResources, add_timing
-from app.tasks.weights import WeightsLoader
+from app.tasks.weights import VersionWeights
 from hyperserve.types import Estimate, Notice, Prediction, Predictions
 from models.artifact import Artifact
 from models.predictive import Gaussian
@@ -49,7 +49,7 @@ class PredictService:
             queries, more = await self.resources.decode(queries.decode, artifact, ref.shape)
             decoding = add_timing(decoding, more)
         ref, warnings = await self._migrated(ref, artifact, options.version)
-        weights = WeightsLoader(self.resources, self.store)
+        weights = VersionWeights(self.resources, self.store)
         answers = await self.resources.runtime.engine.predict(
             ref.version,
             ref.learner,
@@ -115,7 +115,7 @@ class PredictService:
             width = predictive.mean.shape[-1]
         if len(queries.submitted) * width < LONG_ANSWER:
             return work()
-        return await self.resources.off_loop(work)
+        return await self.resources.runtime.in_decoder(work)
 
 
 def _labelled(

@@ -46,11 +46,6 @@ class TaskResources:
             raise fail("learner_unavailable", f"The task's learner, {learner}, is no longer served.")
         return artifact
 
-    async def off_loop(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run in a thread that parses and decodes."""
-        call = partial(work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self.runtime.decoders, call)
-
     async def decode(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> tuple[R, Timing]:
         """Run off the event loop as the phase `decode` of a request. Returns the result and the time it took.
 
@@ -66,12 +61,12 @@ class TaskResources:
 
     async def _decode(self, work: Callable[[], R]) -> R:
         try:
-            return await self.off_loop(work)
+            return await self.runtime.in_decoder(work)
         except UnknownLearnerError as error:
             # Looked for here: a thread that waits for the database keeps others' requests waiting.
             if await self.learners.find(error.name) is None:
                 raise
-            return await self.off_loop(work)
+            return await self.runtime.in_decoder(work)
 
 
 def add_timing(*timings: Timing) -> Timing:

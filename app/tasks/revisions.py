@@ -32,7 +32,7 @@ from app.tasks.learner_selection import check_served, check_traits
 from app.tasks.prepare import PreparedAddition, seed_of, truth_of
 from app.tasks.repository import StoredExample, task_not_found
 from app.tasks.resources import TaskResources, add_timing
-from app.tasks.weights import WeightsLoader
+from app.tasks.weights import VersionWeights
 from hyperserve.types import Notice, Task, Timing
 from models.artifact import Artifact
 
@@ -217,7 +217,7 @@ class RevisionService:
         async def rows(session: TenantSession) -> RevisedTask:
             return await _write(session, base, version, draft, terms, timing)
 
-        weights, versions = WeightsLoader(self.resources, self.store), self.resources.versions
+        weights, versions = VersionWeights(self.resources, self.store), self.resources.versions
         with versions.reading(base.task.id) as read:
             # Features of some of the examples are of no use: all are made again when they are needed.
             features = adapted.features if len(adapted.features) == len(draft.examples) else None
@@ -233,7 +233,7 @@ class RevisionService:
         """Return weights of the draft and the shape of an input. Only what the learner has not seen is embedded."""
         if (adapted := await self._extended(base, draft, support, artifact)) is not None:
             return adapted, tuple(base.version.shape)
-        weights, ref = WeightsLoader(self.resources, self.store), TaskVersionRef.of(base.task, base.version)
+        weights, ref = VersionWeights(self.resources, self.store), TaskVersionRef.of(base.task, base.version)
         sources, features = list(draft.sources), None
         if artifact.digest == base.version.learner_digest:
             features = await weights.features(ref, len(base.examples))

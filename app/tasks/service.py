@@ -23,7 +23,7 @@ from app.tasks.repository import StoredExample, task_not_found
 from app.tasks.resources import TaskResources, add_timing
 from app.tasks.revisions import RevisedTask
 from app.tasks.schemas import task_answer, version_answer
-from app.tasks.weights import WeightsLoader
+from app.tasks.weights import VersionWeights
 from hyperserve.types import Answer, Example, Page, Task
 
 PAGE_LABELS = 5_000
@@ -59,7 +59,7 @@ class TaskService:
             await claim.keep(session, 201, created, headers, task.id)
             return created
 
-        weights = WeightsLoader(self.resources, self.store)
+        weights = VersionWeights(self.resources, self.store)
         with self.resources.versions.reading(task.id) as read:
             created = await weights.write_version(version, dict(prepared.inputs), adapted.features, rows)
             weights.admit(TaskVersionRef.of(task, version), adapted.weights, read)
@@ -79,7 +79,9 @@ class TaskService:
             ids = _page_ids(counts, options.limit)
             rows = await repository.list_current(session, ids)
         cursor = Cursor(ids[-1]).encode() if len(ids) < len(counts) else None
-        return await self.resources.off_loop(lambda: _page_bytes([task_answer(*row) for row in rows], cursor))
+        return await self.resources.runtime.in_decoder(
+            lambda: _page_bytes([task_answer(*row) for row in rows], cursor)
+        )
 
     async def delete(self, task: str, condition: Condition = UNCONDITIONAL) -> None:
         """Delete a task, its weights, its cached features, and the inputs that no other task has."""
@@ -97,7 +99,7 @@ class TaskService:
         self.resources.versions.drop(task)
         for _, version in removed.versions:
             self.resources.runtime.engine.evict(version)
-        await WeightsLoader(self.resources, self.store).unshare(removed.versions)
+        await VersionWeights(self.resources, self.store).unshare(removed.versions)
         await self.store.all_blobs.delete_features(removed.versions)
         collector = self.resources.runtime.collector
         await collector.collect(self.store.tenant, repository.INPUTS, removed.blobs)
@@ -137,7 +139,7 @@ class TaskService:
             ids = _page_ids(counts, options.limit)
             versions = await repository.list_versions(session, ids)
         cursor = Cursor(ids[-1]).encode() if len(ids) < len(counts) else None
-        return await self.resources.off_loop(
+        return await self.resources.runtime.in_decoder(
             lambda: _page_bytes([version_answer(row, version) for version in versions], cursor)
         )
 

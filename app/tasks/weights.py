@@ -43,7 +43,7 @@ _FEATURES = "features"
 
 
 @dataclass(frozen=True)
-class WeightsLoader:
+class VersionWeights:
     """Raises `ProblemError`, `BlobMissingError` if raw inputs are lost, and what the engine raises."""
 
     resources: TaskResources
@@ -83,7 +83,7 @@ class WeightsLoader:
         try:
             data = await self.store.blobs.get([blob for _, blob in stored])
             raws = [raw_from(kind, raw) for (kind, _), raw in zip(stored, data, strict=True)]
-            return await self.resources.off_loop(decode_stored, raws, artifact.config.input)
+            return await self.resources.runtime.in_decoder(decode_stored, raws, artifact.config.input)
         except BlobMissingError:
             if await self._stored(ref):
                 raise  # Lost, which is no client's fault.

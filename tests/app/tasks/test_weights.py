@@ -27,7 +27,7 @@ from app.tasks import repository
 from app.tasks.cache import TaskVersionRef
 from app.tasks.learner_migration import LearnerMigration
 from app.tasks.repository import StoredExample
-from app.tasks.weights import WeightsLoader
+from app.tasks.weights import VersionWeights
 from models.artifact import Artifact, load
 from tests.app.tasks.resources import task_resources
 
@@ -51,7 +51,7 @@ class StoredTask:
     """A stored task of two vectors, and what makes its weights."""
 
     blobs: WatchedBlobs
-    weights: WeightsLoader
+    weights: VersionWeights
     migration: LearnerMigration
     artifact: Artifact
     ref: TaskVersionRef
@@ -104,7 +104,7 @@ async def stored_task(
             resources = task_resources(
                 pool, database=database, blobs=blobs, engine=engine, cache=cache, cache_stats=cache_stats
             )
-            weights, migration = WeightsLoader(resources, store), LearnerMigration(resources, store)
+            weights, migration = VersionWeights(resources, store), LearnerMigration(resources, store)
             yield StoredTask(blobs, weights, migration, artifact, TaskVersionRef.of(task, version))
     finally:
         engine.close()
