@@ -161,19 +161,23 @@ def _grey_channel(image: Image.Image, box: Box) -> tuple[Wide, None]:
 
 def _grey_and_alpha(raw: Image.Image, box: Box) -> tuple[Wide, Wide]:
     """`raw` has the four bytes of grey and alpha as its channels."""
-    read = np.asarray(raw.crop(box)).astype(np.uint16)
-    return (read[..., :1] << _BYTE) | read[..., 1:2], (read[..., 2] << _BYTE) | read[..., 3]
+    read = np.asarray(raw.crop(box))
+    return _joined(read[..., :1], read[..., 1:2]), _joined(read[..., 2], read[..., 3])
 
 
 def _colour_channels(upper: Image.Image, lower: Image.Image, box: Box) -> tuple[Wide, Wide | None]:
-    read = np.asarray(upper.crop(box)).astype(np.uint16) << _BYTE | np.asarray(lower.crop(box))
+    read = _joined(np.asarray(upper.crop(box)), np.asarray(lower.crop(box)))
     return read[..., :3], read[..., 3] if read.shape[-1] > 3 else None
+
+
+def _joined(upper: npt.NDArray[np.uint8], lower: npt.NDArray[np.uint8]) -> Wide:
+    return np.left_shift(upper, _BYTE, dtype=np.uint16) | lower
 
 
 def _extrema(image: Image.Image) -> tuple[int, int]:
     """Return the least and the greatest value of the colours."""
     colours = image.getextrema()[:3]
-    return min(int(low) for low, _ in colours), max(int(high) for _, high in colours)  # type: ignore[misc, arg-type]
+    return min(int(low) for low, _ in colours), max(int(high) for _, high in colours)  # type: ignore[misc]
 
 
 def _reopened(png: bytes, rawmode: str) -> Image.Image:

@@ -104,7 +104,8 @@ def _check_bmp(data: bytes) -> None:
 
 def _png(data: bytes) -> ReducedImage:
     """Keep header, palette, transparency and the pixels, those in one chunk."""
-    head, pixels, texts = [_PNG_SIGNATURE], [], {}
+    head, pixels = [_PNG_SIGNATURE], list[bytes]()
+    texts: dict[bytes, bytes] = {}
     exif, position, count, last = None, len(_PNG_SIGNATURE), 0, b""
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)

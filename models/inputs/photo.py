@@ -11,7 +11,8 @@ from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from models.inputs.image import WORKING_SIDE, decode_pixels
+from models.inputs.flattening import WORKING_SIDE
+from models.inputs.image import decode_pixels
 from models.inputs.ink import area_resize
 from models.inputs.raw import ImageBytes, InputError, RawInput
 
