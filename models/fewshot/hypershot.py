@@ -117,9 +117,10 @@ class HyperShot(Classifier):
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)
         orders, steps = self.config.orders or self.config.ways, self.config.finetune_steps
-        if steps is None:
-            return self._adapt(support, orders)
         refuse_other_ways(support, self.config.ways)
+        if steps is None:
+            # One by one: a product with other rows beside a task's rounds differently, and logits magnify that.
+            return joined_weights([self._adapt(one, orders) for one in single_tasks(support)])
         start: FastWeights = dict(self.hypernet.named_parameters())
         found = []
         for one in single_tasks(support):

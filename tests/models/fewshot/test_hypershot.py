@@ -180,3 +180,19 @@ def test_a_longer_neck_ends_without_relu(neck: int) -> None:
 def test_unit_vectors_are_what_is_kept() -> None:
     kept = learner_of().adapt(support_set()).rows["support"]
     assert_close(kept, F.normalize(kept, dim=-1))
+
+
+@pytest.mark.parametrize("tasks", [2, 7, 33])
+def test_weights_do_not_depend_on_the_batch_even_by_rounding(tasks: int) -> None:
+    """Logits are in the tens, so that the rounding of weights would show in the fifth digit of an answer."""
+    learner = learner_of(hidden=256, target_hidden=64)
+    rng = torch.Generator().manual_seed(3)
+    features = torch.randn(tasks, 6, 6, generator=rng)
+    targets = torch.arange(3).repeat(2).expand(tasks, -1)
+    keys = torch.randint(1 << 62, (tasks, 3), generator=rng)
+    batch = learner.adapt(Support.of(features, targets, class_key=keys))
+    for task in range(tasks):
+        one = slice(task, task + 1)
+        alone = learner.adapt(Support.of(features[one], targets[one], class_key=keys[one]))
+        for name, value in alone.task.items():
+            assert torch.equal(value, batch.select(task).task[name]), name
