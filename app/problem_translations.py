@@ -15,6 +15,7 @@ from app.db.errors import DatabaseAwayError, DatabaseBusyError, DatabaseFullErro
 from app.http import handlers
 from app.http.problems import ProblemError, fail
 from app.serving.errors import EngineBusyError, EngineClosedError, LearnerNotLoadedError, NotFiniteError
+from models.continual.storage import StreamStorageError
 from models.protocol import LearnerError
 
 log = logging.getLogger("hyperserve")
@@ -43,6 +44,13 @@ def _database_away(error: DatabaseAwayError) -> ProblemError:
 def _store_failed(error: BlobStoreError) -> ProblemError:
     log.error("the blob store failed", exc_info=error)
     return fail("storage_unavailable", "The store of inputs does not answer.", headers={"Retry-After": "2"})
+
+
+def _parts_damaged(error: StreamStorageError) -> ProblemError:
+    log.error("a stream cannot be read: %s", error)
+    return fail(
+        "storage_unavailable", "The stored parts of the stream are damaged.", headers={"Retry-After": "60"}
+    )
 
 
 def _storage_full(error: Exception) -> ProblemError:
@@ -77,6 +85,7 @@ TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     BlobStoreError: _store_failed,
     BlobStoreFullError: _storage_full,
     BlobStoreBusyError: _out_of_files,
+    StreamStorageError: _parts_damaged,
     DatabaseBusyError: _database_busy,
     DatabaseAwayError: _database_away,
     DatabaseFullError: _storage_full,

@@ -394,7 +394,7 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
     "internal_error": ProblemCode(
         500, "Internal error", "This is a fault of the server; report the request_id."
     ),
-    "storage_full": ProblemCode(507, "Storage full", "The server has no room for the file; try again later."),
+    "storage_full": ProblemCode(507, "Storage full", "The disk of the server is full; deletions make room."),
     "busy": ProblemCode(503, "Busy", "Too many requests are waiting; try again after Retry-After seconds."),
     "draining": ProblemCode(
         503, "Draining", "This process is stopping; another one answers, or it will be back soon."

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import func, insert, select
 
 from app.datasets import repository as datasets
+from app.db.base import Base
 from app.db.blobs import Blobs, digest
 from app.db.clock import now_ms
 from app.db.database import Database
 from app.db.tables import (
-    Base,
     ChangeRow,
     DatasetRow,
     ExampleRow,

@@ -183,7 +183,9 @@ class TestDamage:
                 for member in source:
                     if member.name.startswith("blobs/raw"):
                         member.name = f"blobs/{name}"
-                        member.pax_headers.pop("path", None)
+                        member.pax_headers = {
+                            key: value for key, value in member.pax_headers.items() if key != "path"
+                        }
                     copy.addfile(member, source.extractfile(member))
             self.refused(bad, target, tmp_path, "is not the path of a blob")
 
