@@ -20,10 +20,12 @@ To install the server, run in a checkout of hyperserve: pip install -e '.[server
 def main() -> None:
     """Run the server's command line; exit with 2 and a hint if the server is not installed."""
     try:
+        from app.cli.encoding import replace_unknown_characters
         from app.cli.root import app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _SERVER_PACKAGES:
             raise
         sys.stderr.write(_HELP.format(missing=error.name, version=__version__))
         sys.exit(2)
+    replace_unknown_characters()
     app()
