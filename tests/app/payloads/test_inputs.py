@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.app.problems import OK, create, error, problem
+from tests.models.inputs import hostile_images
 
 pytestmark = pytest.mark.usefixtures("nothing_stored")
 
@@ -151,3 +152,54 @@ def test_many_large_images(client: httpx.Client, task: str) -> None:
     response = client.post(f"/v1/tasks/{task}/predict", json={"queries": [query] * 20})
     assert response.json()["errors"][0]["limit"] == 400_000_000
     problem(response, 413, "image_too_large")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "limit"),
+    [
+        ("one run and an end of line", "unsupported_image_format", None),
+        ("a newer header", "unsupported_image_format", None),
+        ("jpeg of 200 scans", "image_too_complex", 100),
+        ("gif of comments", "image_too_complex", 20_000),
+        ("png of chunks", "image_too_complex", 20_000),
+    ],
+)
+def test_images_that_would_take_minutes(
+    client: httpx.Client, task: str, name: str, code: str, limit: float | None
+) -> None:
+    data = {**hostile_images.rle_bmps(), **hostile_images.too_complex()}[name]
+    started = time.perf_counter()
+    files = [("query", ("q", data, "application/octet-stream"))]
+    error(client.post(f"/v1/tasks/{task}/predict", files=files), 422, code, "/queries/0", limit)
+    assert time.perf_counter() - started < 10
+
+
+MAGNITUDES = [1e-30, 1e-20, 1e-10, 1.0, 1e10, 1.9e19, 2e19, 1e25, 1e30, 1e38, 3.4e38]
+
+
+@pytest.mark.parametrize("metric", ["directions", "places"])
+@pytest.mark.parametrize("whole_task", [False, True])
+def test_vectors_of_any_magnitude(client: httpx.Client, metric: str, whole_task: bool) -> None:
+    """Each is answered by its class, or refused at its place; none is a toss-up."""
+    support = {
+        "directions": {"a": [[1.0, 0.1], [0.9, 0.0], [2.0, 0.1]], "b": [[0.1, 1.0], [0.0, 0.9], [0.1, 3.0]]},
+        "places": {"a": [[1.0, 0.0], [1.1, 0.1], [0.9, 0.1]], "b": [[-1.0, 0.1], [-1.1, 0.0], [-0.9, 0.0]]},
+    }[metric]
+    queries = {"a": [1.0, 0.05], "b": [0.05, 1.0] if metric == "directions" else [-1.0, 0.05]}
+    for size in MAGNITUDES:
+        scale = size / 10 if whole_task else 1.0
+        given = {label: [[scale * x for x in one] for one in some] for label, some in support.items()}
+        for label, query in queries.items():
+            body = {"support": given, "queries": [[x * (scale if whole_task else size) for x in query]]}
+            answer = client.post("/v1/predict", json=body)
+            if answer.status_code != 200:
+                assert answer.status_code == 422
+                found = answer.json()
+                assert found["code"] == "numerical_overflow", found
+                assert found["errors"][0]["pointer"] in ("/support", "/queries")
+                continue
+            best = answer.json()["predictions"][0]
+            # To a learner with a scale of its own, small vectors of all classes are the same.
+            if size >= 10:
+                assert best["label"] == label, size
+                assert best["confidence"] > 0.6, size
