@@ -243,7 +243,7 @@ class Dataset(Answer):
     examples: int
     bytes: int
     reading: DatasetReading | None = Field(
-        default=None, description="How a CSV or an npz was read; null for a zip, which leaves no choice."
+        default=None, description="Use of the columns of a CSV or the arrays of an npz; null for a zip."
     )
     warnings: list[DatasetWarning] = Field(default_factory=list)
     created_at: datetime

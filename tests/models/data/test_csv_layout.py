@@ -27,7 +27,7 @@ def codes(summary: Summary) -> list[str]:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as a program may write it, and what it holds."""
+    """A table before it is written."""
 
     names: list[str]
     labels: list[str]
@@ -56,7 +56,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a program writes tables."""
+    """Conventions of a program that writes tables."""
 
     delimiter: str
     decimal: str
