@@ -4,6 +4,10 @@ import os
 
 # Of threads that a test starts too: several that spin for one another on two cores take ten times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Tests talk to servers of their own alone.
+for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+    os.environ.pop(name, None)
+    os.environ.pop(name.upper(), None)
 
 import pytest
 from jaxtyping import install_import_hook

@@ -16,7 +16,8 @@ from pathlib import Path
 from app.cli.errors import CommandError
 from hyperserve import Client
 
-INHERITED = ("HYPERSERVE_LEARNERS_DIR", "HYPERSERVE_DEVICE")
+FOLDER = "HYPERSERVE_LEARNERS_DIR"
+INHERITED = (FOLDER, "HYPERSERVE_DEVICE")
 """Settings of the caller that a private server uses; it has a database and blobs of its own."""
 STOP_SECONDS = 10
 LOG_TAIL = 2000
@@ -70,7 +71,11 @@ def _environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HYPERSERVE_")}
     # It has no other clients: it need not keep answering for a while after it is told to stop.
     own = {"HYPERSERVE_DRAIN_SECONDS": "0"}
-    return inherited | own | {name: os.environ[name] for name in INHERITED if name in os.environ}
+    chosen = {name: os.environ[name] for name in INHERITED if os.environ.get(name)}
+    if FOLDER in chosen:
+        # The server runs in another folder.
+        chosen[FOLDER] = str(Path(chosen[FOLDER]).absolute())
+    return inherited | own | chosen
 
 
 def _wait(server: subprocess.Popen[bytes], client: Client, log: Path, seconds: float) -> None:
