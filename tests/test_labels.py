@@ -340,7 +340,7 @@ def test_whole_numbers_are_labels(server: Server) -> None:
         task = task.add({5: [[3.0]]}).add([([4.0], 6)])
         assert task.classes == ["3", "4", "5", "6"]
         (example, *_) = task.support()
-        assert task.relabel(example, 7).classes == ["7", "4", "5", "6"]
+        assert set(task.relabel(example, 7).classes) == {"4", "5", "6", "7"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from app.http.body import MEDIA_TYPES
 from app.http.fields import PRINTABLE
 from app.http.limits import LIMITS
 from app.http.openapi import REF, Schema
-from app.payloads.support import QUERY_PART
+from app.payloads.support import QUERY_PART, WHOLE_MAX
 
 CROSS = (
     "iVBORw0KGgoAAAANSUhEUgAAABgAAAAYAQAAAADIDABVAAAAJklEQVR42mP8z8DAxICMv6DxUTHDBwZ2JgYGBob/n//jUsOIZCYAWbIH"
@@ -41,7 +41,7 @@ _LABEL_VALUE: Schema = {
     "description": "A label; a whole number is the label of its decimal digits.",
     "anyOf": [
         {"$ref": REF.format(model="Label")},
-        {"type": "integer", "minimum": -(2**53), "maximum": 2**53},
+        {"type": "integer", "minimum": -WHOLE_MAX, "maximum": WHOLE_MAX},
     ],
 }
 

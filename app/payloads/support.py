@@ -16,11 +16,11 @@ from app.http.problems import Fault, ProblemError, fail, pointer
 from hyperserve import labels
 
 QUERY_PART = "query"
-WRONG_LABEL = "A label is a string or a whole number; whole numbers become strings."
-_WHOLE_MAX = 2**53
-"""Up to here a float holds every whole number."""
+WRONG_LABEL = "A label is a string, or a whole number up to 2^53."
+WHOLE_MAX = 2**53
+"""Up to here every reader of JSON keeps a whole number."""
 _HAS_TARGET = (
-    'An example of a classification task has a label, which is a string or a whole number; if it should have a target, '
+    "An example of a classification task has a label, which is a string or a whole number; if it should have a target, "
     'add "kind": "regression" to the request.'
 )
 Location = tuple[str | int, ...]
@@ -259,7 +259,9 @@ def normal_label(text: str, where: str, what: str = "The label") -> str:
 
 def label_from_json(value: object) -> str | None:
     """Return a label of a JSON document as text; a whole number is its decimal text. None for other values."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _WHOLE_MAX:
-        # An array of numbers is read as floats.
-        return str(int(value))
-    return value if isinstance(value, str) else labels.from_number(value)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > WHOLE_MAX:
+        return None
+    # An array of numbers is read as floats.
+    return str(int(value)) if float(value).is_integer() else None

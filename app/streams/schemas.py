@@ -31,7 +31,7 @@ _INPUT = {
     "required": ["kind"],
     "additionalProperties": False,
 }
-_CLASS = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+_CLASS = {"allOf": [{"$ref": "#/components/schemas/LabelValue"}]}
 InputField = Annotated[dict[str, Any] | None, WithJsonSchema(_INPUT)]
 HeldOutField = Annotated[
     int | None,
