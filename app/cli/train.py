@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,14 @@ from app.cli.errors import CommandError
 from app.cli.recorded_command import recorded_command
 from app.cli.train_data import FUNCTIONS, PUBLISHED, DatasetChoice, function_family, published_data
 from app.cli.train_options import TrainOptions
-from app.cli.train_recipe import Settings, as_options, class_recipe, explicit_settings, function_recipe
+from app.cli.train_recipe import (
+    Settings,
+    as_options,
+    class_recipe,
+    default_name,
+    explicit_settings,
+    function_recipe,
+)
 from app.cli.zoo import learner_at
 from app.core.allocator import keep_freed_memory
 from hyperserve.version import __version__
@@ -36,6 +44,7 @@ def train(options: TrainOptions) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = explicit_settings(options)
+    options = replace(options, name=options.name or default_name(settings))
     chosen = DatasetChoice.parse(settings["dataset"])
     try:
         if chosen.name in FUNCTIONS:

@@ -19,7 +19,12 @@ _DATA, _LEARNER = "Data", "Learner"
 class TrainOptions:
     """Daily options of a training; `recipe` and `settings` reach everything else."""
 
-    name: Annotated[str, typer.Option(help="Name of the learner and of the folder of its training.")]
+    name: Annotated[
+        str,
+        typer.Option(
+            show_default="METHOD-DATASET", help="Name of the learner and of the folder of its training."
+        ),
+    ] = ""
     recipe: Annotated[
         Path | None,
         typer.Option(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -24,6 +26,9 @@ from models.training.trainer import TrainConfig
 Settings = dict[str, Any]
 """A recipe, or part of one, as it is written: nested by name."""
 
+CLASS_METHOD, FUNCTION_METHOD = "hyperset", "bayes-linear"
+"""Methods of trainings that name none."""
+_NAME_CHARACTERS = 63
 _ANY = ("name", "recipe", "settings", "runs", "threads", "data", "hparam")
 _BOTH = {
     "method": "method",
@@ -100,6 +105,16 @@ def explicit_settings(options: TrainOptions) -> Settings:
     return settings | {"dataset": DatasetChoice(chosen.name, mirrored, rotated).description}
 
 
+def default_name(settings: Mapping[str, Any]) -> str:
+    """Return the name of a training that was given none: method and data set, such as hyperset-omniglot."""
+    chosen = DatasetChoice.parse(str(settings["dataset"]))
+    method = settings.get("method", FUNCTION_METHOD if chosen.name in FUNCTIONS else CLASS_METHOD)
+    path = Path(chosen.name).resolve()
+    words = f"{method}-{path.name if path.is_dir() else path.stem}"
+    plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain)[:_NAME_CHARACTERS].strip("-")
+
+
 def read_recipe(file: Path) -> Settings:
     """Read a file of settings. Raises `MisuseError` if it is neither JSON nor TOML of one table."""
     text = file.read_text(encoding="utf-8")
@@ -121,7 +136,7 @@ def class_recipe(
     """
     if (needed := settings.get("warm_start")) not in (None, warm_start):
         raise MisuseError(f"the recipe starts from the learner with digest {needed}: give it by --init")
-    method, encoder = settings.get("method", "hyperset"), settings.get("encoder", "conv4")
+    method, encoder = settings.get("method", CLASS_METHOD), settings.get("encoder", "conv4")
     encoder_hparams = user_dataset.encoder_hparams(encoder, shape) | _section(settings, "encoder_hparams")
     episodes = EpisodeConfig.model_validate(_section(settings, "episodes"))
     low, high = _given(episodes, "min_way"), _given(episodes, "max_way")
@@ -140,7 +155,7 @@ def class_recipe(
 
 def function_recipe(settings: Mapping[str, Any], family: Family) -> FunctionRecipe:
     """Return the recipe of a training on functions. Raises `MisuseError`, `ValidationError`."""
-    dataset, method = settings["dataset"], settings.get("method", "bayes-linear")
+    dataset, method = settings["dataset"], settings.get("method", FUNCTION_METHOD)
     functions = FunctionConfig.model_validate(_section(settings, "functions"))
     min_shot, max_shot = _given(functions, "min_shot"), _given(functions, "max_shot")
     low, high = _SHOTS[dataset]

@@ -12,7 +12,14 @@ import pytest
 from app.cli.errors import MisuseError
 from app.cli.train_data import DatasetChoice, function_family
 from app.cli.train_options import TrainOptions
-from app.cli.train_recipe import as_options, class_recipe, explicit_settings, function_recipe, merged
+from app.cli.train_recipe import (
+    as_options,
+    class_recipe,
+    default_name,
+    explicit_settings,
+    function_recipe,
+    merged,
+)
 from models import artifact
 from models.training.recipe import Recipe
 from tests.app.cli.commands import run
@@ -36,6 +43,29 @@ def recipe_of(**options: Any) -> Recipe:
 def toml(tmp_path: Path) -> Path:
     (tmp_path / "recipe.toml").write_text(TOML)
     return tmp_path / "recipe.toml"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "hyperset-omniglot"),
+        ({"method": "protonet", "dataset": "cifar-fs", "mirrored": True}, "protonet-cifar-fs"),
+        ({"dataset": "sinusoids"}, "bayes-linear-sinusoids"),
+        ({"dataset": "data/My Flowers (2).v1.zip"}, "hyperset-my-flowers-2-v1"),
+        ({"dataset": "Äpfel.csv"}, "hyperset-apfel"),
+        ({"dataset": "日本"}, "hyperset"),
+        ({"dataset": "x" * 99}, f"hyperset-{'x' * 54}"),
+        ({"settings": ["method=ridge"]}, "ridge-omniglot"),
+    ],
+)
+def test_a_training_without_a_name_is_called_by_method_and_data(options: dict[str, Any], name: str) -> None:
+    assert default_name(explicit_settings(TrainOptions(**options))) == name
+
+
+def test_the_name_of_a_folder_is_used_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "v1.0").mkdir()
+    monkeypatch.chdir(tmp_path / "v1.0")
+    assert default_name({"dataset": "."}) == "hyperset-v1-0"
 
 
 def test_without_a_file_options_stand_over_defaults() -> None:
