@@ -27,7 +27,7 @@ from app.core.settings import Settings
 from app.db.errors import DatabaseError
 from hyperserve import HyperserveError
 from hyperserve.errors import InvalidArgumentError
-from models.errors import ModelError
+from models.errors import DownloadError, ModelError
 
 
 class ExitCode(IntEnum):
@@ -51,6 +51,7 @@ _EXIT_CODES: dict[type[Exception], ExitCode] = {
     ValidationError: ExitCode.MISUSE,
     DataFolderError: ExitCode.MISUSE,
     SecretError: ExitCode.MISUSE,
+    DownloadError: ExitCode.FAILED,
     ModelError: ExitCode.MISUSE,
     InvalidArgumentError: ExitCode.MISUSE,
     FileNotFoundError: ExitCode.MISUSE,

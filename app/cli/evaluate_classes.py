@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -86,7 +87,7 @@ def compare(options: LearnerOptions) -> dict[str, Any]:
 
     Give --learner twice for each pair, ours before its baseline; both answer the same tasks.
     """
-    return _compared(options, "Omniglot test characters", omniglot_data.load(options.data, "test"))
+    return _compared(options, "Omniglot test characters", lambda: omniglot_data.load(options.data, "test"))
 
 
 @evaluation("compare-emnist", LearnerOptions)
@@ -95,14 +96,14 @@ def compare_emnist(options: LearnerOptions) -> dict[str, Any]:
 
     Give --learner twice for each pair, ours before its baseline; both answer the same tasks.
     """
-    test = emnist.load(options.required_data("EMNIST as an npz"), "test")
-    return _compared(options, "EMNIST test characters", test)
+    data = options.required_data("EMNIST as an npz")
+    return _compared(options, "EMNIST test characters", lambda: emnist.load(data, "test"))
 
 
-def _compared(options: LearnerOptions, characters: str, test: ClassDataset) -> dict[str, Any]:
+def _compared(options: LearnerOptions, characters: str, load: Callable[[], ClassDataset]) -> dict[str, Any]:
     found, plan = options.learners, options.plan()
     if not found or len(found) % 2:
-        raise MisuseError("compare takes learners in pairs, ours first, then the baseline")
+        raise MisuseError("compare takes learners in pairs: --learner OURS --learner BASELINE")
     if any(one.config.input != found[0].config.input for one in found):
         raise MisuseError("compare takes learners of one input; these differ")
     pairs = [(a.learner, b.learner) for a, b in zip(found[::2], found[1::2], strict=True)]
@@ -110,5 +111,5 @@ def _compared(options: LearnerOptions, characters: str, test: ClassDataset) -> d
         "protocol": f"{characters}, the same tasks for both; differences are ours − baseline",
         "tasks": plan.tasks,
         "training_seeds": len(pairs),
-        "cells": paired_comparison.compare(pairs, test, plan.tasks, plan.seed, found[0].config.input),
+        "cells": paired_comparison.compare(pairs, load(), plan.tasks, plan.seed, found[0].config.input),
     }

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.data.dataset import ClassDataset, DatasetError
+from models.errors import DownloadError
 
 SPLITS = ("train", "validation", "test", "background", "evaluation", "lake-validation", "no-latin", "all")
 """train, validation, test: Vinyals' 1,028 / 172 / 423 characters; background, evaluation: Lake's 964 / 659;
@@ -150,10 +151,22 @@ def _download() -> Path:
         if target.exists():
             continue
         part = target.with_suffix(".part")
-        with httpx.stream("GET", URL.format(archive=archive), follow_redirects=True, timeout=60) as answer:
-            answer.raise_for_status()
-            with part.open("wb") as file:
-                for chunk in answer.iter_bytes():
-                    file.write(chunk)
+        _fetch(URL.format(archive=archive), part)
         part.rename(target)
     return folder
+
+
+def _fetch(url: str, target: Path) -> None:
+    """Write what lies at a URL to a file. Raises `DownloadError`."""
+    try:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer:
+            answer.raise_for_status()
+            with target.open("wb") as file:
+                for chunk in answer.iter_bytes():
+                    file.write(chunk)
+    # The environment may name a proxy that is no URL, or whose scheme needs a package.
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
+        reason = f"{error}".partition("\n")[0]
+        raise DownloadError(
+            f"Omniglot cannot be downloaded from {url}: {reason}; give it by --data"
+        ) from error

@@ -99,12 +99,23 @@ REFUSALS = {
     "evaluate sinusoid --learner no[bold]": 2,
     "evaluate completion --learner no[bold]": 2,
     "evaluate compare --learner no[bold]": 2,
-    "evaluate compare-emnist --data no[bold].npz": 2,
+    "evaluate compare-emnist --learner glyphs --learner glyphs --data no[bold].npz": 2,
     "evaluate bayes-by-backprop --data no[bold].npz": 2,
     "evaluate continual --data no[bold].npz": 2,
     "streams train --data no[bold].npz": 2,
 }
 """Commands that cannot find something at a path, and their status."""
+
+
+@pytest.mark.parametrize("words", [(), ("--learner", "glyphs")])
+@pytest.mark.parametrize("command", ["compare", "compare-emnist"])
+def test_learners_are_compared_in_pairs(command: str, words: tuple[str, ...]) -> None:
+    data = ("--data", "none.npz") if command == "compare-emnist" else ()
+    code, said = run("evaluate", command, *words, *data)
+    assert (code, said) == (
+        2,
+        "hyperserve: compare takes learners in pairs: --learner OURS --learner BASELINE\n",
+    )
 
 
 @pytest.mark.parametrize(("command", "status"), REFUSALS.items(), ids=REFUSALS)

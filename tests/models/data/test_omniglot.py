@@ -10,6 +10,7 @@ from PIL import Image
 
 from models.data import omniglot
 from models.data.dataset import DatasetError
+from models.errors import DownloadError
 
 NAMES = {
     "images_background": ["Latin/character01", "Greek/character01", "Greek/character02"],
@@ -84,3 +85,15 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     np.savez(tmp_path / "bad.npz", x=[1])
     with pytest.raises(DatasetError, match="needs label"):
         omniglot.load(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "socks4://x", "http://[x"])
+def test_a_download_that_fails_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(
+        DownloadError, match=r"^Omniglot cannot be downloaded from https?://.+; give it by --data$"
+    ):
+        omniglot.load()
