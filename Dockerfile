@@ -7,10 +7,12 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
+COPY tools/install_torch.py tools/
+# torch alone comes from TORCH_INDEX; if that cannot be reached, from where everything else comes.
+RUN python -m venv /opt/venv && /opt/venv/bin/python tools/install_torch.py "$TORCH_INDEX"
 # An empty package is enough to install what the real one needs; its changes leave this layer alone.
 RUN mkdir hyperserve && touch hyperserve/__init__.py \
-    && python -m venv /opt/venv \
-    && /opt/venv/bin/pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} '.[server,otel]' \
+    && /opt/venv/bin/pip install '.[server,otel]' \
     && find /opt/venv -name __pycache__ -prune -exec rm -rf {} +
 
 FROM ${PYTHON_IMAGE}

@@ -1,9 +1,10 @@
-# `make serve` and `make test` are the two commands; TORCH=cpu takes the small CPU build of torch.
+# `make serve` and `make test` are the two commands. Without an NVIDIA card they take the small CPU build of torch;
+# TORCH=cpu or TORCH=cuda chooses.
 PYTHON ?= python3
 VENV ?= .venv
-TORCH ?=
+TORCH ?= auto
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
-TORCH_INDEX = $(if $(filter cpu,$(TORCH)),--extra-index-url https://download.pytorch.org/whl/cpu)
+INSTALL_TORCH = TORCH=$(TORCH) $(VENV)/bin/python tools/install_torch.py
 
 .PHONY: serve test lint bench bench-family kills docs slow clean
 
@@ -44,12 +45,15 @@ clean:
 	rm -rf $(VENV) dist build
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.server: pyproject.toml | $(VENV)/bin/python
-	$(PIP) $(TORCH_INDEX) -e '.[server]'
+	$(INSTALL_TORCH)
+	$(PIP) -e '.[server]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(PIP) $(TORCH_INDEX) -e '.[dev]'
+	$(INSTALL_TORCH)
+	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.server

@@ -54,11 +54,17 @@ def serve_is_a_command() -> None:
     )
 
 
+def install_torch_is_a_script() -> None:
+    # torch is installed here already: nothing is downloaded.
+    subprocess.run([sys.executable, "tools/install_torch.py"], cwd=REPOSITORY, check=True)
+
+
 # Commands that would set up the environment these tests run in: checked as far as that goes, not run.
 SETUP: dict[str, Callable[[], None]] = {
     "make serve": partial(has_target, "serve", "hyperserve serve"),
     "make test": partial(has_target, "test", "pytest"),
     "python3 -m venv .venv": python_is_supported,
+    ".venv/bin/python tools/install_torch.py": install_torch_is_a_script,
     ".venv/bin/pip install -e '.[server]'": partial(has_extra, "server"),
     ".venv/bin/hyperserve serve": serve_is_a_command,
 }
