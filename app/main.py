@@ -104,7 +104,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """A wrong database or a broken learner stops the start; `/livez` already answers while learners warm."""
+    """Open what the application needs; a database or default learner that cannot be used stops the start.
+
+    `/livez` already answers while learners warm.
+    """
     settings: Settings = app.state.settings
     open_data_folder(settings.data_dir)
     await asyncio.to_thread(prepare_database, settings)
@@ -191,8 +194,12 @@ async def _end_event_streams(app: FastAPI) -> None:
 
 async def _warm(app: FastAPI) -> None:
     try:
-        await asyncio.to_thread(app.state.runtime.engine.warm)
-        await app.state.learners.library.start()
+        failed = await asyncio.to_thread(app.state.runtime.engine.warm)
+        resources: LearnerResources = app.state.learners
+        for name, error in failed.items():
+            resources.learners.fail(name, error)
+        resources.learners.check_defaults(app.state.settings.chosen_defaults, await resources.library.names())
+        await resources.library.start()
     except Exception:
         log.exception("a learner failed to answer; the server stays unready")
         raise

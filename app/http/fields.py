@@ -34,5 +34,5 @@ class NoOptions(Options):
 class PageOptions(Options):
     limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Items on a page.")
     cursor: str | None = Field(
-        default=None, max_length=100, description="`next_cursor` of the previous page."
+        default=None, max_length=400, description="`next_cursor` of the previous page."
     )

@@ -409,6 +409,6 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
         503, "Database unavailable", "The database does not answer; try again after Retry-After seconds."
     ),
     "learner_unavailable": ProblemCode(
-        503, "Learner unavailable", "The learner of this task is no longer served."
+        503, "Learner unavailable", "The learner is no longer served, or could not be loaded."
     ),
 }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from app.http.fields import SLUG
 from app.http.problems import Fault, ProblemError, fail
+from app.learners.folders import LearnerFailure, failure, load_folders
 from hyperserve.types import Learner, LearnerCard, SpanOut
-from models.artifact import CONFIG_FILE, Artifact, ArtifactError, load
+from models.artifact import Artifact, ArtifactError
 from models.protocol import Span
 from models.training.search import axis_of
+
+log = logging.getLogger("hyperserve")
 
 REGRESSION = "regression"
 LateLookup = Callable[[str], Awaitable[Artifact | None]]
@@ -34,25 +36,28 @@ class ServedLearners:
     `defaults` maps an input kind, or `REGRESSION`, to the learner that answers if none is named.
     """
 
-    def __init__(self, artifacts: Mapping[str, Artifact], defaults: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        artifacts: Mapping[str, Artifact],
+        defaults: Mapping[str, str],
+        failures: Mapping[str, LearnerFailure] | None = None,
+    ) -> None:
         self.artifacts: Mapping[str, Artifact] = dict(sorted(artifacts.items()))
         """Never changed, only replaced: threads read it."""
-        self.bundled = frozenset(artifacts)
+        self.failures: Mapping[str, LearnerFailure] = dict(failures or {})
+        """Learners in folders that cannot be served. Never changed, only replaced."""
+        self.bundled = frozenset((*artifacts, *self.failures))
         """Names of the learners that lie in folders."""
         self._defaults = dict(defaults)
         self._late: LateLookup | None = None
 
     @classmethod
     def load(cls, folders: Sequence[Path], defaults: Mapping[str, str], device: str) -> ServedLearners:
-        """Load every folder in them that holds a config. Raises `models.artifact.ArtifactError`."""
-        found: dict[str, Path] = {}
-        for path in (file.parent for folder in folders for file in sorted(folder.glob(f"*/{CONFIG_FILE}"))):
-            if re.fullmatch(SLUG, path.name) is None:
-                raise ArtifactError(f"{path}: the name of a learner's folder must match {SLUG}")
-            if path.name in found:
-                raise ArtifactError(f"{path} and {found[path.name]} are learners of the same name")
-            found[path.name] = path
-        return cls({name: load(path, device=device) for name, path in found.items()}, defaults)
+        """Load the learners in folders; one that fails is listed as failed. Raises what `load_folders` raises."""
+        loaded = load_folders(folders, device)
+        for name, failed in loaded.failures.items():
+            log.error("the learner %s cannot be served: %s", name, failed.reason)
+        return cls(loaded.artifacts, defaults, loaded.failures)
 
     def check_defaults(self, chosen: Mapping[str, str], others: Sequence[str] = ()) -> None:
         """Raise `ArtifactError` if a configured default is not a learner, or takes another kind of input.
@@ -61,6 +66,11 @@ class ServedLearners:
         """
         for kind, name in chosen.items():
             artifact = self.artifacts.get(name)
+            if name in self.failures:
+                raise ArtifactError(
+                    f"the default learner of {_plural(kind)}, {name!r}, cannot be served: "
+                    f"{self.failures[name].reason}"
+                )
             if artifact is None and name not in others:
                 served = ", ".join(self.artifacts) or "none"
                 raise ArtifactError(
@@ -78,6 +88,13 @@ class ServedLearners:
     def remove(self, name: str) -> None:
         self.artifacts = {other: artifact for other, artifact in self.artifacts.items() if other != name}
 
+    def fail(self, name: str, error: Exception) -> None:
+        """Stop serving a learner of a folder that cannot answer."""
+        found = failure(self.artifacts[name].path, error)
+        log.error("the learner %s cannot be served: %s", name, found.reason)
+        self.remove(name)
+        self.failures = {**self.failures, name: found}
+
     def set_late_lookup(self, late: LateLookup) -> None:
         """Set the lookup of learners that are not loaded."""
         self._late = late
@@ -88,15 +105,23 @@ class ServedLearners:
         return await self._late(name)
 
     def named(self, name: str) -> Artifact:
-        """Return a loaded learner. Raises `UnknownLearnerError`."""
+        """Return a loaded learner. Raises `UnknownLearnerError`, and `ProblemError` 503 if it failed to load."""
         artifact = self.artifacts.get(name)
+        if name in self.failures:
+            raise _failed(name)
         if artifact is None:
             raise UnknownLearnerError(name, list(self.artifacts))
         return artifact
 
     def default(self, kind: str, pointer: str) -> Artifact:
-        """Return the default learner of an input kind, or of regression. Raises `ProblemError` 422."""
-        artifact = self.artifacts.get(self._defaults.get(kind, ""))
+        """Return the default learner of an input kind, or of regression.
+
+        Raises `ProblemError` 422 if there is none, and 503 if it failed to load.
+        """
+        name = self._defaults.get(kind, "")
+        if name in self.failures:
+            raise _failed(name)
+        artifact = self.artifacts.get(name)
         if artifact is None or _role(artifact) != kind:
             raise fail("no_default_learner", f"No learner takes {_plural(kind)} unasked; name one.", pointer)
         return artifact
@@ -122,6 +147,39 @@ class ServedLearners:
 
     def card(self, artifact: Artifact) -> LearnerCard:
         return LearnerCard(**self.describe(artifact).model_dump(), card=artifact.card)
+
+    def described_bundled(self) -> dict[str, Learner]:
+        """Return the learners of folders, served or failed, as clients see them."""
+        served = {name: self.describe(one) for name, one in self.artifacts.items() if name in self.bundled}
+        return served | {name: self.describe_failed(name) for name in self.failures}
+
+    def describe_failed(self, name: str) -> Learner:
+        found = self.failures[name]
+        return Learner(
+            name=name,
+            digest=None,
+            input=None,
+            default=False,
+            method=found.method,
+            status="failed",
+            traits={},
+            ways=None,
+            shots=None,
+            metrics={},
+            error={"code": "learner_unavailable", "detail": found.reason},
+        )
+
+    def bundled_card(self, name: str) -> LearnerCard:
+        """Return a learner of a folder with its card, which is empty if the learner failed."""
+        if name in self.failures:
+            return LearnerCard(**self.describe_failed(name).model_dump(), card="")
+        return self.card(self.artifacts[name])
+
+
+def _failed(name: str) -> ProblemError:
+    return fail(
+        "learner_unavailable", f"The learner {name} cannot be served: GET /v1/learners/{name} says why."
+    )
 
 
 def _role(artifact: Artifact) -> str:

@@ -19,6 +19,7 @@ from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
 from app.jobs import repository as jobs
 from app.learners import files, repository
+from app.learners.folders import NAME_CHARACTERS
 from app.learners.repository import Trained
 from app.learners.resources import LearnerResources
 from app.learners.schemas import TrainLearner, WayRange
@@ -30,6 +31,8 @@ from models.training import user_dataset
 
 KIND = "train"
 LOCATION = "/v1/jobs/{id}"
+_LISTED = rf"[^\x00/]{{1,{NAME_CHARACTERS}}}"
+"""Names on a page: a folder of any name may have failed to load."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,12 @@ class TrainingService:
 
     async def page(self, options: PageOptions) -> Page[Learner]:
         """All that are served, being trained or failed, in the order of names."""
-        after = "" if options.cursor is None else Cursor.decode_name(options.cursor, SLUG).after
+        after = "" if options.cursor is None else Cursor.decode_name(options.cursor, _LISTED).after
         limit = options.limit
         async with self.store.read() as session:
             trained = await repository.listed(session, after, limit + 1)
-        found = {
-            name: self.resources.learners.describe(artifact)
-            for name, artifact in self.resources.learners.artifacts.items()
-            if name in self.resources.learners.bundled and name > after
-        }
+        bundled = self.resources.learners.described_bundled()
+        found = {name: learner for name, learner in bundled.items() if name > after}
         for one in trained:
             found.setdefault(one.row.name, self.resources.library.describe(one))
         names = sorted(found)
@@ -94,7 +94,7 @@ class TrainingService:
 
     async def get(self, name: str) -> LearnerCard:
         if name in self.resources.learners.bundled:
-            return self.resources.learners.card(self.resources.learners.artifacts[name])
+            return self.resources.learners.bundled_card(name)
         if (found := await self._found(name)) is None:
             raise _not_found()
         if found.status == "ready":

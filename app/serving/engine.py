@@ -25,6 +25,7 @@ from app.serving.packing import PackedWeights
 from app.serving.served_models import ServedLearner, ServedModel
 from app.telemetry.spans import span
 from models.artifact import Artifact
+from models.errors import LEARNER_ERRORS
 from models.noise import label_key
 from models.protocol import TaskWeights
 
@@ -64,12 +65,18 @@ class Engine:
         """True while the compute thread runs: false before `start`, after `close`, and if it ever dies."""
         return self._batcher.alive
 
-    def warm(self) -> None:
-        """Run every learner once, in the calling thread. Raises what a broken learner raises."""
+    def warm(self) -> dict[str, Exception]:
+        """Run every learner once, in the calling thread. Return the errors of those that fail; they stay unserved."""
         torch.set_num_threads(1)
+        failed: dict[str, Exception] = {}
         with torch.no_grad():
-            for served in list(self._served.values()):
-                served.warm(self._device)
+            for name, served in list(self._served.items()):
+                try:
+                    served.warm(self._device)
+                except LEARNER_ERRORS as error:
+                    failed[name] = error
+                    self.unload(name)
+        return failed
 
     async def load(self, artifact: Artifact) -> None:
         """Serve one more learner, or replace the one of its name, after warming it in a thread.

@@ -82,9 +82,9 @@ async def start(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("folder", "chosen", "message"),
     [
-        ("My_Learner", {}, "the name of a learner's folder must match"),
         ("mine", {"default_image_learner": "glyfs"}, "the default learner of images, 'glyfs', is not there"),
         ("mine", {"default_vector_learner": "glyphs"}, "'glyphs', takes images"),
+        ("My_Learner", {"default_image_learner": "My_Learner"}, "'My_Learner', cannot be served: My_Learner"),
     ],
 )
 def test_mistakes_stop_the_start(
@@ -97,12 +97,6 @@ def test_mistakes_stop_the_start(
     )
     with pytest.raises(ArtifactError, match=message):
         asyncio.run(start(settings))
-
-
-def test_two_folders_with_a_learner_of_one_name(zoo: Path, tmp_path: Path) -> None:
-    shutil.copytree(zoo / "glyphs", tmp_path / "glyphs")
-    with pytest.raises(ArtifactError, match="learners of the same name"):
-        ServedLearners.load((zoo, tmp_path), {}, "cpu")
 
 
 def test_a_default_that_nobody_chose_may_be_missing(zoo: Path, tmp_path: Path) -> None:
