@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from app.cluster import Cluster
 from app.core.settings import Settings
-from app.datasets.dependencies import DatasetResources
+from app.datasets.resources import DatasetResources
 from app.datasets.service import DatasetService
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
@@ -27,17 +27,17 @@ from app.db.tenancy import Store
 from app.http.fields import PageOptions
 from app.http.upload import ReceivedFile, Spool
 from app.jobs import repository as queue
-from app.learners.service import ServedLearners
+from app.learners.served_learners import ServedLearners
 from app.runtime import Runtime
 from app.serving.cache_stats import CacheStats
 from app.serving.engine import Engine
 from app.streams import files, repository
 from app.streams.bundled import BundledStreams
 from app.streams.cache import StreamInvalidation, StreamVersionCache, TensorCache
-from app.streams.dependencies import StreamResources
 from app.streams.learners import StreamLearners
 from app.streams.registrations import StreamRegistrations
 from app.streams.repository import StoredStreamVersion
+from app.streams.resources import StreamResources
 from app.streams.schemas import AlarmBounds, CreateStream, RegisterTask
 from app.streams.service import StreamService
 from hyperserve.stream_types import StreamTask, StreamVersion, StreamWork

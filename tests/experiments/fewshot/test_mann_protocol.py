@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from experiments.errors import ExperimentError
 from experiments.fewshot.mann_protocol import evaluate, instances_right
 from experiments.fewshot.table_rows import EvaluationPlan
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.identity import Identity
 from models.encoders.pixels import Pixels, PixelsConfig
 from models.fewshot.mann import Mann, MannConfig

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from experiments.fewshot.transductive_protocol import Transductive
-from models.encoders.base import EncoderConfig
+from models.encoder_protocol import EncoderConfig
 from models.encoders.conv4 import Conv4, Conv4Config
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.hypermaml import HyperMAML, HyperMAMLConfig

@@ -15,7 +15,7 @@ import pytest
 
 from app.core.ids import new_id
 from app.core.settings import Settings
-from app.datasets.dependencies import DatasetResources
+from app.datasets.resources import DatasetResources
 from app.datasets.service import DatasetService
 from app.db.blob_collector import BlobCollector
 from app.db.blobs import Blobs
