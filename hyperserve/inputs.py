@@ -35,7 +35,6 @@ Support = Mapping[Any, Iterable[Input]] | Iterable[tuple[Input, Label | Target]]
 """Examples by label, or (input, label) pairs in order, or (input, target) pairs for regression."""
 
 
-
 def support(examples: Support, kind: TaskKind | None = None) -> dict[str, list[Wire]] | list[Wire]:
     """Return a support set in JSON form. In pairs whole numbers are labels unless `kind` is regression.
 

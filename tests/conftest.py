@@ -9,10 +9,10 @@ for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
     os.environ.pop(name, None)
     os.environ.pop(name.upper(), None)
 
-import pytest
-from jaxtyping import install_import_hook
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
-import tests.shapes  # noqa: F401 (looked up by name)
+import tests.shapes  # noqa: E402, F401 (looked up by name)
 
 # Before any import of models: the annotations of its functions and dataclasses become checks.
 install_import_hook("models", "tests.shapes.checked")

@@ -157,7 +157,11 @@ def test_whole_numbers_are_keys_of_classes() -> None:
         ({"cat": [{"text": "x", "image": "y"}]}, ValueError, "class 'cat', example 0: a mapping must be"),
         ({3.5: [[1]]}, TypeError, "class 3.5: a label must be a string or a whole number, not float"),
         ({3: [[1]], "3": [[1]]}, ValueError, "class '3': class 3 has the same label, '3'"),
-        ({"\u00e4": [[1]], "a\u0308": [[1]]}, ValueError, "class 'a\u0308': class '\u00e4' has the same label"),
+        (
+            {"\u00e4": [[1]], "a\u0308": [[1]]},
+            ValueError,
+            "class 'a\u0308': class '\u00e4' has the same label",
+        ),
         ([[1], [2]], TypeError, "support example 0: expected an (input, label)"),
         ([([1], "cat"), ([1], 3.0)], TypeError, "class 3.0: a label must be a string or a whole number"),
         ([([1], True)], TypeError, "class True: a label must be a string or a whole number, not bool"),

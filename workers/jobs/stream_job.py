@@ -195,7 +195,5 @@ async def _artifact(context: JobContext, name: str) -> Artifact | None:
 def _finite(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     for name, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise JobError(
-                "registration_diverged", f"The tensor {name} has values that are not finite."
-            )
+            raise JobError("registration_diverged", f"The tensor {name} has values that are not finite.")
     return tensors

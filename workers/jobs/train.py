@@ -53,9 +53,7 @@ async def run(context: JobContext) -> Outcome:
         await context.store.files(datasets.FOLDER).fetch(dataset.blob, path)
         digest = await asyncio.to_thread(_train, context, options, dataset, path, name)
     except BlobMissingError as error:
-        raise JobError(
-            "dataset_lost", "The file of the dataset is missing from the blob store."
-        ) from error
+        raise JobError("dataset_lost", "The file of the dataset is missing from the blob store.") from error
     except DatasetFileError as error:
         raise JobError(error.code, f"{error}") from error
     except (DatasetError, LearnerError, RecipeError) as error:

@@ -16,7 +16,8 @@ def test_no_strength_is_the_plain_area_average() -> None:
 
 def test_changes_are_bounded_and_keyed_by_the_generator() -> None:
     one, same, other = (
-        augment(PICTURES, TASK, GlyphAugmentation(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        augment(PICTURES, TASK, GlyphAugmentation(), torch.Generator().manual_seed(seed))
+        for seed in (1, 1, 2)
     )
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
