@@ -61,7 +61,7 @@ def run(server: Server, task: str, tmp_path: Path) -> Callable[..., None]:
 
 @pytest.mark.timeout(150)
 def test_no_answer_contradicts_the_document(run: Callable[..., None]) -> None:
-    run(examples=5, seconds=140)
+    run(examples=3, seconds=140)
 
 
 @pytest.mark.slow

@@ -107,7 +107,7 @@ def test_answers_are_not_given_up_for_a_wider_epistemic_part(monkeypatch: pytest
         assert isinstance(learner.calibration, Calibration)
         return Disagreement(torch.ones(1), 1e-4 * learner.calibration.spread(terms) ** 2, terms)
 
-    spaces = [gaussian_space(1), gaussian_space(2)]
+    spaces = [gaussian_space(1)]
     honest, asked_for_more = learner_of("hyperset"), learner_of("hyperset")
     calibrate(honest, spaces, PLAN)
     monkeypatch.setattr("models.evaluation.calibrate.disagreement", never_wide_enough)
