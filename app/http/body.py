@@ -12,6 +12,7 @@ from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
+from app.http.content_encoding import PIECE_BYTES, Unpacker, unpacker
 from app.http.limits import LIMITS
 from app.http.problems import ProblemError, fail
 
@@ -71,23 +72,24 @@ class BodyReader:
     async def body(self, request: Request, takes: Collection[BodyKind]) -> AsyncIterator[Body]:
         """Read a body, which counts as in memory until the block ends.
 
-        Raises `ProblemError`: 400 if it is empty, 408 if slow, 413 if large, 415 if of another type, 503 if too much
-        is in memory.
+        Limits are of what a gzip body unpacks to. Raises `ProblemError`: 400 if it is empty or broken gzip, 408 if
+        slow, 413 if large, 415 if of another type or encoding, 503 if too much is in memory.
         """
         kind, boundary = _media_type(request, takes)
+        packed = unpacker(request)
         if self._bodies_left <= 0:
             raise _busy()
         chunks: list[bytes] = []
         self._bodies_left -= 1
         try:
-            await self._read(request, BYTES[kind], chunks)
+            await self._read(request, packed, BYTES[kind], chunks)
             chunks[:] = [b"".join(chunks)]  # Not twice in memory.
             yield Body(kind, chunks[0], boundary, request.headers.get("user-agent", ""))
         finally:
             self._bodies_left += 1
             self._bytes_left += sum(map(len, chunks))
 
-    async def _read(self, request: Request, limit: int, chunks: list[bytes]) -> None:
+    async def _read(self, request: Request, packed: Unpacker, limit: int, chunks: list[bytes]) -> None:
         declared = int(request.headers.get("content-length", 0))
         if declared > limit:
             raise _too_large(limit)
@@ -97,13 +99,17 @@ class BodyReader:
         try:
             async with asyncio.timeout(self._seconds):
                 async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > limit:
-                        raise _too_large(limit)
-                    if len(chunk) > self._bytes_left:
-                        raise _busy()
-                    self._bytes_left -= len(chunk)
-                    chunks.append(chunk)
+                    for piece in packed.feed(chunk):
+                        size += len(piece)
+                        if size > limit:
+                            raise _too_large(limit)
+                        if len(piece) > self._bytes_left:
+                            raise _busy()
+                        self._bytes_left -= len(piece)
+                        chunks.append(piece)
+                        if len(piece) == PIECE_BYTES:
+                            await asyncio.sleep(0)
+                packed.finish()
         except TimeoutError:
             detail = f"The body did not arrive within {self._seconds:g} s."
             raise fail("body_timeout", detail, "", self._seconds, {"Connection": "close"}) from None
@@ -138,8 +144,6 @@ def _media_type(request: Request, takes: Collection[BodyKind]) -> tuple[BodyKind
     ):
         types = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in takes)
         raise fail("unsupported_media_type", f"Send one of {types} (JSON in UTF-8).")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise fail("unsupported_encoding", "Send the body without Content-Encoding.")
     if kind == "multipart" and not 1 <= len(boundary) <= 70:
         raise fail("invalid_multipart", "The Content-Type names no boundary of 1 to 70 characters.")
     return kind, boundary

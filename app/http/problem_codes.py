@@ -51,6 +51,7 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
     "too_many_values": ProblemCode(
         400, "Too many values", "The document has more values than any valid request."
     ),
+    "invalid_gzip": ProblemCode(400, "Broken gzip", "The body is not a whole gzip file (RFC 1952)."),
     "invalid_multipart": ProblemCode(
         400, "Broken multipart", "The body breaks the multipart grammar (RFC 7578)."
     ),
@@ -163,7 +164,7 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
         415, "Unsupported media type", "The detail lists the media types that this address accepts."
     ),
     "unsupported_encoding": ProblemCode(
-        415, "Unsupported encoding", "Send the body without Content-Encoding."
+        415, "Unsupported encoding", "Send the body as it is, or JSON and forms with Content-Encoding: gzip."
     ),
     # The request is well-formed, but invalid.
     "invalid_request": ProblemCode(422, "Invalid request", "The errors name every invalid field."),

@@ -31,9 +31,11 @@ class TestBodies:
         response = client.post("/v1/tasks", content=b"{}", headers={"Content-Type": type})
         problem(response, 415, "unsupported_media_type")
 
-    def test_content_encoding(self, client: httpx.Client) -> None:
-        response = client.post("/v1/tasks", content=b"{}", headers={**JSON, "Content-Encoding": "gzip"})
+    @pytest.mark.parametrize("encoding", ["deflate", "br", "zstd", "compress", "gzip, gzip", "gzip, br", "x"])
+    def test_content_encoding(self, client: httpx.Client, encoding: str) -> None:
+        response = client.post("/v1/tasks", content=b"{}", headers={**JSON, "Content-Encoding": encoding})
         problem(response, 415, "unsupported_encoding")
+        assert response.headers["accept-encoding"] == "gzip"
 
     def test_body_over_the_limit(self, client: httpx.Client) -> None:
         error(post(client, b" " * (33 << 20)), 413, "body_too_large", "", 32 << 20)
