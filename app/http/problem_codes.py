@@ -198,6 +198,11 @@ PROBLEM_CODES: dict[str, ProblemCode] = {
         "Empty support set",
         "A classification task needs examples of at least two classes, a regression task at least one example.",
     ),
+    "option_as_part": ProblemCode(
+        422,
+        "Option as a part",
+        "The parts of a form are examples and queries; put options into the query string, such as ?learner=photos.",
+    ),
     "too_few_classes": ProblemCode(422, "Too few classes", "A support set needs at least two classes."),
     "too_many_classes": ProblemCode(422, "Too many classes", "See ways_max of /v1/limits."),
     "empty_class": ProblemCode(422, "Class without examples", "Every class needs at least one example."),

@@ -195,7 +195,9 @@ class _FilePartReader:
     def _headers_finished(self) -> None:
         check_transfer_encoding(self._headers, 0)
         if name_of_part(self._headers, 0, "") != PART:
-            raise fail("invalid_multipart", f"The part must be named {PART}.", "")
+            raise fail(
+                "invalid_multipart", f"The part must be named {PART}; put options into the query string.", ""
+            )
         given = self._headers.get("content-type", self.media_type)
         self.media_type = given.partition(";")[0].strip().lower()
 

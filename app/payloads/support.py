@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import quote
 
 from app.http.limits import LIMITS
 from app.http.multipart import Part
@@ -16,6 +17,11 @@ from app.http.problems import Fault, ProblemError, fail, pointer
 from hyperserve import labels
 
 QUERY_PART = "query"
+OPTION_NAMES = frozenset(
+    {"coverage", "kind", "learner", "name", "promote", "samples", "store", "task", "top", "version"}
+)
+"""Options of the requests that take parts; in a form they belong into the query string."""
+_OPTION_BYTES = 1_000
 WRONG_LABEL = "A label is a string, or a whole number up to 2^53."
 WHOLE_MAX = 2**53
 """Up to here every reader of JSON keeps a whole number."""
@@ -117,6 +123,7 @@ def _sorted_parts(
     found: list[SubmittedInput] = []
     shots: dict[str, int] = {}
     for index, part in enumerate(parts):
+        _check_not_option(part, index)
         if part.name == QUERY_PART:
             if not queries:
                 raise fail(
@@ -131,6 +138,23 @@ def _sorted_parts(
         shots[label] = shot + 1
         labelled.append((label, SubmittedInput(part, ("support", label, shot))))
     return labelled, found
+
+
+def _check_not_option(part: Part, index: int) -> None:
+    """Raise `ProblemError` 422 for text in a part named like an option; a file may be of a class of that name."""
+    if part.name not in OPTION_NAMES or part.media_type == "application/json":
+        return
+    if len(part.data) > _OPTION_BYTES:
+        return
+    try:
+        value = part.data.decode()
+    except UnicodeDecodeError:
+        return
+    if value and not value.strip("\r\n").isprintable():
+        return
+    shown = quote(value.strip()[:40]) or "..."
+    detail = f"{part.name} is an option, not a class: put it into the query string, ?{part.name}={shown}"
+    raise fail("option_as_part", detail, pointer(("parts", index)))
 
 
 def _from_map(value: dict[str, object]) -> Iterable[_Labelled]:
