@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import quote
 
 from app.http.limits import LIMITS
 from app.http.multipart import Part
@@ -152,8 +151,9 @@ def _check_not_option(part: Part, index: int) -> None:
         return
     if value and not value.strip("\r\n").isprintable():
         return
-    shown = quote(value.strip()[:40]) or "..."
-    detail = f"{part.name} is an option, not a class: put it into the query string, ?{part.name}={shown}"
+    detail = (
+        f"{part.name} is an option, not a class: put it into the query string, as ?{part.name}=... there."
+    )
     raise fail("option_as_part", detail, pointer(("parts", index)))
 
 

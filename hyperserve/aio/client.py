@@ -34,7 +34,8 @@ class AsyncClient:
     Threads may share a synchronous client, and the tasks of one event loop an asynchronous one.
     base_url: by default HYPERSERVE_URL, else http://127.0.0.1:8000; api_key: sent as a bearer token;
     timeout: seconds without a response after which a request fails; max_retries: further attempts after 429,
-    503 and failed connections, with the waits that Retry-After asks for.
+    503 and failed connections, with the waits that Retry-After asks for; compress: send large JSON as gzip, which pays
+    over slow networks.
     A server on this machine is reached directly; for others the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY counts.
     Raises InvalidArgumentError.
     """
@@ -46,6 +47,7 @@ class AsyncClient:
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
+        compress: bool = False,
     ) -> None:
         if max_retries < 0:
             raise InvalidArgumentError(f"max_retries must be 0 or more, not {max_retries}")
@@ -59,7 +61,7 @@ class AsyncClient:
             verify=proxies.tls_context(url),
             trust_env=False,  # `proxies` has read it
         )
-        self._transport = AsyncTransport(self._http, RetryPolicy(max_retries))
+        self._transport = AsyncTransport(self._http, RetryPolicy(max_retries), compress)
         self.tasks = AsyncTasks(self._transport)
         self.learners = AsyncLearners(self._transport)
         self.datasets = AsyncDatasets(self._transport)

@@ -35,7 +35,8 @@ class Client:
     Threads may share a synchronous client, and the tasks of one event loop an asynchronous one.
     base_url: by default HYPERSERVE_URL, else http://127.0.0.1:8000; api_key: sent as a bearer token;
     timeout: seconds without a response after which a request fails; max_retries: further attempts after 429,
-    503 and failed connections, with the waits that Retry-After asks for.
+    503 and failed connections, with the waits that Retry-After asks for; compress: send large JSON as gzip, which pays
+    over slow networks.
     A server on this machine is reached directly; for others the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY counts.
     Raises InvalidArgumentError.
     """
@@ -47,6 +48,7 @@ class Client:
         api_key: str | None = None,
         timeout: float = 60.0,
         max_retries: int = 2,
+        compress: bool = False,
     ) -> None:
         if max_retries < 0:
             raise InvalidArgumentError(f"max_retries must be 0 or more, not {max_retries}")
@@ -60,7 +62,7 @@ class Client:
             verify=proxies.tls_context(url),
             trust_env=False,  # `proxies` has read it
         )
-        self._transport = Transport(self._http, RetryPolicy(max_retries))
+        self._transport = Transport(self._http, RetryPolicy(max_retries), compress)
         self.tasks = Tasks(self._transport)
         self.learners = Learners(self._transport)
         self.datasets = Datasets(self._transport)

@@ -10,7 +10,7 @@ import httpx
 
 from hyperserve.connection import stream_timeout, upload_timeout
 from hyperserve.errors import HyperserveError, MalformedAnswerError
-from hyperserve.requests import Request
+from hyperserve.requests import COMPRESSED_FROM, Request, compressed
 from hyperserve.retries import Model, RetryPolicy, decode, error_from_response, translate_errors
 from hyperserve.server_sent_events import Event, EventParser
 from hyperserve.sync import io
@@ -23,6 +23,8 @@ class Transport:
 
     http: httpx.Client
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    compress: bool = False
+    """Send large JSON bodies as gzip."""
 
     def fetch(self, answer: type[Model], request: Request) -> Model:
         """Send a request and return its response as an `answer`. Raises HyperserveError."""
@@ -65,14 +67,17 @@ class Transport:
                     yield None
 
     def _once(self, request: Request) -> httpx.Response:
-        body, timeout = request.body, self.http.timeout
+        body, timeout, headers = request.body, self.http.timeout, request.all_headers
+        if self.compress and isinstance(body, bytes) and len(body) >= COMPRESSED_FROM:
+            body = io.in_thread(compressed, body)
+            headers = {**headers, "Content-Encoding": "gzip"}
         with translate_errors():
             response = self.http.request(
                 request.method,
                 request.path,
                 params=request.query_params,
                 content=io.chunks(body.path) if isinstance(body, Upload) else body,
-                headers=request.all_headers,
+                headers=headers,
                 timeout=upload_timeout(timeout) if isinstance(body, Upload) else timeout,
             )
         if response.is_success:

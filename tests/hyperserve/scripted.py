@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -112,6 +113,8 @@ def scripted(*replies: Reply, reads: bool = True) -> Iterator[Script]:
             raw = self.receive(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = script.replies[min(len(script.requests), len(script.replies) - 1)]
+            if headers.get("content-encoding") == "gzip":
+                raw = gzip.decompress(raw)
             is_json = headers.get("content-type") == "application/json"
             body = json.loads(raw) if is_json else raw or None
             received = ReceivedRequest(self.command, self.path, headers, body, time.monotonic())

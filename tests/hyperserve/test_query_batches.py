@@ -25,6 +25,7 @@ from hyperserve import (
 from hyperserve.aio.task import AsyncTask
 from hyperserve.query_batches import BATCHES_AT_ONCE, MOST_QUERIES, QueryBatches
 from hyperserve.types import Limits
+from tests.app.server import Server
 from tests.hyperserve.scripted import (
     PREDICTIONS,
     TASK,
@@ -239,7 +240,13 @@ def test_batches_hold_every_query_once_within_the_limits(data: Any) -> None:
         assert sent.get("targets") == ([[float(position)] for position in batch] if with_targets else None)
 
 
-def test_against_the_server(live: Client) -> None:
+@pytest.mark.parametrize("compress", [False, True])
+def test_against_the_server(server: Server, compress: bool) -> None:
+    with Client(server.url, compress=compress) as live:
+        _check_order(live)
+
+
+def _check_order(live: Client) -> None:
     made = live.tasks.create({"a": [[0.0, 1.0]], "b": [[1.0, 0.0]]}, learner="vectors")
     queries = [[0.0, 1.0] if n % 3 else [1.0, 0.0] for n in range(2_500)]
     answer = made.predict(queries)

@@ -1,6 +1,7 @@
 """Retries, Retry-After, malformed answers and timeouts, against a real server that misbehaves on request."""
 
 import copy
+import json
 import socket
 import time
 from collections.abc import Callable
@@ -197,3 +198,15 @@ def test_errors_cross_process_borders() -> None:
         transport(server.url).send(X)
     twin = copy.copy(raised.value)  # rebuilt in the way of pickle
     assert (type(twin), str(twin), twin.retry_after) == (hs.RateLimitError, str(raised.value), 99)
+
+
+@pytest.mark.parametrize(
+    ("size", "compress", "packed"), [(20_000, True, True), (20_000, False, False), (9, True, False)]
+)
+def test_large_json_is_compressed_on_request(size: int, compress: bool, packed: bool) -> None:
+    body = json.dumps("x" * size).encode()
+    with scripted(Reply()) as server, httpx.Client(base_url=server.url) as http:
+        Transport(http, RetryPolicy(0), compress).send(Request("POST", "/x", body=body))
+        (received,) = server.requests
+    assert received.headers.get("content-encoding") == ("gzip" if packed else None)
+    assert received.body == "x" * size

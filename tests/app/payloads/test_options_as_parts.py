@@ -13,7 +13,7 @@ from app.tasks.schemas import CreateOptions, PredictOnceOptions, PredictOptions,
 from tests.app.problems import error
 
 OPTIONS = (CreateOptions, PredictOnceOptions, PredictOptions, PromoteOption, StreamPredictOptions)
-VALUES = ["photos", "", "0.9", "true", "two words", "Äpfel", "line\r\n"]
+VALUES = ["photos", "", "0.95", "true", "two words", "Äpfel", "line\r\n"]
 
 
 def test_the_names_are_those_of_all_options() -> None:
@@ -34,13 +34,8 @@ def text(name: str, value: str) -> tuple[str, tuple[None, bytes]]:
 def test_a_new_task(client: httpx.Client, png: Any, name: str, value: str) -> None:
     files = [("cat", png(0)), text(name, value), ("dog", png(20))]
     said = detail(client.post("/v1/tasks", files=files), 422, "option_as_part", "/parts/1")  # type: ignore[arg-type]
-    assert f"query string, ?{name}=" in said
-
-
-def test_the_advice_is_what_to_write(client: httpx.Client, png: Any) -> None:
-    files = [("cat", png(0)), ("dog", png(20)), text("name", "two words")]
-    said = detail(client.post("/v1/tasks", files=files), 422, "option_as_part", "/parts/2")  # type: ignore[arg-type]
-    assert said.endswith("?name=two%20words")
+    assert f"query string, as ?{name}=..." in said
+    assert value.strip() not in said or not value.strip()
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/tasks/{task}/predict", "/v1/streams/digits/predict"])
