@@ -254,3 +254,15 @@ def _check_order(live: Client) -> None:
     queries[2_100] = [1.0]
     with pytest.raises(UnprocessableError, match="/queries/2100"):
         made.predict(queries)
+
+
+def test_streams_and_single_requests_against_the_server(live: Client) -> None:
+    queries = [[float(n % 5)] * 8 for n in range(2_100)]
+    stream = live.streams.get("blobs")
+    one = {tuple(query): stream.predict([query]).predictions[0].label for query in queries[:5]}
+    answer = stream.predict(queries)
+    assert [found.label for found in answer.predictions] == [one[tuple(query)] for query in queries]
+    support = {"a": [[0.0] * 8], "b": [[4.0] * 8]}
+    once = live.predict(None, support, queries)
+    assert [found.label for found in once.predictions[:5]] == ["a", "a", once.predictions[2].label, "b", "b"]  # type: ignore[union-attr]
+    assert len(once.predictions) == 2_100
