@@ -131,4 +131,4 @@ class TestBombs:
 
     def test_many_empty_members(self, client: httpx.Client) -> None:
         bomb = gzip.compress(b"") * 20_000
-        error(client.post("/v1/tasks", content=content, headers=GZIP), 400, "invalid_gzip", "")
+        error(client.post("/v1/tasks", content=bomb, headers=GZIP), 400, "invalid_gzip", "")
