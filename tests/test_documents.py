@@ -31,9 +31,9 @@ def name_of(path: Path) -> str:
 
 
 def has_target(target: str, last_command: str) -> None:
-    dry = subprocess.run(
-        ["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    # Under `make test` it would tell of the folders that it enters and leaves.
+    command = ["make", "--dry-run", "--no-print-directory", target]
+    dry = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert last_command in dry.stdout.splitlines()[-1]
 
 
