@@ -267,16 +267,9 @@ class TenantBlobs:
     blobs: Blobs
     tenant: str
 
-    async def put_missing(self, blobs: Mapping[str, bytes], *, again: bool = False) -> None:
-        """Write raw inputs as `Blobs.put_missing` does."""
-        await self.blobs.put_missing(self.tenant, blobs, again=again)
-
     async def get(self, names: Sequence[str]) -> list[bytes]:
         """Return raw inputs in the order of the names. Raises `BlobMissingError`."""
         return await self.blobs.get(self.tenant, names)
-
-    async def delete(self, names: Collection[str]) -> None:
-        await self.blobs.delete(self.tenant, names)
 
 
 @dataclass(frozen=True)
