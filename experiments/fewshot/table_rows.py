@@ -44,10 +44,11 @@ def cell_row(learner: MetaLearner, features: Features, cell: Cell, plan: Evaluat
 
 def sets_rows(batches: list[Batch]) -> list[dict[str, Any]]:
     """Return rows of prediction sets, at each coverage, from tasks without foreign queries."""
-    return [_sets(batches, coverage) for coverage in COVERAGES]
+    return [sets_row(batches, coverage) for coverage in COVERAGES]
 
 
-def _sets(batches: list[Batch], coverage: float) -> dict[str, Any]:
+def sets_row(batches: list[Batch], coverage: float) -> dict[str, Any]:
+    """Return coverage, size and the share of badly covered tasks of the prediction sets at one coverage."""
     covered, sizes = [], []
     for batch in batches:
         sets = batch.answer.prediction_sets(coverage)

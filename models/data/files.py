@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -12,7 +13,15 @@ from hyperserve.leftovers import cannot_be_image, is_leftover
 from models.data import csv_file, npz_file, zip_file
 from models.data.archive import Archive
 from models.data.dataset import ClassDataset, DatasetError
-from models.data.errors import READ_DEFAULTS, DatasetFileError, Format, ReadOptions, Summary, label
+from models.data.errors import (
+    MIN_CLASSES,
+    READ_DEFAULTS,
+    DatasetFileError,
+    Format,
+    ReadOptions,
+    Summary,
+    label,
+)
 from models.data.zip_file import GLYPHS, stored_pixels
 from models.inputs import ImageBytes, InputError, PictureInput
 
@@ -113,39 +122,46 @@ def from_folder(path: Path, pictures: PictureInput = GLYPHS) -> ClassDataset:
     """
     decoded: list[np.ndarray] = []
     labels: list[int] = []
-    names: list[str] = []
-    for folder in _class_folders(path):
-        files = sorted(file for file in folder.iterdir() if _is_picture(file))
+    classes = class_pictures(path)
+    for number, files in enumerate(classes.values()):
         for file in files:
             try:
                 decoded.append(stored_pixels(pictures.decode(ImageBytes(file.read_bytes()))))
             except InputError as error:
                 raise DatasetError(f"{file}: {error.detail}") from error
-        if files:
-            labels += [len(names)] * len(files)
-            names.append(label(folder.name, folder.name))
-            if names[-1] in names[:-1]:
+        labels += [number] * len(files)
+    names = tuple(classes)
+    return ClassDataset(
+        path.name, torch.from_numpy(np.stack(decoded)), torch.tensor(labels), names, _one_domain(names)
+    )
+
+
+def class_pictures(path: Path) -> dict[str, list[Path]]:
+    """Return the pictures of each class folder, in the order of names; folders without any are left out.
+
+    Raises `DatasetError` for fewer than two classes and for two of one name.
+    """
+    found: dict[str, list[Path]] = {}
+    for folder in sorted(path.iterdir()):
+        if not folder.is_dir() or is_leftover([folder.name], folder=True):
+            continue
+        if files := sorted(file for file in folder.iterdir() if _is_picture(file)):
+            name = label(folder.name, folder.name)
+            if name in found:
                 raise DatasetError(
                     f"{folder}: another folder has the same name after Unicode normalisation (NFC)"
                 )
-    if len(names) < 2:
-        raise DatasetError(f"{path}: {len(names)} class folders with pictures; at least 2 are needed")
-    return ClassDataset(
-        path.name, torch.from_numpy(np.stack(decoded)), torch.tensor(labels), tuple(names), _one_domain(names)
-    )
-
-
-def _class_folders(path: Path) -> list[Path]:
-    return sorted(
-        entry for entry in path.iterdir() if entry.is_dir() and not is_leftover([entry.name], folder=True)
-    )
+            found[name] = files
+    if len(found) < MIN_CLASSES:
+        raise DatasetError(f"{path}: {len(found)} class folders with pictures; at least 2 are needed")
+    return found
 
 
 def _is_picture(file: Path) -> bool:
     return file.is_file() and not is_leftover([file.name]) and not cannot_be_image(file.name)
 
 
-def _one_domain(names: list[str]) -> torch.Tensor:
+def _one_domain(names: Sequence[str]) -> torch.Tensor:
     return torch.zeros(len(names), dtype=torch.long)
 
 

@@ -103,7 +103,7 @@ def _pictures(
     for name, members in sorted(layout.classes.items()):
         for member in members:
             try:
-                decoded = decode(member, _picture(archive, member))
+                decoded = decode(member, picture_bytes(archive, member))
             except InputError as error:
                 refused = DatasetFileError(error.code, error.detail, member.filename, error.limit)
             except DatasetFileError as error:
@@ -126,7 +126,8 @@ def _bad_warnings(bad: list[str], emptied: list[str]) -> tuple[FileWarning, ...]
     )
 
 
-def _picture(archive: Archive, member: ZipInfo) -> bytes:
+def picture_bytes(archive: Archive, member: ZipInfo) -> bytes:
+    """Read a member of bounded size. Raises `DatasetFileError`."""
     if member.file_size > MAX_BYTES:
         detail = f"The picture has more than {MAX_BYTES} bytes."
         raise DatasetFileError("image_too_large", detail, member.filename, MAX_BYTES)

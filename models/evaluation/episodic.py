@@ -22,7 +22,12 @@ from models.protocol import FOREIGN, MetaLearner, Support, TaskWeights, Traits
 
 SAMPLES = 32
 _TASKS_AT_ONCE = 50
+_LOGITS_AT_ONCE = 2_000_000
+"""Bound on tasks × queries × ways of one batch; learners that sample need `SAMPLES` times as much memory."""
 _EMBED_AT_ONCE = 1024
+
+Draw = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""One task: its classes, and the positions of its support set and of its queries."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +110,33 @@ def answers(
 
     `renamed` reverses the order of the class keys, as other labels would.
     """
+    yield from answer_draws(
+        learner, features, cell, draws(features, cell, tasks, seed), seed, renamed=renamed
+    )
+
+
+def draws(features: Features, cell: Cell, tasks: int, seed: int) -> list[Draw]:
+    """Draw `tasks` tasks: the same for all features with the same members and domains."""
     rng = np.random.default_rng((seed, cell.way, cell.shot, cell.foreign, cell.within_domain))
+    return [draw(rng, features, cell) for _ in range(tasks)]
+
+
+def answer_draws(
+    learner: MetaLearner,
+    features: Features,
+    cell: Cell,
+    drawn: Sequence[Draw],
+    seed: int,
+    *,
+    renamed: bool = False,
+) -> Iterator[Batch]:
+    """Answer tasks that are drawn already, some at a time. `seed` keys the noise of each."""
     learner = learner.eval()
-    for start in range(0, tasks, _TASKS_AT_ONCE):
-        drawn = [draw(rng, features, cell) for _ in range(min(_TASKS_AT_ONCE, tasks - start))]
-        yield _answer(learner, features, cell, drawn, 1_000_003 * seed + start, renamed)
+    logits = cell.way * (cell.way * cell.queries + cell.foreign)
+    at_once = max(1, min(_TASKS_AT_ONCE, _LOGITS_AT_ONCE // logits))
+    for start in range(0, len(drawn), at_once):
+        part = drawn[start : start + at_once]
+        yield _answer(learner, features, cell, part, 1_000_003 * seed + start, renamed)
 
 
 @torch.no_grad()
@@ -117,7 +144,7 @@ def _answer(
     learner: MetaLearner,
     features: Features,
     cell: Cell,
-    drawn: list[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    drawn: Sequence[Draw],
     seed: int,
     renamed: bool,
 ) -> Batch:
@@ -142,9 +169,7 @@ def _answer(
     return Batch(answer, weights, target.to(device), classes, queries)
 
 
-def draw(
-    rng: np.random.Generator, features: Features, cell: Cell
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw(rng: np.random.Generator, features: Features, cell: Cell) -> Draw:
     """Draw classes, positions of the support set (by class) and of the queries (by class, foreign last)."""
     candidates = np.arange(len(features.members))
     if cell.within_domain:
