@@ -12,6 +12,7 @@ PROTOCOLS = {
     "omniglot-lake": ("app.cli.evaluate_classes:omniglot_lake", "Measure on Lake's 20 runs."),
     "cifar-fs": ("app.cli.evaluate_classes:cifar_fs", "Measure on the test classes of CIFAR-FS."),
     "vectors": ("app.cli.evaluate_classes:vectors", "Measure on labelled vectors."),
+    "own": ("app.cli.evaluate_own:own", "Measure on your own data, beside baselines."),
     "mann": ("app.cli.evaluate_classes:mann", "Measure on streams of examples in mixed order."),
     "sinusoid": ("app.cli.evaluate_functions:sinusoid", "Measure regression on MAML's sinusoids."),
     "completion": ("app.cli.evaluate_functions:completion", "Measure the completion of pictures."),

@@ -28,6 +28,7 @@ class Disagreement:
     disagreement: Float[Tensor, "n"]
     epistemic: Float[Tensor, "n"]
     terms: Float[Tensor, "tasks terms"]
+    """Terms of the calibration of each task; none if the learner has no such calibration."""
 
 
 @torch.no_grad()
@@ -54,7 +55,7 @@ def disagreement(learner: MetaLearner, features: Features, cell: Cell, tasks: in
             raise TypeError(f"{type(learner).__name__} has no epistemic part")
         reference.append(_jensen_shannon(answer.log_probs[1:]))
         own.append(answer.epistemic[0])
-        terms.append(weights.task["terms"][:1])
+        terms.append(weights.task.get("terms", support.new_zeros(1, 0))[:1])
     return Disagreement(torch.cat(reference), torch.cat(own), torch.cat(terms))
 
 
