@@ -116,8 +116,8 @@ class Arena:
 
     def __init__(self, nbytes: int, device: torch.device | str = "cpu") -> None:
         slab_words = max(1, nbytes // WORD // _SLABS)
-        # calloc'ed: on a CPU, memory that no task has touched is not resident.
-        self._words = torch.zeros(_SLABS * slab_words, dtype=torch.int64, device=device)
+        # By NumPy, which callocs: on a CPU, memory that no task has touched is not resident. torch fills it.
+        self._words = torch.from_numpy(np.zeros(_SLABS * slab_words, dtype=np.int64)).to(device)
         self._slabs = Slabs(slab_words, _SLABS, reserved=1)
         self._entries: OrderedDict[str, ArenaEntry] = OrderedDict()
         self._residents: dict[int, set[ArenaEntry]] = {}

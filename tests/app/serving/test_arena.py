@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,6 +13,17 @@ from app.serving.packing import WORD, PackedWeights
 from models.protocol import TaskWeights
 from models.weights import nbytes, tensors
 from tests.app.serving.arenas import CPU, ROW, arena_of_rows, packed, read, weights
+
+STATM = Path("/proc/self/statm")
+"""Sizes of this process in pages; the second is what is resident."""
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="asks Linux")
+def test_memory_that_no_task_has_touched_is_not_resident() -> None:
+    before = int(STATM.read_text().split()[1])
+    arena = Arena(256 << 20)
+    assert arena.nbytes == 256 << 20
+    assert (int(STATM.read_text().split()[1]) - before) * resource.getpagesize() < 32 << 20
 
 
 def test_gives_back_what_was_put_whatever_its_types() -> None:
