@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 import hyperserve as hs
-from tests.app.conftest import server, streams, zoo
+from tests.app.conftest import zoo
 from tests.app.server import Server
 from tests.models.data.archives import picture, unflagged, zipped
 
-__all__ = ["server", "streams", "zoo"]
+__all__ = ["zoo"]
 
 OTHER = "the other one"
 LABELS = [
@@ -242,14 +242,18 @@ def registered(server: Server, examples: dict[str, list[object]], input: dict[st
             stream.delete()
 
 
-def stream_of_images(server: Server, label: str, _: Path) -> set[str]:
-    examples: dict[str, list[object]] = {label: [picture()] * 3, OTHER: [picture(3)] * 3}
+def stream_of_images(server: Server, *labels: str) -> set[str]:
+    examples: dict[str, list[object]] = {label: [picture()] * 3 for label in labels}
     return registered(server, examples, {"kind": "image", "size": 28})
 
 
-def stream_of_vectors(server: Server, label: str, _: Path) -> set[str]:
-    examples: dict[str, list[object]] = {label: [[1.0, 2.0]] * 3, OTHER: [[2.0, 3.0]] * 3}
+def stream_of_vectors(server: Server, *labels: str) -> set[str]:
+    examples: dict[str, list[object]] = {label: [[1.0, 2.0]] * 3 for label in labels}
     return registered(server, examples, {"kind": "vector", "dim": 2})
+
+
+STREAMS = {"images": stream_of_images, "vectors": stream_of_vectors}
+"""Streams take many labels at once."""
 
 
 ANY: dict[str, Way] = {
@@ -267,8 +271,6 @@ ANY: dict[str, Way] = {
     "npz": npz_file,
     "client map": client_map,
     "client list": client_list,
-    "stream of images": stream_of_images,
-    "stream of vectors": stream_of_vectors,
 }
 """Ways that take every label."""
 SOME: dict[str, Way] = {
@@ -283,11 +285,13 @@ LINE_BREAK = "%0A"
 AMBIGUOUS = {"httpx", "node", "Firefox", "RFC 9110", "encoded word"}
 
 
-@pytest.fixture(autouse=True)
-def tasks_deleted(server: Server) -> Iterator[None]:
-    yield
-    for task in server.client.get("/v1/tasks?limit=200").json()["items"]:
-        server.client.delete(f"/v1/tasks/{task['id']}")
+@pytest.fixture(scope="module")
+def server(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Yield a server of its own, on which the many tasks may stay."""
+    running = Server(tmp_path_factory.mktemp("labels") / "data", zoo)
+    running.start()
+    yield running
+    running.stop()
 
 
 @pytest.mark.parametrize("way", ANY)
@@ -304,6 +308,13 @@ def test_every_label_comes_out_as_it_went_in(server: Server, way: str, tmp_path:
         if found != {unicodedata.normalize("NFC", label), OTHER}:
             wrong[label] = found
     assert not wrong
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_every_label_is_that_of_a_stream_task(server: Server, kind: str) -> None:
+    # "café" is there in two forms, which are one label.
+    for labels in (LABELS[::2], LABELS[1::2]):
+        assert STREAMS[kind](server, *labels) == {unicodedata.normalize("NFC", label) for label in labels}
 
 
 @pytest.mark.parametrize("way", SOME)
@@ -329,6 +340,13 @@ def test_what_is_no_label_is_refused(server: Server, way: str, tmp_path: Path) -
         except (RefusedError, hs.HyperserveError, OSError):
             continue
     assert not taken
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("label", INVALID)
+def test_what_is_no_label_is_not_that_of_a_stream_task(server: Server, kind: str, label: str) -> None:
+    with pytest.raises(hs.HyperserveError):
+        STREAMS[kind](server, label, OTHER)
 
 
 def test_whole_numbers_are_labels(server: Server) -> None:
