@@ -15,8 +15,10 @@ serve: $(VENV)/.server
 test: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# What takes long, and property tests with all of their examples.
 slow: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m slow --timeout 600
+	$(VENV)/bin/python -m pytest -m 'hypothesis and not slow' --hypothesis-profile full --timeout 600
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

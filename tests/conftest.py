@@ -10,8 +10,10 @@ for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
     os.environ.pop(name.upper(), None)
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+import tests.property  # noqa: E402 (registers profiles)
 import tests.shapes  # noqa: E402, F401 (looked up by name)
 
 # Before any import of models: the annotations of its functions and dataclasses become checks.
@@ -30,6 +32,7 @@ from tests.servers.fixtures import (  # noqa: E402, F401 (found by name)
 )
 
 torch.set_num_threads(1)
+settings.load_profile("short")
 
 LONGEST = (
     "test_schemathesis.py",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
 from tests.app.learner import save_learner
@@ -17,10 +16,6 @@ from tests.app.problems import OK
 from tests.app.server import Server
 from tests.app.streams.bundles import bundled, pictured
 from tests.app.tasks.regression import save as save_values
-
-# A machine that also trains is slow by fits; time limits of single examples would fail at random.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
 
 Png = Callable[..., bytes]
 

@@ -13,6 +13,7 @@ from app.serving.arena import Arena, ArenaEntry
 from app.serving.packing import WORD, PackedWeights
 from models.weights import tensors
 from tests.app.serving.arenas import ROW, arena_of_rows, packed
+from tests.property import examples
 
 
 class ArenaAgainstDict(RuleBasedStateMachine):
@@ -95,7 +96,9 @@ class ArenaAgainstDict(RuleBasedStateMachine):
         assert not self.arena._words[free].any(), "freed rows are zero"
 
 
-ArenaAgainstDict.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+ArenaAgainstDict.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=40, deadline=None
+)
 TestArenaAgainstDict = ArenaAgainstDict.TestCase
 
 
@@ -155,5 +158,5 @@ class MixedWidths(RuleBasedStateMachine):
         assert not self.arena._words.any()
 
 
-MixedWidths.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+MixedWidths.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 TestMixedWidths = MixedWidths.TestCase

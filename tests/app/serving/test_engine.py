@@ -27,6 +27,7 @@ from tests.app.serving.learners import (
     support_set,
     weights_of,
 )
+from tests.property import examples
 
 RAGGED = st.lists(
     st.tuples(
@@ -43,7 +44,7 @@ RAGGED = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(RAGGED, st.randoms(use_true_random=False))
 def test_alone_is_batched(
     tasks: list[tuple[str, int, int, int, int, int, str]], order: random.Random

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.continual.held_out import MOST, held_out_counts, split
+from tests.property import examples
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=8), st.integers(0, 500))
 def test_as_many_as_asked_but_one_of_each_class_is_left(counts: list[int], wanted: int) -> None:
     held = held_out_counts(counts, wanted)

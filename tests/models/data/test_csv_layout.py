@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from models.data import csv_file
 from models.data.errors import DatasetFileError, ReadOptions, Summary
+from tests.property import examples
 
 
 def inspect(text: str, label: str | None = None) -> Summary:
@@ -103,7 +104,7 @@ def dialects(draw: st.DrawFn) -> Dialect:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(tables(), dialects(), st.sampled_from(["label", "Class", "target", "species", "what it is"]))
 def test_tables_of_any_program_are_read_as_they_were_written(
     table: Table, dialect: Dialect, label: str
@@ -123,7 +124,7 @@ def test_tables_of_any_program_are_read_as_they_were_written(
     assert [row.label for row in found.reading.rows] == names[:3]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.lists(NUMBERS, min_size=3, max_size=3), min_size=2, max_size=8), st.booleans())
 def test_numbers_alone_never_become_classes(rows: list[list[float]], header: bool) -> None:
     lines = ["alcohol,ash,colour"] * header + [",".join(map(repr, row)) for row in rows]
@@ -134,7 +135,7 @@ def test_numbers_alone_never_become_classes(rows: list[list[float]], header: boo
         assert name in caught.value.detail
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(tables(), st.booleans(), st.integers(0, 1))
 def test_a_chosen_label_is_found_by_name_and_by_position(table: Table, header: bool, last: int) -> None:
     dialect = Dialect(",", ".", "\n", "", csv.QUOTE_MINIMAL, header, False)

@@ -9,12 +9,13 @@ from models.data.episodes import EpisodeConfig, EpisodeSampler
 from models.data.glyph_augmentation import GlyphAugmentation
 from models.protocol import FOREIGN, Span
 from tests.models.glyph_data import glyphs
+from tests.property import examples
 
 DATA = glyphs()
 SMALL = EpisodeConfig(min_way=2, max_way=6, max_shot=4, queries=3, foreign=0.25, examples_per_step=60)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(step=st.integers(0, 10_000), seed=st.integers(0, 100))
 def test_every_task_keeps_its_promises(step: int, seed: int) -> None:
     labels = DATA.labels.numpy()

@@ -12,6 +12,7 @@ from PIL import Image
 from models.inputs import ImageBytes, ImageInput, is_blank
 from models.inputs.image import decode_pixels
 from tests.models.inputs.pictures import drawing, encoded, png_chunk, png_of_rows, transparent
+from tests.property import examples
 
 REFERENCE = ImageInput().decode(ImageBytes(encoded(drawing(), "PNG")))
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6
@@ -59,7 +60,7 @@ def test_nothing_is_made_out_of_nothing(low: int, high: int, colour: int) -> Non
 
 
 @given(st.integers(0, 2**32), st.sampled_from(list(CHANNELS)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_pictures_of_the_full_range_keep_their_upper_bits(seed: int, colour: int) -> None:
     values = np.random.default_rng(seed).integers(0, 0x10000, (9, 7))
     values[0, 0], values[0, 1] = 0xFFFF, 0

@@ -12,6 +12,7 @@ from PIL import Image
 from models.inputs import ImageBytes, ImageInput, InputError, Text, Vector, is_blank
 from models.inputs.image import MAX_BYTES, MAX_PIXELS, decode_pixels, pixel_count
 from tests.models.inputs.pictures import HEIGHT, WIDTH, drawing, encoded, lossless, lossy, png, rotated
+from tests.property import examples
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -190,13 +191,13 @@ def survives(data: bytes) -> None:
 
 
 @given(st.sampled_from(VALID), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_truncations(valid: bytes, data: st.DataObject) -> None:
     survives(valid[: data.draw(st.integers(0, len(valid)))])
 
 
 @given(st.sampled_from(VALID), st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 7)), min_size=1))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_flipped_bits(valid: bytes, flips: list[tuple[int, int]]) -> None:
     damaged = bytearray(valid)
     for position, bit in flips:
@@ -205,7 +206,7 @@ def test_flipped_bits(valid: bytes, flips: list[tuple[int, int]]) -> None:
 
 
 @given(st.sampled_from(VALID), st.integers(0, 120), st.binary(min_size=1, max_size=8), st.integers(0, 8))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_damaged_headers(valid: bytes, position: int, junk: bytes, removed: int) -> None:
     survives(valid[:position] + junk + valid[position + removed :])
 

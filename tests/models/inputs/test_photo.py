@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from models.inputs import ImageBytes, ImageInput, InputError, InputSpec, PhotoInput, Vector, VectorInput
 from models.inputs.photo import photo
 from tests.models.inputs.pictures import encoded, lossless, lossy, png, rotated
+from tests.property import examples
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 SPEC = PhotoInput()
@@ -89,7 +90,7 @@ def test_a_vector_is_of_the_wrong_kind() -> None:
     assert caught.value.code == "wrong_kind"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(sorted({**lossless(), **lossy()}.values())), st.data())
 def test_damaged_bytes_are_an_input_error_or_a_picture(data: bytes, draw: st.DataObject) -> None:
     broken = bytearray(data)
