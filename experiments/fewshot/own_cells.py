@@ -42,18 +42,17 @@ def own_cells(counts: npt.NDArray[np.int64], tasks: int) -> tuple[list[OwnCell],
     found: list[OwnCell] = []
     notes: list[str] = []
     for shot in SHOTS:
+        name = "1 shot" if shot == 1 else f"{shot} shots"
         least = max(1, min(_LEAST_QUERIES, int(np.median(counts)) - shot))
         classes = np.flatnonzero(counts >= shot + least)
         if len(classes) < 2:
-            notes.append(f"{shot} shots are left out: fewer than 2 classes have {shot + 1} examples")
+            notes.append(f"{name}: fewer than 2 classes have {shot + 1} examples, left out")
             continue
         if (small := len(counts) - len(classes)) > 0:
-            notes.append(f"{shot} shots: {small} of {len(counts)} classes with too few examples are left out")
+            notes.append(f"{name}: {small} of {len(counts)} classes with too few examples are left out")
         room = int(counts[classes].min()) - shot
         if room < QUERIES:
-            notes.append(
-                f"{shot} shots: {room} instead of {QUERIES} queries a class, as the smallest class allows"
-            )
+            notes.append(f"{name}: {room} instead of {QUERIES} queries a class, as the smallest class allows")
         for way in _ways(len(classes)):
             queries = min(QUERIES, room, max(1, _MOST_QUERIES_OF_TASK // way))
             count = min(tasks, max(_LEAST_TASKS, WAY * tasks // max(way, WAY)))

@@ -129,7 +129,7 @@ def _cell_row(
             for row in _differences(mine, whole.spaces_of(name), runs)
         ]
         + [
-            {"learner": name, **_difference(mine, first_learner, "learner", answered[first_learner])}
+            {"learner": name, **_difference(mine, "learner", first_learner, answered[first_learner])}
             for first_learner in list(answered)[:1]
             for name, mine in list(answered.items())[1:]
         ],
@@ -149,7 +149,7 @@ def _learner_row(
     fit: list[Tensor] = []
     for batch in answer_draws(learner, features, own.cell, drawn, plan.seed):
         if "fit" in batch.weights.task:
-            fit.append(batch.weights.task["fit"].flatten(1).mean(1).cpu())
+            fit.append(batch.weights.task["fit"].cpu())
         batches.append(batch.slim())
     answered = _Answered(
         torch.cat([accuracy(batch) for batch in batches]), torch.cat([nll(batch) for batch in batches])
