@@ -6,7 +6,7 @@ TORCH ?= auto
 PIP = $(VENV)/bin/python -m pip install --disable-pip-version-check --quiet
 INSTALL_TORCH = TORCH=$(TORCH) $(VENV)/bin/python tools/install_torch.py
 
-.PHONY: serve test lint bench bench-family kills docs slow clean
+.PHONY: serve test lint bench bench-family heldout kills docs slow clean
 
 serve: $(VENV)/.server
 	$(VENV)/bin/hyperserve serve
@@ -36,6 +36,12 @@ bench: $(VENV)/.dev
 bench-family: $(VENV)/.dev
 	PYTHON=$(VENV)/bin/python benchmarks/family/install_peers.sh build/peers
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.family --peers build/peers --write docs/results
+
+# make heldout DIR=/path/to/data LEARNERS="glyphs vectors": any learners on any data, beside baselines.
+LEARNERS ?= glyphs characters photos vectors
+heldout: $(VENV)/.dev
+	@test -n "$(DIR)" || { echo 'make heldout needs DIR=path: class folders, a zip, an npz, a CSV, or a folder of these' >&2; exit 2; }
+	OMP_NUM_THREADS=1 $(VENV)/bin/hyperserve evaluate own --data '$(DIR)' $(LEARNERS:%=--learner %) --write build/heldout
 
 kills: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks.fault_injection
