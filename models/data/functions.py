@@ -25,10 +25,17 @@ from models.protocol import Episodes
 class Family(ABC):
     """Functions of `dim` numbers with values of `target` numbers."""
 
-    dim: int
+    dim: int | None
+    """None if it is drawn, one for all functions of a draw."""
     target: int
     most_points: int | None = None
     """Points that a function has, None if unlimited."""
+    most_tasks: int | None = None
+    """Functions of a draw that validation asks for, None if any number: they may have something in common."""
+
+    def in_plain_units(self) -> Family:
+        """Return the family with values of deviation about 1, whose errors can be averaged."""
+        return self
 
     @abstractmethod
     def draw(
@@ -112,6 +119,10 @@ class FunctionConfig(BaseModel):
     min_shot: int = Field(default=10, ge=1)
     max_shot: int = Field(default=10, ge=1)
     """Shots of a task, uniform between these."""
+    logarithmic: bool = False
+    """All tasks of a step have the same number of shots, its logarithm uniform."""
+    beyond: float = Field(default=0.0, ge=0, le=1)
+    """Share of the tasks whose queries lie more and more to one side of the shots."""
     queries: int = Field(default=10, ge=1)
     """Points beside the shots."""
     tasks: int = Field(default=25, ge=1)
@@ -149,9 +160,15 @@ class FunctionSampler:
     def episodes(self, step: int, augmentation: object = None) -> Episodes:
         """Return the tasks of a step. Functions are not augmented."""
         config, rng = self.config, self.generator(step)
-        x, y = self.family.draw(rng, config.tasks, config.max_shot + config.queries)
-        shots = torch.randint(config.min_shot, config.max_shot + 1, (config.tasks,), generator=rng)
         cut = config.max_shot
+        if config.logarithmic:
+            cut = _log_uniform(rng, config.min_shot, config.max_shot)
+            shots = torch.full((config.tasks,), cut)
+        x, y = self.family.draw(rng, config.tasks, cut + config.queries)
+        if not config.logarithmic:
+            shots = torch.randint(config.min_shot, config.max_shot + 1, (config.tasks,), generator=rng)
+        if config.beyond:
+            x, y = _sideways(rng, x, y, config.beyond)
         return Episodes(
             support_x=x[:, :cut],
             support_y=y[:, :cut],
@@ -163,3 +180,21 @@ class FunctionSampler:
             unseen=torch.zeros(config.tasks, dtype=torch.bool),
             seed=(self.seed * 1_000_003 + step) * 4096 + torch.arange(config.tasks),
         )
+
+
+def _log_uniform(rng: torch.Generator, low: int, high: int) -> int:
+    """Draw a whole number between `low` and `high`, each octave as often as another."""
+    share = float(torch.rand((), generator=rng))
+    return min(high, int(low * ((high + 1) / low) ** share))
+
+
+def _sideways(rng: torch.Generator, x: Tensor, y: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Order the points of a share of the tasks along one of their numbers, more or less strictly."""
+    tasks, points, dim = x.shape
+    column = torch.randint(dim, (tasks, 1, 1), generator=rng).expand(-1, points, -1)
+    along = x.gather(2, column)[..., 0].argsort(1).argsort(1) / points
+    turned = torch.rand(tasks, 1, generator=rng) < 0.5
+    along = torch.where(turned, -along, along) * (torch.rand(tasks, 1, generator=rng) < share)
+    loose = torch.rand(tasks, 1, generator=rng) * 2
+    order = (along + loose * torch.rand(tasks, points, generator=rng)).argsort(1)[..., None]
+    return x.gather(1, order.expand(-1, -1, dim)), y.gather(1, order.expand(-1, -1, y.shape[2]))

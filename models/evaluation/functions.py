@@ -58,11 +58,16 @@ class Answered:
         return -self.answer.log_prob(self.target).mean(1)
 
     @property
-    def covered(self) -> Float[Tensor, "tasks"]:
-        """Share of the targets within the 90 % interval of the answer."""
+    def squared_deviations(self) -> Float[Tensor, "tasks query target"]:
+        """Squared errors over the variance of the answers."""
         epistemic = self.answer.epistemic
         variance = self.answer.aleatoric if epistemic is None else self.answer.aleatoric + epistemic
-        return ((self.answer.mean - self.target).abs() <= _Z90 * variance.sqrt()).float().mean((1, 2))
+        return (self.answer.mean - self.target).square() / variance
+
+    @property
+    def covered(self) -> Float[Tensor, "tasks"]:
+        """Share of the targets within the 90 % interval of the answer."""
+        return (self.squared_deviations <= _Z90**2).float().mean((1, 2))
 
     @property
     def epistemic(self) -> Float[Tensor, "tasks"] | None:
@@ -89,7 +94,7 @@ def answered(
 ) -> Answered:
     """Answer queries of functions. Raises `LearnerError` for a learner of other functions or of none."""
     lengths = x.shape[-1], y.shape[-1]
-    if not isinstance(learner, Regressor) or (learner.config.dim, learner.config.target) != lengths:
+    if not isinstance(learner, Regressor) or not learner.takes(*lengths):
         raise LearnerError(
             f"this protocol is for learners of functions from {lengths[0]} to {lengths[1]} numbers"
         )
@@ -112,7 +117,7 @@ def answers(
     """Answer fresh functions at points beside the shots: 100 of each, or as many as there are."""
     points = family.most_points
     queries = _QUERIES if points is None else max(1, min(_QUERIES, points - shot))
-    chunk = min(tasks, _CHUNK)
+    chunk = min(tasks, family.most_tasks or _CHUNK)
     config = FunctionConfig(min_shot=shot, max_shot=shot, queries=queries, tasks=chunk)
     sampler = FunctionSampler(family, config, seed, purpose)
     for step in range(math.ceil(tasks / chunk)):

@@ -24,6 +24,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.encoder_protocol import Encoder
+from models.fewshot.common.cholesky import safe_cholesky
 from models.fewshot.common.regression import (
     NO_WAYS,
     Regressor,
@@ -37,10 +38,7 @@ from models.fewshot.common.regression import (
 )
 from models.noise import Noise
 from models.predictive import Gaussian
-from models.protocol import Episodes, LearnerError, Losses, Support, TaskWeights, Traits
-
-_JITTERS = (1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
-"""Jitter over the mean of the diagonal."""
+from models.protocol import Episodes, Losses, Support, TaskWeights, Traits
 
 
 class BayesLinearConfig(ValueConfig):
@@ -117,24 +115,3 @@ class BayesLinear(Regressor):
         factor = raw.tril(-1) + raw.diagonal().exp().diag_embed()
         precision: Tensor = factor @ factor.T
         return precision
-
-
-def safe_cholesky(matrices: Float[Tensor, "tasks d d"]) -> Float[Tensor, "tasks d d"]:
-    """Return lower factors; matrices that are not positive definite get jitter, more and more until they are.
-
-    A matrix in a batch is treated as if alone. Raises `LearnerError` if no jitter helps.
-    """
-    factor: Tensor
-    factor, failed = torch.linalg.cholesky_ex(matrices)
-    mean = matrices.diagonal(dim1=1, dim2=2).mean(1)
-    for jitter in _JITTERS:
-        if not bool(failed.any()):
-            return factor
-        added = torch.where(failed > 0, jitter * mean, 0.0)
-        shifted = matrices + added[:, None].expand(-1, matrices.shape[-1]).diag_embed()
-        again, still = torch.linalg.cholesky_ex(shifted)
-        factor = torch.where((failed > 0)[:, None, None], again, factor)
-        failed = torch.where(failed > 0, still, 0)
-    if bool(failed.any()):
-        raise LearnerError("the posterior of this support set has no Cholesky factor")
-    return factor

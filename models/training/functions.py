@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,11 @@ from models.training.trainer import Report, TrainConfig
 _VALIDATION_TASKS = 200
 _NOISE_TASKS = 500
 _SCORES_SEED, _NOISE_SEED = 0, 1
+_INFLATION_TASKS = 200
+_FARTHEST = 4.0
+"""Larger errors count as errors of so many standard deviations, so that no few outliers decide."""
+_EXACT = 0.1
+"""Tasks of smaller mean squared errors, in variances of the answers, have no noise to be right about."""
 
 
 class FunctionRecipe(BaseModel):
@@ -67,11 +73,13 @@ def train(
     )
     learner = build(config)
     assert isinstance(learner, Regressor)
-    if (learner.config.dim, learner.config.target) != (family.dim, family.target):
+    if not learner.takes(family.dim, family.target):
+        dim = "any" if family.dim is None else family.dim
         raise RecipeError(
-            f"functions of {recipe.dataset} map {family.dim} to {family.target} numbers; set dim and target"
+            f"functions of {recipe.dataset} map {dim} to {family.target} numbers; set dim and target"
         )
     sampler = FunctionSampler(family, recipe.functions, recipe.train.seed)
+    family = family.in_plain_units()
     trainer = GradientTrainer(learner, sampler, None, recipe.train, folder)
 
     def validate(candidate: MetaLearner) -> dict[str, float]:
@@ -82,6 +90,7 @@ def train(
     best = trainer.run(validate, report).to("cpu").eval().requires_grad_(False)
     assert isinstance(best, Regressor)
     fit_noise(best, family)
+    fit_inflation(best, family, recipe.functions.max_shot)
     made: dict[str, object] = {
         "command": command,
         "dataset": recipe.dataset,
@@ -97,13 +106,32 @@ def train(
 
 
 def scores(learner: MetaLearner, family: Family, trained: FunctionConfig) -> dict[str, float]:
-    """Return error and −log likelihood on fixed validation tasks of the fewest and the most shots of training."""
+    """Return error and −log likelihood on fixed validation tasks of the fewest and the most shots of training.
+
+    If shots are drawn by their logarithm, those in the middle are measured, too.
+    """
     found: dict[str, float] = {}
-    for shot in sorted({trained.min_shot, trained.max_shot}):
+    shots = {trained.min_shot, trained.max_shot}
+    if trained.logarithmic:
+        shots.add(math.isqrt(trained.min_shot * trained.max_shot))
+    for shot in sorted(shots):
         batches = list(answers(learner, family, shot, _VALIDATION_TASKS, _SCORES_SEED, Purpose.validation))
         found[f"mse_{shot}s"] = float(torch.cat([batch.mse for batch in batches]).mean())
         found[f"nll_{shot}s"] = float(torch.cat([batch.nll for batch in batches]).mean())
     return found
+
+
+def fit_inflation(learner: Regressor, family: Family, most: int) -> None:
+    """Fit the factor on the variance of a learner that has one, to errors on validation tasks of up to `most` shots."""
+    if learner.inflation is None:
+        return
+    fitted = {}
+    for shot in (shot for shot in SHOTS if shot <= most):
+        batches = answers(learner, family, shot, _INFLATION_TASKS, _NOISE_SEED, Purpose.validation)
+        squares = torch.cat([batch.squared_deviations.clamp(max=_FARTHEST**2) for batch in batches])
+        by_task = squares.mean((1, 2))
+        fitted[shot] = by_task[by_task > _EXACT].mean()[None]
+    learner.inflation.fit(fitted)
 
 
 def fit_noise(learner: Regressor, family: Family) -> None:

@@ -22,7 +22,7 @@ LARGEST = 1e6
 
 
 class ValueConfig(BaseModel):
-    """Base of the configuration of every learner of functions."""
+    """Base of the configuration of learners of functions of vectors of one length."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,18 +38,27 @@ class Regressor(MetaLearner):
     trial = Trial(
         tasks="curves", encoder="identity", encoder_hparams={"dim": 1}, steps=250, lr=5e-3, floor=0.3
     )
-    config: ValueConfig
     noise: ShotNoise | None
     """Fitted to the errors on validation tasks; None if answers come with a variance of their own."""
+    inflation: ShotNoise | None
+    """A factor on the variance, fitted on validation tasks; None if answers are not corrected."""
+    dim: int | None
+    """Numbers of an input, None if any."""
+    target: int | None
+    """Numbers of an answer, None if any."""
 
-    def __init__(self, encoder: Encoder, config: ValueConfig) -> None:
-        """Raise `LearnerError` if the encoder's features are not `config.dim` numbers."""
+    def __init__(self, encoder: Encoder, config: BaseModel) -> None:
+        """Take the lengths from a `ValueConfig`. Raises `LearnerError` if the encoder's features have another."""
         super().__init__(encoder, config)
-        if encoder.dim not in (None, config.dim):
-            raise LearnerError(
-                f"the encoder gives {encoder.dim} numbers, the learner takes {config.dim} (dim)"
-            )
-        self.noise = None
+        self.noise = self.inflation = None
+        self.dim = config.dim if isinstance(config, ValueConfig) else None
+        self.target = config.target if isinstance(config, ValueConfig) else None
+        if self.dim is not None and encoder.dim not in (None, self.dim):
+            raise LearnerError(f"the encoder gives {encoder.dim} numbers, the learner takes {self.dim} (dim)")
+
+    def takes(self, dim: int | None, target: int) -> bool:
+        """Return True for functions from `dim` numbers, None for any, to `target` numbers."""
+        return self.dim in (None, dim) and self.target in (None, target)
 
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n d"]:
         features: Tensor = self.encoder(x)

@@ -7,7 +7,8 @@ from torch.distributions import MultivariateNormal
 from torch.testing import assert_close
 
 from models.encoders.identity import Identity, IdentityConfig
-from models.fewshot.bayes_linear import BayesLinear, BayesLinearConfig, safe_cholesky
+from models.fewshot.bayes_linear import BayesLinear, BayesLinearConfig
+from models.fewshot.common.cholesky import safe_cholesky
 from models.protocol import Episodes, LearnerError, Support
 
 
