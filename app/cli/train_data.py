@@ -9,13 +9,14 @@ from app.cli.errors import MisuseError
 from models.data import cifarfs, emnist, omniglot, vectors
 from models.data.dataset import model_input
 from models.data.functions import Completion, Family, GaussianProcess, Sinusoids
+from models.data.random_functions import RandomFunctions
 from models.training.recipe import TrainingData
 
 OMNIGLOT, OMNIGLOT_EMNIST, BACKGROUND = "omniglot", "omniglot-emnist", "omniglot-background"
 SYNTHETIC, CIFAR_FS = "synthetic-vectors", "cifar-fs"
 PUBLISHED = (OMNIGLOT, OMNIGLOT_EMNIST, BACKGROUND, SYNTHETIC, CIFAR_FS)
-SINUSOIDS, GP, COMPLETION = "sinusoids", "gp", "completion"
-FUNCTIONS = (SINUSOIDS, GP, COMPLETION)
+SINUSOIDS, GP, COMPLETION, RANDOM = "sinusoids", "gp", "completion", "random-functions"
+FUNCTIONS = (SINUSOIDS, GP, COMPLETION, RANDOM)
 _ROTATABLE = (OMNIGLOT, OMNIGLOT_EMNIST, BACKGROUND)
 _MIRRORED, _NOT_ROTATED = ", mirrored", ", not rotated"
 _SPACES = 12
@@ -73,4 +74,6 @@ def function_family(name: str, data: Path | None) -> Family:
         return Sinusoids()
     if name == GP:
         return GaussianProcess()
+    if name == RANDOM:
+        return RandomFunctions()
     return Completion(model_input(omniglot.load(data, "train")))

@@ -47,7 +47,7 @@ class TrainOptions:
         typer.Option(
             rich_help_panel=_DATA,
             help="omniglot (default), omniglot-emnist, omniglot-background, cifar-fs, synthetic-vectors, a path "
-            "(class folders, zip, npz, CSV), or functions: sinusoids, gp, completion.",
+            "(class folders, zip, npz, CSV), or functions: sinusoids, gp, completion, random-functions.",
         ),
     ] = None
     data: Annotated[

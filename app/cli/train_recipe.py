@@ -13,11 +13,12 @@ from typing import Any
 
 from app.cli.command_options import key_value, key_values
 from app.cli.errors import MisuseError
-from app.cli.train_data import COMPLETION, FUNCTIONS, GP, OMNIGLOT, SINUSOIDS, DatasetChoice
+from app.cli.train_data import COMPLETION, FUNCTIONS, GP, OMNIGLOT, RANDOM, SINUSOIDS, DatasetChoice
 from app.cli.train_options import TrainOptions
 from app.core import devices
 from models.data.episodes import EpisodeConfig
 from models.data.functions import Family, FunctionConfig
+from models.registry import METHODS
 from models.training import user_dataset
 from models.training.functions import FunctionRecipe
 from models.training.recipe import Recipe, task_ways
@@ -27,6 +28,7 @@ Settings = dict[str, Any]
 """A recipe, or part of one, as it is written: nested by name."""
 
 CLASS_METHOD, FUNCTION_METHOD = "hyperset", "bayes-linear"
+FUNCTION_METHODS = {RANDOM: "gaussian-process"}
 """Methods of trainings that name none."""
 _NAME_CHARACTERS = 63
 _ANY = ("name", "recipe", "settings", "runs", "threads", "data", "hparam")
@@ -73,8 +75,8 @@ _COMPUTED = (
     *("augmentation", "thicker", "init", "calibration_tasks"),
 )
 """Options for classes that are more than one setting, or none."""
-_SHOTS = {SINUSOIDS: (10, 10), GP: (3, 10), COMPLETION: (10, 200)}
-_QUERIES = {SINUSOIDS: 10, GP: 10, COMPLETION: 200}
+_SHOTS = {SINUSOIDS: (10, 10), GP: (3, 10), COMPLETION: (10, 200), RANDOM: (1, 100)}
+_QUERIES = {SINUSOIDS: 10, GP: 10, COMPLETION: 200, RANDOM: 32}
 _CHOSEN_BY = {"maml-regression": "mse"}
 """Scores of methods whose loss is no likelihood."""
 
@@ -108,7 +110,8 @@ def explicit_settings(options: TrainOptions) -> Settings:
 def default_name(settings: Mapping[str, Any]) -> str:
     """Return the name of a training that was given none: method and data set, such as hyperset-omniglot."""
     chosen = DatasetChoice.parse(str(settings["dataset"]))
-    method = settings.get("method", FUNCTION_METHOD if chosen.name in FUNCTIONS else CLASS_METHOD)
+    of_functions = FUNCTION_METHODS.get(chosen.name, FUNCTION_METHOD)
+    method = settings.get("method", of_functions if chosen.name in FUNCTIONS else CLASS_METHOD)
     path = Path(chosen.name).resolve()
     words = f"{method}-{path.name if path.is_dir() else path.stem}"
     plain = unicodedata.normalize("NFKD", words).encode("ascii", "ignore").decode().lower()
@@ -155,15 +158,19 @@ def class_recipe(
 
 def function_recipe(settings: Mapping[str, Any], family: Family) -> FunctionRecipe:
     """Return the recipe of a training on functions. Raises `MisuseError`, `ValidationError`."""
-    dataset, method = settings["dataset"], settings.get("method", FUNCTION_METHOD)
+    dataset = settings["dataset"]
+    method = settings.get("method", FUNCTION_METHODS.get(dataset, FUNCTION_METHOD))
     functions = FunctionConfig.model_validate(_section(settings, "functions"))
     min_shot, max_shot = _given(functions, "min_shot"), _given(functions, "max_shot")
     low, high = _SHOTS[dataset]
     high = max(high, min_shot or 0) if max_shot is None else max_shot
+    lengths = {"dim": family.dim, "target": family.target}
+    known = METHODS[method].Config.model_fields if method in METHODS else lengths
+    more = {"tasks": 16, "logarithmic": True, "beyond": 0.25} if dataset == RANDOM else {}
     defaults = {
         "method": method,
-        "hparams": {"dim": family.dim, "target": family.target},
-        "functions": {"min_shot": min(low, high), "max_shot": high, "queries": _QUERIES[dataset]},
+        "hparams": {name: length for name, length in lengths.items() if length is not None and name in known},
+        "functions": {"min_shot": min(low, high), "max_shot": high, "queries": _QUERIES[dataset], **more},
         "chosen_by": _CHOSEN_BY.get(method, "nll"),
         "train": {"steps": 20_000, "lr": 1e-3, "weight_decay": 0.0},
     }

@@ -97,6 +97,7 @@ REFUSALS = {
     "evaluate vectors --learner vectors --data no[bold].npz": 2,
     "evaluate mann --learner no[bold]": 2,
     "evaluate sinusoid --learner no[bold]": 2,
+    "evaluate regression --learner no[bold]": 2,
     "evaluate completion --learner no[bold]": 2,
     "evaluate compare --learner no[bold]": 2,
     "evaluate compare-emnist --learner glyphs --learner glyphs --data no[bold].npz": 2,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models import artifact
@@ -30,6 +31,27 @@ def test_sinusoids_are_trained_on_and_measured(tmp_path: Path) -> None:
     again = artifact.load(folder)
     assert again.digest == made.digest
     assert again.config.metrics["sinusoid"]["tasks"] == 4
+
+
+def test_functions_of_any_length_are_trained_on_and_measured(tmp_path: Path) -> None:
+    words = ("train", "--name", "any", "--dataset", "random-functions", "--runs", str(tmp_path), *SHORT)
+    code, said = run(*words, "--hparam", "width=8", "--hparam", "steps=1", "--max-shot", "4")
+    assert code == 0, said
+    folder = tmp_path / "any" / "learner"
+    made = artifact.load(folder)
+    assert (made.config.method, made.config.input.model_dump()["dim"]) == ("gaussian-process", None)
+    assert set(made.config.metrics["validation"]) == {
+        f"{measure}_{shot}s" for measure in ("mse", "nll") for shot in (1, 2, 4)
+    }
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 3))
+    np.savez(tmp_path / "tables.npz", plane_x=x, plane_y=x.sum(1))
+    data = ("--data", str(tmp_path / "tables.npz"), "--splits", "2", "--restarts", "0")
+    code, said = run("evaluate", "regression", "--learner", str(folder), *data, "--table-shots", "50")
+    assert code == 0, said
+    assert "| plane | 3 | 50 | scikit-learn GP |" in said
+    code, said = run("evaluate", "regression", "--learner", str(folder), *data, "--table-shots", "few")
+    assert (code, "no whole numbers" in " ".join(said.split())) == (2, True)
 
 
 @pytest.mark.parametrize(
