@@ -37,20 +37,30 @@ settings.load_profile("short")
 LONGEST = (
     "test_schemathesis.py",
     "test_contract.py",
-    "test_processes.py",
-    "test_cli_demo.py",
     "test_documents.py",
+    "test_labels.py",
+    "test_processes.py",
     "test_calibrate.py",
-    "test_population.py",
-    "test_cli_train.py",
-    "test_mann.py",
+    "test_console.py",
+    "test_demo.py",
+    "test_train.py",
+    "test_hypernetwork.py",
+    "test_training.py",
     "test_revisions_contention.py",
     "test_service_lifecycle.py",
-    "test_forget_task.py",
+    "test_root.py",
+    "test_families.py",
+    "test_population.py",
     "test_supervisor.py",
     "test_kills.py",
-    "test_train.py",
-    "test_training.py",
+    "test_process.py",
+    "test_image_files.py",
+    "test_end_to_end.py",
+    "test_magnitudes.py",
+    "test_evaluate_continual.py",
+    "test_bayeshypershot.py",
+    "test_family_table.py",
+    "test_forget_task.py",
     "test_wheel.py",
 )
 
@@ -64,5 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # Of xdist, without which one test can run too.
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """With more, tests of signals and leases miss their time now and then."""
-    return os.cpu_count() or 1
+    """Return one more than there are processors, because tests wait for processes, leases and disks.
+
+    With many more, tests of signals and leases miss their time now and then.
+    """
+    return (os.cpu_count() or 1) + 1
