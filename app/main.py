@@ -159,7 +159,7 @@ async def _open_resources(
     state.tasks = TaskResources.open(runtime, learners)
     state.datasets = DatasetResources.open(runtime)
     state.streams = await StreamResources.open(runtime, learners, state.datasets)
-    state.jobs = JobResources(Followers(database))
+    state.jobs = JobResources(Followers(database), cluster.watcher)
     cluster.watcher.subscribe(state.jobs.followers)
     state.learners = await LearnerResources.open(runtime, learners)
     state.job_gauges, state.stream_gauges = JobGauges(database), StreamGauges(database)

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from app.core.errors import NO_ROOM, OUT_OF_FILES
 from app.db.blobs import BlobStoreBusyError, BlobStoreError, BlobStoreFullError
 from app.db.errors import DatabaseAwayError, DatabaseBusyError, DatabaseFullError
+from app.db.invalidation_log import UndeliveredError
 from app.http import handlers
 from app.http.problems import ProblemError, fail
 from app.serving.errors import EngineBusyError, EngineClosedError, LearnerNotLoadedError, NotFiniteError
@@ -89,5 +90,8 @@ TRANSLATIONS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     DatabaseBusyError: _database_busy,
     DatabaseAwayError: _database_away,
     DatabaseFullError: _storage_full,
+    UndeliveredError: lambda _: fail(
+        "busy", "A change is not yet applied in this process.", headers={"Retry-After": "1"}
+    ),
     OSError: _system_failed,
 }

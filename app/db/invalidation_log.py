@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.errors import UnavailableError
 from app.core.ids import new_id
 from app.db.clock import now_ms
 from app.db.database import CHANGED, Database
@@ -35,6 +36,10 @@ SILENT_SECONDS = 5.0
 """Time that a reading may take before the database counts as away."""
 
 log = logging.getLogger("hyperserve")
+
+
+class UndeliveredError(UnavailableError):
+    """A listener could not take changes now; they are delivered again within a second."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,12 @@ class ChangeWatcher:
     _dropped: int = 0
     """The database's clock when old changes were last dropped."""
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the one that reads and delivers."""
+    _begun: int = 0
+    """Number of rounds, each a reading and a delivery, that have begun."""
+    _delivered: int = 0
+    """The last round whose changes every listener has taken; with them it has taken all earlier ones."""
     _answered: float = field(default_factory=time.monotonic)
     _away: str | None = None
 
@@ -110,6 +121,18 @@ class ChangeWatcher:
         """Start here: earlier changes are not delivered. Call it before anything is kept in memory."""
         await self._read()
 
+    async def catch_up(self) -> None:
+        """Return when the listeners have taken every change that was committed before the call.
+
+        Callers share rounds. Raises `DatabaseError`, and `UndeliveredError` if a listener failed.
+        """
+        before = self._begun
+        async with self._turn:
+            if self._delivered <= before:
+                await self._round()
+            if self._delivered <= before:
+                raise UndeliveredError("changes are read but not applied")
+
     async def run(self) -> None:
         """Read and deliver until cancelled. What is committed while the database is away comes afterwards."""
         while True:
@@ -117,7 +140,8 @@ class ChangeWatcher:
                 await asyncio.wait_for(self._woken.wait(), self.seconds)
             self._woken.clear()
             try:
-                await self._deliver(await self._read())
+                async with self._turn:
+                    await self._round()
                 await self._drop_old()
             except DatabaseBusyError:
                 pass
@@ -126,9 +150,18 @@ class ChangeWatcher:
             # Wake-ups cannot keep the database busy.
             await asyncio.sleep(WAKE_SECONDS)
 
-    async def _deliver(self, changes: Sequence[Change]) -> None:
+    async def _round(self) -> None:
+        self._begun += 1
+        this = self._begun
+        if await self._deliver(await self._read()):
+            self._delivered = this
+
+    async def _deliver(self, changes: Sequence[Change]) -> bool:
+        """Return whether every listener has taken all changes."""
+        # Before the first listener runs: who is cancelled in the middle must not lose those of the others.
         for subscription in self._subscriptions:
             subscription.pending += changes
+        for subscription in self._subscriptions:
             if not subscription.pending:
                 continue
             try:
@@ -137,6 +170,7 @@ class ChangeWatcher:
                 log.exception("a listener failed to take changes; they are delivered again")
             else:
                 subscription.pending.clear()
+        return not any(subscription.pending for subscription in self._subscriptions)
 
     def _lose(self, error: DatabaseError) -> None:
         if self._away is None:

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(optio
 
 async def _service(request: Request, store: TenantStore) -> JobService:
     resources: JobResources = request.app.state.jobs
-    return JobService(resources.followers, store)
+    return JobService(resources.followers, resources.watcher, store)
 
 
 Service = Annotated[JobService, Depends(_service)]

@@ -1,12 +1,18 @@
-"""Jobs as clients see them: read, followed, cancelled. Workers do their work."""
+"""Jobs as clients see them: read, followed, cancelled. Workers do their work.
+
+No answer says that a job has succeeded before this process has applied the changes that it made: from then on
+the version, the forgetting or the learner that the job published answers here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from app.core.ids import is_id
 from app.db.errors import DatabaseError
+from app.db.invalidation_log import ChangeWatcher, UndeliveredError
+from app.db.tables import JobRow
 from app.db.tenancy import Store
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
@@ -21,9 +27,11 @@ PREFIX = "job"
 
 @dataclass(frozen=True)
 class JobService:
-    """Every method raises `ProblemError` 404 for a job that the tenant does not have."""
+    """Every method raises `ProblemError` 404 for a job that the tenant does not have, and `DatabaseError`; those
+    that read jobs raise `UndeliveredError` if this process cannot apply now what a job has changed."""
 
     followers: Followers
+    watcher: ChangeWatcher
     store: Store
 
     async def get(self, job: str) -> Job:
@@ -32,6 +40,7 @@ class JobService:
             row = await repository.get(session, job)
         if row is None:
             raise _not_found()
+        await self._apply([row])
         return job_answer(row)
 
     async def page(self, options: JobsOptions) -> Page[Job]:
@@ -40,6 +49,7 @@ class JobService:
         state, kind = options.state, options.kind
         async with self.store.read() as session:
             rows = await repository.page(session, before, options.limit + 1, state=state, kind=kind)
+        await self._apply(rows)
         more = len(rows) > options.limit
         items = [job_answer(row) for row in rows[: options.limit]]
         return Page[Job](items=items, next_cursor=Cursor(items[-1].id).encode() if more else None)
@@ -75,8 +85,9 @@ class JobService:
                 try:
                     async with self.store.read() as session:
                         row = await repository.get(session, job)
-                except DatabaseError:
-                    # The follower is woken again when the database is back.
+                    await self._apply([] if row is None else [row])
+                except (DatabaseError, UndeliveredError):
+                    # The follower is woken again when the database is back, and every second until it has told all.
                     await follower.changed.wait()
                     continue
                 if row is None:
@@ -87,6 +98,11 @@ class JobService:
                 if row.state not in repository.ACTIVE:
                     return
                 await follower.changed.wait()
+
+    async def _apply(self, rows: Sequence[JobRow]) -> None:
+        """Apply what jobs that have succeeded changed, before anyone is told. It was committed with their end."""
+        if any(row.state == "succeeded" for row in rows):
+            await self.watcher.catch_up()
 
 
 def _check_id(job: str) -> None:

@@ -32,7 +32,7 @@ from app.streams.config import stream_config
 from app.streams.repository import StreamPart, StreamTaskRecord
 from app.streams.resources import StreamResources
 from app.streams.schemas import CreateStream
-from app.streams.versions import load_stream, load_tasks_named, task_not_found, version_not_found
+from app.streams.versions import load_stream, load_tasks_named, subject, task_not_found, version_not_found
 from hyperserve.stream_types import Alarm, Stream, StreamTask, StreamVersion
 from hyperserve.types import Page
 from models.continual.bundle import Bundle, TaskFigures
@@ -93,6 +93,7 @@ class StreamService:
         async with self.store.read() as session:
             rows = await repository.listed(session, after, options.limit + 1)
             sizes = await repository.sizes(session, [row.id for row in rows])
+        self._drop_older(*rows)
         found = {row.name: stream_answer(row, sizes.get(row.id, 0)) for row in rows}
         for name, bundle in self.resources.bundled.bundles.items():
             if name > after:
@@ -107,7 +108,9 @@ class StreamService:
             return bundled_stream(bundle), 1
         async with self.store.read() as session:
             row = await load_stream(session, name)
-            return await _answer(session, row), row.revision
+            answer = await _answer(session, row)
+        self._drop_older(row)
+        return answer, row.revision
 
     async def tasks(self, name: str) -> Page[StreamTask]:
         """List all stream tasks in the order of their requests: a stream has no more than a page holds."""
@@ -116,6 +119,7 @@ class StreamService:
         async with self.store.read() as session:
             row = await load_stream(session, name)
             records = await repository.tasks(session, row.id)
+        self._drop_older(row)
         return Page[StreamTask](items=[task_answer(task) for task in records])
 
     async def task(self, name: str, task: str) -> StreamTask:
@@ -127,6 +131,7 @@ class StreamService:
         async with self.store.read() as session:
             row = await load_stream(session, name)
             records = await load_tasks_named(session, row, task)
+        self._drop_older(row)
         return task_answer(records[0])
 
     async def versions(self, name: str, options: PageOptions) -> Page[StreamVersion]:
@@ -139,6 +144,7 @@ class StreamService:
             rows = await repository.versions(session, row.id, before, options.limit + 1)
             shown = rows[: options.limit]
             parts = await repository.parts(session, [version.id for version in shown])
+        self._drop_older(row)
         items = [version_answer(version, parts.get(version.id, ()), row.current) for version in shown]
         cursor = Cursor(str(items[-1].number)).encode() if len(rows) > options.limit else None
         return Page[StreamVersion](items=items, next_cursor=cursor)
@@ -184,6 +190,11 @@ class StreamService:
         await self.resources.invalidation.apply(change)
         collector = self.resources.runtime.collector
         await collector.collect(self.store.tenant, repository.PARTS, blobs)
+
+    def _drop_older(self, *rows: StreamRow) -> None:
+        """Forget versions older than what an answer tells: from then on, no older one answers here."""
+        for row in rows:
+            self.resources.versions.drop(subject(self.store.tenant, row.name), row.revision)
 
 
 def _parts(bundle: Bundle) -> dict[str, bytes]:

@@ -155,6 +155,7 @@ class FeedbackService:
             found = await repository.get_version(session, row.task_id, number)
         if found is None:
             raise task_not_found()
+        self.resources.versions.drop(row.task_id, found[0].revision)
         revised = RevisedTask(schemas.task_answer(*found), found[0].revision)
         if claim.id is not None:
             async with self.store.write() as session:

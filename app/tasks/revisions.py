@@ -188,6 +188,8 @@ class RevisionService:
         async with self.store.read() as session:
             found = await repository.find_version(session, task)
             examples = await repository.get_examples(session, found[1].id)
+        # Another process may have made it; it is told if the edit changes nothing.
+        self.resources.versions.drop(task, found[0].revision)
         if not examples:
             raise task_not_found()
         return RevisionBase(*found, examples)

@@ -18,6 +18,7 @@ from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
 from app.tasks import prepare, repository, schemas
 from app.tasks.cache import TaskVersionRef, task_changed, task_deleted
+from app.tasks.function_family import misfit_warnings
 from app.tasks.prepare import PreparedSupport
 from app.tasks.repository import StoredExample, task_not_found
 from app.tasks.resources import TaskResources, add_timing
@@ -43,13 +44,15 @@ class TaskService:
         (options, prepared), decoding = await self.resources.decode(
             prepare.create_task, body, options, self.resources.learners
         )
-        adapted = await self.resources.runtime.engine.adapt(prepared.artifact.name, prepared.support)
+        engine, artifact = self.resources.runtime.engine, prepared.artifact
+        adapted = await engine.adapt(artifact.name, prepared.support)
+        misfit = await misfit_warnings(engine, artifact, adapted.weights, prepared.support)
         task = TaskRow(id=new_id("task"), name=options.name, current=1, revision=1)
         version = _first_version(task, prepared)
         examples = _examples(prepared)
         details = {
             "timing": add_timing(decoding, adapted.timing),
-            "warnings": list(prepared.warnings),
+            "warnings": [*prepared.warnings, *misfit],
         }
 
         async def rows(session: TenantSession) -> Task:
@@ -69,6 +72,7 @@ class TaskService:
         """Return a task as a version describes it, by default the current one."""
         async with self.store.read() as session:
             row, version = await repository.find_version(session, task, number)
+        self._drop_older(row)
         return RevisedTask(task_answer(row, version), row.revision)
 
     async def page(self, options: PageOptions) -> bytes:
@@ -78,6 +82,7 @@ class TaskService:
             counts = await repository.class_counts_of_tasks(session, after, options.limit + 1)
             ids = _page_ids(counts, options.limit)
             rows = await repository.list_current(session, ids)
+        self._drop_older(*(row for row, _ in rows))
         cursor = Cursor(ids[-1]).encode() if len(ids) < len(counts) else None
         return await self.resources.runtime.in_decoder(
             lambda: _page_bytes([task_answer(*row) for row in rows], cursor)
@@ -138,6 +143,7 @@ class TaskService:
                 raise _bad_cursor()
             ids = _page_ids(counts, options.limit)
             versions = await repository.list_versions(session, ids)
+        self._drop_older(row)
         cursor = Cursor(ids[-1]).encode() if len(ids) < len(counts) else None
         return await self.resources.runtime.in_decoder(
             lambda: _page_bytes([version_answer(row, version) for version in versions], cursor)
@@ -150,16 +156,22 @@ class TaskService:
         """
         number, cursor, limit = options.version, options.cursor, options.limit
         async with self.store.read() as session:
-            _, named = await repository.find_version(session, task, number)
+            row, named = await repository.find_version(session, task, number)
             version, after = (named.id, -1) if cursor is None else _decode_example_cursor(cursor)
             other = number is not None and version != named.id
             if cursor is not None and (other or not await repository.has_version(session, task, version)):
                 raise _bad_cursor()
             rows = await repository.page_examples(session, version, after, limit + 1)
+        self._drop_older(row)
         more = len(rows) > limit
         rows = rows[:limit]
         next_cursor = Cursor(f"{version}.{rows[-1][0]}").encode() if more else None
         return Page[Example](items=[example for _, example in rows], next_cursor=next_cursor)
+
+    def _drop_older(self, *rows: TaskRow) -> None:
+        """Forget versions older than what an answer tells: from then on, no older one answers here."""
+        for row in rows:
+            self.resources.versions.drop(row.id, row.revision)
 
     async def _locked(self, session: TenantSession, task: str, condition: Condition) -> TaskRow:
         row = await repository.lock_task(session, task) if is_id(task, "task") else None

@@ -72,7 +72,8 @@ async def _publish(
     async def after() -> None:
         await context.collector.collect(context.store.tenant, repository.PARTS, unneeded)
 
-    return Outcome({"stream": snapshot.stream.name, "task": name}, effect, after)
+    version = None if following is None else snapshot.next_number
+    return Outcome({"stream": snapshot.stream.name, "task": name, "version": version}, effect, after)
 
 
 def _forget(context: JobContext, snapshot: StreamSnapshot) -> NextStreamVersion | None:

@@ -88,6 +88,7 @@ async def _publish(
     result = {
         "stream": snapshot.stream.name,
         "task": name,
+        "version": snapshot.next_number,
         "accuracy": measured.accuracy,
         "inferred": measured.inferred,
         "largest_drift": max(one.drift for one in following.measurements.values()),

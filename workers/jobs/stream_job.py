@@ -49,6 +49,11 @@ class StreamSnapshot:
     def labels(self) -> Mapping[str, tuple[str, ...]]:
         return {} if self.stored is None else self.stored.labels
 
+    @property
+    def next_number(self) -> int:
+        """Number of the version that the job publishes: no other job of the stream can before it."""
+        return self.stream.latest + 1
+
 
 @dataclass(frozen=True)
 class NextStreamVersion:

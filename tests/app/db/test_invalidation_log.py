@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text, update
 
 from app.db import invalidation_log
 from app.db.database import Database
-from app.db.invalidation_log import EVERYTHING, Change, ChangeWatcher, drop_old, record
+from app.db.invalidation_log import EVERYTHING, Change, ChangeWatcher, _Subscription, drop_old, record
 from app.db.tables import ChangeRow
 
 ONE, TWO = Change("t", "task", "task_1", ("2",)), Change("u", "purge", "task_2", ("ver_1", "ver_2"))
@@ -104,6 +104,35 @@ def test_a_change_that_becomes_visible_late_is_not_lost(databases_url: str) -> N
 def databases_url(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue("databases").migrated()
     return url
+
+
+def test_who_catches_up_has_everything_that_was_committed(database_url: str) -> None:
+    """Callers share readings; one that is cancelled in the middle loses no change of the listeners behind it."""
+
+    async def test() -> None:
+        process, hold = Process(database_url, seconds=30), asyncio.Event()
+        slow: list[Change] = []
+
+        async def listener(changes: Sequence[Change]) -> None:
+            await hold.wait()
+            slow.extend(changes)
+
+        process.watcher._subscriptions.insert(0, _Subscription(listener))
+        await process.watcher.begin()
+        await process.say(ONE)
+        first = asyncio.create_task(process.watcher.catch_up())
+        await asyncio.sleep(0.1)
+        await process.say(TWO)
+        others = [asyncio.create_task(process.watcher.catch_up()) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        first.cancel()
+        hold.set()
+        await asyncio.wait_for(asyncio.gather(*others), 5)
+        assert slow == process.received == [ONE, TWO]
+        assert process.watcher._begun == 2, "one reading for five callers"
+        await process.database.close()
+
+    run(test)
 
 
 def test_a_wake_up_comes_before_the_next_look(database_url: str) -> None:
