@@ -27,6 +27,8 @@ class Encoder(nn.Module, ABC):
     config: EncoderConfig
     dim: int | None
     """Length of a feature, None if it is that of the input."""
+    sources: tuple[int, ...] | None = None
+    """Lengths of the parts of a feature that come from several sources, such as depths; None if it is one whole."""
     compute_dtype: torch.dtype | None = None
     """Precision of the arithmetic inside (bfloat16 in fast training); features come out in float32."""
 

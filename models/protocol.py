@@ -162,7 +162,8 @@ class Support:
 class TaskWeights:
     """Generated weights of a batch of tasks: tensors per task and tensors per class row.
 
-    The arena pages `rows`, so a 5-way task never costs the slot of a 150-way one.
+    The arena pages `rows`, so a 5-way task never costs the slot of a 150-way one. Kernel machines also have `points`
+    of the support set, and `coefficients` for each pair of class and point, padded to the most points of a batch.
     """
 
     task: Mapping[str, Shaped[Tensor, "tasks ..."]]
@@ -170,17 +171,25 @@ class TaskWeights:
     n_way: Int[Tensor, "tasks"]
     class_key: Int[Tensor, "tasks way"]
     seed: Int[Tensor, "tasks"]
+    points: Mapping[str, Shaped[Tensor, "tasks point ..."]] = field(default_factory=dict)
+    coefficients: Mapping[str, Shaped[Tensor, "tasks way point ..."]] = field(default_factory=dict)
+    n_points: Int[Tensor, "tasks"] | None = None
+    """None without points."""
 
     @property
     def class_mask(self) -> Bool[Tensor, "tasks way"]:
         return torch.arange(self.class_key.shape[1], device=self.n_way.device) < self.n_way[:, None]
 
     def select(self, index: int) -> TaskWeights:
-        """Return the weights of one task of the batch, without padding rows."""
+        """Return the weights of one task of the batch, without padding."""
         way = int(self.n_way[index])
+        count = 0 if self.n_points is None else int(self.n_points[index])
         one = slice(index, index + 1)
         return replace(
             self,
+            points={name: value[one, :count] for name, value in self.points.items()},
+            coefficients={name: value[one, :way, :count] for name, value in self.coefficients.items()},
+            n_points=None if self.n_points is None else self.n_points[one],
             task={name: value[one] for name, value in self.task.items()},
             rows={name: value[one, :way] for name, value in self.rows.items()},
             n_way=self.n_way[one],
@@ -189,12 +198,23 @@ class TaskWeights:
         )
 
     def to(self, device: torch.device | str) -> TaskWeights:
+        return self.map(lambda value: value.to(device))
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> TaskWeights:
+        """Return the weights with every tensor changed."""
+
+        def all_of(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: change(value) for name, value in values.items()}
+
         return TaskWeights(
-            {name: value.to(device) for name, value in self.task.items()},
-            {name: value.to(device) for name, value in self.rows.items()},
-            self.n_way.to(device),
-            self.class_key.to(device),
-            self.seed.to(device),
+            all_of(self.task),
+            all_of(self.rows),
+            change(self.n_way),
+            change(self.class_key),
+            change(self.seed),
+            all_of(self.points),
+            all_of(self.coefficients),
+            None if self.n_points is None else change(self.n_points),
         )
 
 

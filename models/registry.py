@@ -155,6 +155,7 @@ METHODS: Registry[MetaLearner] = Registry(
     {
         "protonet": "models.fewshot.protonet:ProtoNet",
         "hyperset": "models.fewshot.hyperset:HyperSet",
+        "hyperkernel": "models.fewshot.hyperkernel:HyperKernel",
         "hypershot": "models.fewshot.hypershot:HyperShot",
         "bayeshypershot": "models.fewshot.bayeshypershot:BayesHyperShot",
         "hypermaml": "models.fewshot.hypermaml:HyperMAML",
@@ -166,6 +167,7 @@ METHODS: Registry[MetaLearner] = Registry(
         "maml-regression": "models.fewshot.maml_regression:MamlRegression",
         "cnp-regression": "models.fewshot.cnp_regression:CnpRegression",
         "bayes-linear": "models.fewshot.bayes_linear:BayesLinear",
+        "gaussian-process": "models.fewshot.gaussian_process:GaussianProcess",
         "metanet": "models.fewshot.metanet:MetaNet",
         "cnp": "models.fewshot.cnp:Cnp",
         "mann": "models.fewshot.mann:Mann",
@@ -177,6 +179,7 @@ ENCODERS: Registry[Encoder] = Registry(
     Encoder,  # type: ignore[type-abstract]
     {
         "conv4": "models.encoders.conv4:Conv4",
+        "depths": "models.encoders.depths:Depths",
         "conv4-rgb": "models.encoders.conv4_rgb:Conv4Rgb",
         "identity": "models.encoders.identity:Identity",
         "pixels": "models.encoders.pixels:Pixels",

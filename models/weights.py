@@ -1,6 +1,6 @@
 """Weights of one task as bytes: safetensors, bit for bit, with a header that names learner and classes.
 
-Tensors are named `task.*`, `rows.*` and `class_key`; the header is JSON in the safetensors metadata.
+Tensors are named `task.*`, `rows.*`, `points.*`, `coefficients.*` and `class_key`; the header is JSON in the safetensors metadata.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ def tensors(weights: TaskWeights) -> Iterator[tuple[str, Tensor]]:
         yield f"rows.{name}", weights.rows[name]
     for name in sorted(weights.task):
         yield f"task.{name}", weights.task[name]
+    for name in sorted(weights.points):
+        yield f"points.{name}", weights.points[name]
+    for name in sorted(weights.coefficients):
+        yield f"coefficients.{name}", weights.coefficients[name]
 
 
 def nbytes(weights: TaskWeights) -> int:
@@ -78,15 +82,29 @@ def unpack(data: bytes) -> tuple[TaskWeights, Header]:
     keys = [[label_key(label) for label in header.classes]]
     if class_key is None or class_key.dtype != torch.int64 or class_key.tolist() != keys:
         raise WeightsError("the class keys are not those of the header's classes")
-    parts: dict[str, dict[str, Tensor]] = {"task": {}, "rows": {}}
+    counts = {value.shape[1] for name, value in named.items() if name.startswith("points.") and value.ndim > 1}
+    if len(counts) > 1:
+        raise WeightsError("the tensors of points differ in their number")
+    count, way = next(iter(counts), None), len(header.classes)
+    leads = {"task": (1,), "rows": (1, way), "points": (1, count), "coefficients": (1, way, count)}
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in leads}
     for name, value in named.items():
         part, _, short = name.partition(".")
-        lead = (1,) if part == "task" else (1, len(header.classes))
-        if part not in parts or not short or value.shape[: len(lead)] != lead:
+        if part not in parts or not short or value.shape[: len(leads[part])] != leads[part]:
             raise WeightsError(f"tensor {name!r} of shape {list(value.shape)} does not belong here")
         parts[part][short] = value
-    n_way, seed = torch.tensor([len(header.classes)]), torch.tensor([header.seed])
-    return TaskWeights(parts["task"], parts["rows"], n_way, class_key, seed), header
+    seed = torch.tensor([header.seed])
+    n_points = None if count is None else torch.tensor([count])
+    return TaskWeights(
+        parts["task"],
+        parts["rows"],
+        torch.tensor([way]),
+        class_key,
+        seed,
+        parts["points"],
+        parts["coefficients"],
+        n_points,
+    ), header
 
 
 def _header(data: bytes) -> Header:

@@ -122,13 +122,7 @@ def _own(weights: TaskWeights) -> TaskWeights | NotFiniteError:
     """Copy the weights of one task to memory of their own: a view would keep its whole batch alive."""
     if not all(bool(value.isfinite().all()) for _, value in tensors(weights)):
         return NotFiniteError("the weights of this support set are not finite", support=True)
-    return TaskWeights(
-        task={name: value.detach().cpu().clone() for name, value in weights.task.items()},
-        rows={name: value.detach().cpu().clone() for name, value in weights.rows.items()},
-        n_way=weights.n_way.cpu().clone(),
-        class_key=weights.class_key.cpu().clone(),
-        seed=weights.seed.cpu().clone(),
-    )
+    return weights.map(lambda value: value.detach().cpu().clone())
 
 
 def _tensors(predictive: Predictive) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """One task's weights as 64-bit words: one line per class row, one line for the rest.
 
 Whatever tensors a learner has, a batch of packed weights is gathered by one index per line. The first word of a
-row is its class key.
+row is its class key. Points of kernel machines lie in the line of the task, their coefficients in the rows of the
+classes, both padded to a number of a ladder: so tasks of nearly as many points batch together.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from torch import Tensor
 from models.protocol import TaskWeights
 
 WORD = 8
+_POINTS, _COEFFICIENTS, _COUNT = "points.", "coefficients.", "n_points"
+_LADDER = 4
+"""Steps of the ladder for each doubling of the number of points."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,12 @@ class Layout:
 
     @classmethod
     def of(cls, weights: TaskWeights) -> Layout:
+        rows, task = _padded(weights)
         row = {
             name: value[0, 0] if value.shape[1] else value.new_empty(value.shape[2:])
-            for name, value in weights.rows.items()
+            for name, value in rows.items()
         }
-        return _one(
-            cls(_columns(row, 1), _columns({name: value[0] for name, value in weights.task.items()}, 0))
-        )
+        return _one(cls(_columns(row, 1), _columns({name: value[0] for name, value in task.items()}, 0)))
 
     @property
     def row_words(self) -> int:
@@ -63,12 +66,17 @@ class Layout:
         seed: Int[Tensor, "tasks"],
     ) -> TaskWeights:
         """Return weights that are views of the words. Rows must be zero from `n_way` on."""
+        tasks, pairs = _views(task, self.task), _views(rows, self.row)
+        count = tasks.pop(_COUNT, None)
         return TaskWeights(
-            task=_views(task, self.task),
-            rows=_views(rows, self.row),
+            task=_without(tasks, _POINTS),
+            rows=_without(pairs, _COEFFICIENTS),
             n_way=n_way,
             class_key=rows[..., 0],
             seed=seed,
+            points=_only(tasks, _POINTS),
+            coefficients=_only(pairs, _COEFFICIENTS),
+            n_points=count,
         )
 
 
@@ -85,13 +93,14 @@ class PackedWeights:
     def of(cls, weights: TaskWeights, device: torch.device) -> PackedWeights:
         """Copy the weights of one task to `device`."""
         layout, way = Layout.of(weights), int(weights.n_way[0])
+        all_rows, all_task = _padded(weights)
         rows = torch.zeros(way, layout.row_words, dtype=torch.int64, device=device)
         task = torch.zeros(layout.task_words, dtype=torch.int64, device=device)
         rows[:, 0] = weights.class_key[0, :way]
         for name, view in _views(rows, layout.row).items():
-            view.copy_(weights.rows[name][0, :way])
+            view.copy_(all_rows[name][0, :way])
         for name, view in _views(task, layout.task).items():
-            view.copy_(weights.task[name][0])
+            view.copy_(all_task[name][0])
         return cls(layout, rows, task, int(weights.seed[0]))
 
     @property
@@ -101,6 +110,39 @@ class PackedWeights:
     @property
     def nbytes(self) -> int:
         return WORD * (self.rows.numel() + self.task.numel())
+
+
+def _padded(weights: TaskWeights) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return all tensors of one task as rows and as the rest, points padded with zeros."""
+    rows, task = dict(weights.rows), dict(weights.task)
+    if weights.n_points is None:
+        return rows, task
+    count = int(weights.n_points[0])
+    room = _rung(count)
+    for name, value in weights.points.items():
+        padded = value.new_zeros(1, room, *value.shape[2:])
+        padded[:, :count] = value[:, :count]
+        task[_POINTS + name] = padded
+    for name, value in weights.coefficients.items():
+        padded = value.new_zeros(1, value.shape[1], room, *value.shape[3:])
+        padded[:, :, :count] = value[:, :, :count]
+        rows[_COEFFICIENTS + name] = padded
+    task[_COUNT] = weights.n_points
+    return rows, task
+
+
+def _rung(count: int) -> int:
+    """Return the least number of the ladder that is not below `count`: whole up to 8, then in steps of a quarter."""
+    step = max(1, (1 << (count - 1).bit_length()) // (2 * _LADDER)) if count else 1
+    return -(-count // step) * step
+
+
+def _only(values: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def _without(values: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name: value for name, value in values.items() if not name.startswith(prefix)}
 
 
 @lru_cache(maxsize=4096)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from app.db.redis import RedisAwayError, RedisConnection
 from app.serving.cache_stats import CacheStats
 from models.protocol import TaskWeights
-from models.weights import Header, WeightsError, pack, unpack
+from models.weights import Header, WeightsError, nbytes, pack, unpack
 
 TTL_SECONDS = 86_400
 VALUE_BYTES = 32 << 20
@@ -106,7 +106,7 @@ class SharedCache:
     ) -> None:
         stored = False
         try:
-            size = sum(value.nbytes for value in (*weights.rows.values(), *weights.task.values()))
+            size = nbytes(weights)
             if size > VALUE_BYTES:
                 self._cache_stats.count("l2", "dropped")
                 return

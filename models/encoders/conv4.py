@@ -63,11 +63,17 @@ def block(channels_in: int, channels_out: int) -> nn.Sequential:
 
 def folded(blocks: nn.Sequential) -> nn.Module:
     """Return blocks in evaluation mode as one function to flat features, BatchNorm folded into the convolutions."""
+    whole = nn.Sequential(*folded_blocks(blocks).children(), nn.Flatten())
+    return whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def folded_blocks(blocks: nn.Module) -> nn.Sequential:
+    """Return blocks in evaluation mode with BatchNorm folded into the convolutions."""
     layers: list[nn.Module] = []
-    for one in blocks:
+    for one in blocks.children():
         conv, norm, *rest = one.children()
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
         layers += [fuse_conv_bn_eval(conv, norm), *rest]
-    whole = nn.Sequential(*layers, nn.Flatten())
+    whole = nn.Sequential(*layers)
     return whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,506 @@
+"""hyperkernel: one hypernetwork for any feature space, dimension, way and shot.
+
+The weights that it writes are those of a classifier in the span of the support set: a sum of kernel experts (prototype,
+ridge, multinomial logistic regression; `models.fewshot.kernels`), each fitted in closed or nearly closed form with its
+leave-one-out scores. A set network (`ExpertMixer`) reads what the support set says about its experts, relations within
+the set and never the features themselves, and writes the weight and the sharpness of each. It sees how well each expert
+predicts examples that it was not given, and learned over many spaces how much that evidence is worth: nothing at one
+shot, nearly all at ten. Features may come from several sources (`Encoder.sources`): depths of a network, raw pixels.
+
+The strongest experts are kept. Uncertainty about the weights makes a logit Gaussian; its variance is the sum of the
+squared contributions of the points, the jackknife's estimate up to a factor that is calibrated. `unknown` reads the
+largest logit and the nearest point of a query, each against its leave-one-out values in the task's own support set: of
+own classes, and of the others, which are foreign to it.
+
+Support sets beyond a few hundred examples show the mixer whole classes up to that number; the experts that it keeps
+are fitted to all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.bayes.calibration import task_terms
+from models.bayes.sampling import MOST_SAMPLED, expectations
+from models.encoder_protocol import Encoder
+from models.fewshot.common.classification import (
+    Classifier,
+    class_members,
+    cross_entropy,
+    embed_episodes,
+    per_log_way,
+)
+from models.fewshot.kernels.evidence import PER_EXPERT, PER_TASK, Evidence, evidence, expert_scales
+from models.fewshot.kernels.experts import (
+    EXPERTS,
+    KERNEL_OF,
+    KERNELS,
+    Expert,
+    Fit,
+    Kernel,
+    Labels,
+    fit,
+    kernel_values,
+)
+from models.fewshot.kernels.geometry import Scales, coordinates, geometry, scales_of
+from models.hypernets.expert_mixer import ExpertMixer
+from models.noise import Noise
+from models.predictive import Categorical
+from models.protocol import Episodes, Losses, Support, TaskWeights, Traits, Trial, refuse_prior
+
+_MOST_READ = 320
+"""Examples that the mixer is shown."""
+_PER_QUERY = 7
+_FARTHEST = 8.0
+_LEAST_SPREAD = 0.02
+
+
+class HyperKernelConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(default=64, ge=8, le=1024)
+    """Width of the mixer."""
+    kept: int = Field(default=6, ge=1, le=64)
+    """Experts kept for answers."""
+    places: int = Field(default=3, ge=1, le=8)
+    """Most sources of features."""
+    unknown_weight: float = Field(default=0.2, ge=0)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that mixer and answers need of a batch of tasks, once their experts are fitted."""
+
+    experts: Float[Tensor, "tasks experts numbers"]
+    task: Float[Tensor, "tasks others"]
+    outside: Float[Tensor, "tasks experts point way"]
+    near: Float[Tensor, "tasks experts 4"]
+    """Nearest points: mean and spread over the support set, of the own class without the example, of the others."""
+    scores: Float[Tensor, "tasks experts query way"]
+    nearest: Float[Tensor, "tasks experts query"]
+    labels: Labels
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Support sets in their own scales, in an order that depends on content alone, and their kernels."""
+
+    scales: Scales
+    points: Float[Tensor, "tasks bases point columns"]
+    labels: Labels
+    kernels: Float[Tensor, "tasks kernels point point"]
+
+
+class HyperKernel(Classifier):
+    Config = HyperKernelConfig
+    trial = Trial(tasks="vectors", encoder="identity", encoder_hparams={"dim": 8})
+    config: HyperKernelConfig
+
+    def __init__(self, encoder: Encoder, config: HyperKernelConfig) -> None:
+        super().__init__(encoder, config)
+        self.traits = Traits(stochastic=True, representation="feed-forward")
+        self.mixer = ExpertMixer(len(EXPERTS), PER_EXPERT, PER_TASK, config.places, config.width)
+        self.strangeness = nn.Sequential(nn.Linear(_PER_QUERY + PER_TASK, 32), nn.GELU(), nn.Linear(32, 1))
+
+    def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
+        refuse_prior(prior)
+        with torch.no_grad():
+            if support.features.shape[1] <= _MOST_READ:
+                return self._adapt(support)
+            return _joined([self._adapt(one) for one in _single(support)])
+
+    def _adapt(self, support: Support) -> TaskWeights:
+        sources = self._sources(support.features)
+        places = _flat_experts(sources)
+        support = _in_order(support)
+        placed = self._placed(support, sources)
+        if support.features.shape[1] <= _MOST_READ:
+            fitted = fit(placed.kernels, placed.labels, places)
+            found = evidence(placed.kernels, fitted, placed.labels, list(sources))
+            factors, kept = self._kept(found)
+            scale, outside = found.scale.gather(1, kept), _experts(found.outside, kept)
+            fitted = Fit(*(_experts(value, kept) for value in vars(fitted).values()))
+        else:
+            part = self._placed(_part(support), sources)
+            found = evidence(part.kernels, fit(part.kernels, part.labels, places), part.labels, list(sources))
+            factors, kept = self._kept(found)
+            chosen = [places[index] for index in kept[0].tolist()]
+            fitted = fit(placed.kernels, placed.labels, chosen)
+            accompanied = ((placed.labels.company > 0) & placed.labels.mask)[:, None]
+            scale = expert_scales(fitted, placed.labels, accompanied)
+            outside = fitted.outside / scale[..., None, None]
+        kernel_index = torch.tensor([kernel for kernel, _ in places], device=kept.device)[kept]
+        near = _near(
+            placed.kernels.gather(1, kernel_index[..., None, None].expand(-1, -1, *placed.kernels.shape[2:])),
+            placed.labels,
+        )
+        return self._weights(
+            support, placed, fitted, factors / scale, factors, kernel_index, outside, near, found
+        )
+
+    def _weights(
+        self,
+        support: Support,
+        placed: _Placed,
+        fitted: Fit,
+        scaled_factors: Float[Tensor, "tasks kept"],
+        factors: Float[Tensor, "tasks kept"],
+        kernel_index: Int[Tensor, "tasks kept"],
+        outside: Float[Tensor, "tasks kept point way"],
+        near: Float[Tensor, "tasks kept 4"],
+        found: Evidence,
+    ) -> TaskWeights:
+        labels, scales = placed.labels, placed.scales
+        logits = (factors[..., None, None] * outside).sum(1)
+        statistics = _logit_statistics(logits, labels)
+        coefficients = scaled_factors[..., None, None] * fitted.coefficients
+        terms = task_terms(support.n_way, labels.shots, _terms(logits, labels))
+        return TaskWeights(
+            task={
+                "size": scales.size,
+                "typical": scales.typical,
+                "mean": scales.mean,
+                "deviation": scales.deviation,
+                "kernels": kernel_index.float(),
+                "shares": factors / factors.sum(1, keepdim=True),
+                "near": near,
+                "logits": statistics,
+                "numbers": found.task,
+                "terms": terms,
+            },
+            rows={"bias": (scaled_factors[..., None] * fitted.bias).sum(1)},
+            n_way=support.n_way,
+            class_key=support.class_key,
+            seed=support.seed,
+            points={"coordinates": placed.points.transpose(1, 2).half()},
+            coefficients={"alpha": coefficients.permute(0, 3, 2, 1).contiguous()},
+            n_points=support.mask.sum(1),
+        )
+
+    def predict(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Categorical:
+        assert weights.n_points is not None
+        present = (
+            torch.arange(weights.points["coordinates"].shape[1], device=features.device)
+            < weights.n_points[:, None]
+        )
+        kernels = self._kernels_of(weights, features, present)
+        padding = ~weights.class_mask[:, None]
+        alpha = weights.coefficients["alpha"].permute(0, 3, 2, 1)
+        tasks, kept, queries, points = kernels.shape
+        side = kernels.transpose(1, 2).reshape(tasks, queries, kept * points)
+        logits = side @ alpha.reshape(tasks, kept * points, -1) + weights.rows["bias"][:, None]
+        nearest = kernels.masked_fill(~present[:, None, None], -torch.inf).amax(-1)
+        terms = weights.task["terms"]
+        novelty = self._novelty(
+            logits.masked_fill(padding, -torch.inf),
+            nearest,
+            weights.task["logits"],
+            weights.task["near"],
+            weights.task["shares"],
+            weights.task["numbers"],
+        )
+        sharp = logits * self.calibration.inverse_temperature(terms)[:, None, None]
+        unknown, levels = self.calibration.unknown(novelty, terms), self.calibration.set_levels(terms)
+        sharp = sharp.masked_fill(padding, -torch.inf)
+        if noise is None:
+            return Categorical(sharp.log_softmax(-1), None, unknown, levels, novelty=novelty)
+        deviation = (kernels.square() @ alpha.square()).sqrt().sum(1)
+        factor = self.calibration.inverse_temperature(terms) * self.calibration.spread(terms)
+        wide = deviation * factor[:, None, None]
+        draws = noise.normal(weights.seed, weights.class_key)
+        part = max(1, MOST_SAMPLED // draws.numel())
+        parts = [
+            expectations(
+                sharp[:, start : start + part], wide[:, start : start + part], draws, weights.class_mask
+            )
+            for start in range(0, max(1, queries), part)
+        ]
+        log_probs, expected = (torch.cat(both, dim=1) for both in zip(*parts, strict=True))
+        return Categorical(log_probs, expected, unknown, levels, noise.samples, novelty)
+
+    def loss(self, episodes: Episodes, progress: float) -> Losses:
+        embedded = embed_episodes(self.embed, episodes)
+        reading = self.read(embedded.support, embedded.query)
+        return self.losses_of(reading, embedded.target, embedded.known, embedded.foreign)
+
+    @torch.no_grad()
+    def read(
+        self,
+        support: Support,
+        query: Float[Tensor, "tasks query d"],
+        sources: tuple[int, ...] | None = None,
+    ) -> Reading:
+        """Fit all experts to support sets of at most a few hundred examples and score queries with each."""
+        sources = sources or self._sources(support.features)
+        places = _flat_experts(sources)
+        placed = self._placed(support, sources)
+        fitted = fit(placed.kernels, placed.labels, places)
+        found = evidence(placed.kernels, fitted, placed.labels, list(sources))
+        index = [kernel for kernel, _ in places]
+        side = geometry(
+            placed.scales,
+            coordinates(placed.scales, query, sources),
+            placed.points,
+            support.mask,
+            sources,
+        )
+        kernels = kernel_values(side)[:, index]
+        scores = (kernels @ fitted.coefficients + fitted.bias[:, :, None]) / found.scale[..., None, None]
+        nearest = kernels.masked_fill(~support.mask[:, None, None], -torch.inf).amax(-1)
+        near = _near(placed.kernels[:, index], placed.labels)
+        return Reading(found.experts, found.task, found.outside, near, scores, nearest, placed.labels)
+
+    def losses_of(
+        self,
+        reading: Reading,
+        target: Int[Tensor, "tasks query"],
+        known: Bool[Tensor, "tasks query"],
+        foreign: Bool[Tensor, "tasks query"],
+    ) -> Losses:
+        """Return the NLL of known queries in units of log way, with the logistic loss of foreign against known."""
+        factors = self.mixer(reading.experts, reading.task)
+        padding = ~reading.labels.classes[:, None]
+        logits = (factors[..., None, None] * reading.scores).sum(1).masked_fill(padding, -torch.inf)
+        nll = cross_entropy(logits.log_softmax(-1), target, known)
+        logits, factors = logits.detach(), factors.detach()
+        inside = (factors[..., None, None] * reading.outside).sum(1)
+        shares = factors / factors.sum(1, keepdim=True)
+        statistics = _logit_statistics(inside, reading.labels)
+        logit = self._novelty(logits, reading.nearest, statistics, reading.near, shares, reading.task)
+        halves = [
+            torch.where(mask, F.softplus(sign * logit), 0.0).sum(1) / mask.sum(1).clamp_min(1)
+            for sign, mask in ((-1, foreign), (1, known))
+        ]
+        unknown = 0.5 * (halves[0] + halves[1])
+        total = per_log_way(nll, reading.labels.classes.sum(1)) + self.config.unknown_weight * unknown
+        return Losses(total, {"nll": nll.detach(), "unknown": unknown.detach()})
+
+    def _novelty(
+        self,
+        logits: Float[Tensor, "tasks query way"],
+        nearest: Float[Tensor, "tasks kept query"],
+        statistics: Float[Tensor, "tasks 5"],
+        near: Float[Tensor, "tasks kept 4"],
+        shares: Float[Tensor, "tasks kept"],
+        numbers: Float[Tensor, "tasks numbers"],
+    ) -> Float[Tensor, "tasks query"]:
+        top = logits.topk(min(2, logits.shape[-1]), dim=-1).values
+        known_mean, known_spread, other_mean, other_spread, any_known = statistics[..., None].unbind(1)
+
+        def average(mean: int, spread: int) -> Tensor:
+            moved = (nearest - near[..., mean, None]) / near[..., spread, None]
+            return (shares[..., None] * moved.clamp(-_FARTHEST, _FARTHEST)).sum(1)
+
+        of_query = (
+            any_known * (top[..., 0] - known_mean) / known_spread,
+            (top[..., 0] - other_mean) / other_spread,
+            (top[..., 0] - top[..., -1]),
+            logits.logsumexp(-1) - top[..., 0],
+            any_known * average(0, 1),
+            average(2, 3),
+            any_known.expand_as(top[..., 0]),
+        )
+        of_task = numbers[:, None].expand(-1, logits.shape[1], -1)
+        inputs = torch.cat((torch.stack(of_query, -1).clamp(-_FARTHEST, _FARTHEST), of_task), dim=-1)
+        found: Tensor = self.strangeness(inputs)[..., 0]
+        return found
+
+    def _sources(self, features: Tensor) -> tuple[int, ...]:
+        return self.encoder.sources or (features.shape[-1],)
+
+    def _placed(self, support: Support, sources: tuple[int, ...]) -> _Placed:
+        scales = scales_of(support.features, support.mask, sources)
+        # Rounded as they are stored: the experts are fitted to the points that answers will use.
+        points = coordinates(scales, support.features, sources).half().float()
+        points = points.masked_fill(~support.mask[:, None, :, None], 0)
+        hot = class_members(support)
+        labels = Labels(hot, hot.sum(1), support.mask, support.class_mask)
+        kernels = kernel_values(geometry(scales, points, points, support.mask, sources))
+        pairs = support.mask[:, None, :, None] & support.mask[:, None, None]
+        return _Placed(scales, points, labels, kernels.masked_fill(~pairs, 0))
+
+    def _kept(self, found: Evidence) -> tuple[Float[Tensor, "tasks kept"], Int[Tensor, "tasks kept"]]:
+        """Return the factors of the strongest experts, raised to the sum of all, and their indices in rising order."""
+        factors = self.mixer(found.experts, found.task)
+        kept = factors.topk(min(self.config.kept, factors.shape[1]), dim=1).indices.sort(dim=1).values
+        strongest = factors.gather(1, kept)
+        return strongest * (factors.sum(1) / strongest.sum(1))[:, None], kept
+
+    def _kernels_of(
+        self, weights: TaskWeights, features: Tensor, present: Tensor
+    ) -> Float[Tensor, "tasks kept query point"]:
+        sources, task = self._sources(features), weights.task
+        scales = Scales(task["size"], task["typical"], task["mean"], task["deviation"])
+        points = weights.points["coordinates"].float().transpose(1, 2)
+        side = geometry(scales, coordinates(scales, features, sources), points, present, sources)
+        index = task["kernels"].long()
+        used = index.unique()
+        values = kernel_values(side, [_kernel_at(int(place)) for place in used])
+        place = torch.searchsorted(used, index)[..., None, None].expand(-1, -1, *values.shape[2:])
+        return values.gather(1, place)
+
+
+def _kernel_at(index: int) -> tuple[int, Kernel]:
+    """Return source and kernel of a place among the kernels of all sources."""
+    source, kernel = divmod(index, len(KERNELS))
+    return source, KERNELS[kernel]
+
+
+def _flat_experts(sources: tuple[int, ...]) -> list[tuple[int, Expert]]:
+    """Return the experts of all sources, each with the place of its kernel."""
+    return [
+        (source * len(KERNELS) + kernel, expert)
+        for source in range(len(sources))
+        for kernel, expert in zip(KERNEL_OF, EXPERTS, strict=True)
+    ]
+
+
+def _experts(values: Tensor, kept: Int[Tensor, "tasks kept"]) -> Tensor:
+    """Pick experts, the second axis."""
+    index = kept.view(*kept.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
+    return values.gather(1, index)
+
+
+def _in_order(support: Support) -> Support:
+    """Put the examples in an order that depends on class and content, not on how they were sent; padding last."""
+    assert support.targets is not None
+    features = support.features.masked_fill(~support.mask[..., None], 0)
+    direction = torch.arange(1, features.shape[-1] + 1, device=features.device).to(features).cos()
+    size = features.abs().amax((1, 2), keepdim=True).clamp_min(1e-37)
+    place = ((features / size) @ direction).masked_fill(~support.mask, torch.inf)
+    order = place.argsort(dim=1, stable=True)
+    key = support.class_key.gather(1, support.targets).masked_fill(
+        ~support.mask, torch.iinfo(torch.int64).max
+    )
+    order = order.gather(1, key.gather(1, order).argsort(dim=1, stable=True))
+    index = order[..., None].expand_as(features)
+    return replace(
+        support,
+        features=features.gather(1, index),
+        targets=support.targets.gather(1, order),
+        mask=support.mask.gather(1, order),
+    )
+
+
+def _single(support: Support) -> list[Support]:
+    """Cut a batch into its tasks, without padded examples."""
+    assert support.targets is not None
+    found = []
+    for index in range(len(support.n_way)):
+        one, mask = slice(index, index + 1), support.mask[index]
+        found.append(
+            Support(
+                support.features[one][:, mask],
+                support.targets[one][:, mask],
+                support.mask[one][:, mask],
+                support.n_way[one],
+                support.class_key[one],
+                support.seed[one],
+            )
+        )
+    return found
+
+
+def _part(support: Support) -> Support:
+    """Return whole classes of one task up to the number of examples that the mixer reads, chosen by their keys."""
+    assert support.targets is not None
+    way = int(support.n_way[0])
+    shots = torch.bincount(support.targets[0], minlength=way)
+    order = (support.class_key[0, :way] * 0x5851F42D4C957F2D).argsort()
+    total = shots[order].cumsum(0)
+    count = max(2, int((total <= _MOST_READ).sum()))
+    chosen = order[:count].sort().values
+    number = torch.full((way,), -1, device=order.device)
+    number[chosen] = torch.arange(count, device=order.device)
+    renumbered = number[support.targets[0]]
+    members = (renumbered >= 0).nonzero()[:, 0]
+    # A class alone may be larger than that.
+    members = members[:: max(1, -(-len(members) // (2 * _MOST_READ)))]
+    return Support.of(
+        support.features[:, members],
+        renumbered[members][None],
+        support.n_way.new_tensor([count]),
+        class_key=support.class_key[:, chosen],
+        seed=support.seed,
+    )
+
+
+def _joined(parts: list[TaskWeights]) -> TaskWeights:
+    """Join the weights of single tasks to a batch, padding points."""
+    most = max(int(part.n_points[0]) for part in parts if part.n_points is not None)
+
+    def stack(name: str, group: str) -> Tensor:
+        values = [getattr(part, group)[name] for part in parts]
+        if group == "points":
+            values = [F.pad(v, (0, 0) * (v.ndim - 2) + (0, most - v.shape[1])) for v in values]
+        if group == "coefficients":
+            values = [F.pad(v, (0, 0) * (v.ndim - 3) + (0, most - v.shape[2])) for v in values]
+        return torch.cat(values)
+
+    first = parts[0]
+    groups = {
+        group: {name: stack(name, group) for name in getattr(first, group)}
+        for group in ("task", "rows", "points", "coefficients")
+    }
+    return TaskWeights(
+        n_way=torch.cat([part.n_way for part in parts]),
+        class_key=torch.cat([part.class_key for part in parts]),
+        seed=torch.cat([part.seed for part in parts]),
+        n_points=torch.cat([part.n_points for part in parts if part.n_points is not None]),
+        **groups,
+    )
+
+
+def _moments(values: Tensor, mask: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Return mean and spread over the last axis; 0 and 1 without values."""
+    count = mask.sum(-1).clamp_min(1)
+    mean = (values * mask).sum(-1) / count
+    spread = ((values - mean[..., None]).square() * mask).sum(-1).div(count).sqrt().clamp_min(least)
+    return mean, torch.where(mask.sum(-1) > 0, spread, 1.0)
+
+
+def _near(
+    kernels: Float[Tensor, "tasks kernels point point"], labels: Labels
+) -> Float[Tensor, "tasks kernels 4"]:
+    """Nearest other point of the own class, and nearest of another: mean and spread over the support set."""
+    same = (labels.hot @ labels.hot.mT).bool()[:, None]
+    itself = torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
+    pairs = (labels.mask[:, :, None] & labels.mask[:, None])[:, None]
+    own = kernels.masked_fill(~(same & ~itself & pairs), -torch.inf).amax(-1)
+    other = kernels.masked_fill(~(~same & pairs), -torch.inf).amax(-1)
+    company = (labels.company > 0) & labels.mask
+    found: list[Tensor] = []
+    for nearest, mask in ((own, company), (other, labels.mask)):
+        found += _moments(nearest.masked_fill(~mask[:, None], 0), mask[:, None].to(kernels), _LEAST_SPREAD)
+    return torch.stack(found, dim=-1)
+
+
+def _logit_statistics(outside: Float[Tensor, "tasks point way"], labels: Labels) -> Float[Tensor, "tasks 5"]:
+    """Largest leave-one-out logit of examples with company, and of wrong classes: mean, spread; whether any has."""
+    company = (labels.company > 0) & labels.mask
+    padding = ~labels.classes[:, None]
+    largest = outside.masked_fill(padding, -torch.inf).amax(-1)
+    wrong = outside.masked_fill(padding | labels.hot.bool(), -torch.inf).amax(-1)
+    known = _moments(largest.masked_fill(~company, 0), company.to(outside), 0.1)
+    other = _moments(wrong.masked_fill(~labels.mask, 0), labels.mask.to(outside), 0.1)
+    return torch.stack((*known, *other, (company.sum(1) > 0).to(outside)), dim=1)
+
+
+def _terms(outside: Float[Tensor, "tasks point way"], labels: Labels) -> Float[Tensor, "tasks 2"]:
+    """Return leave-one-out error and log loss of the mixture in units of chance; 0 where nothing can be left out."""
+    company = ((labels.company > 0) & labels.mask).to(outside)
+    count = company.sum(1).clamp_min(1)
+    log_probs = outside.masked_fill(~labels.classes[:, None], -torch.inf).log_softmax(-1)
+    own = torch.where(labels.hot.bool(), log_probs, 0.0).sum(-1)
+    loss = -(own * company).sum(1) / count / labels.n_way.log()
+    best = log_probs.amax(-1)
+    wrong = ((own < best).to(outside) * company).sum(1) / count
+    return torch.stack((wrong, loss.clamp(max=2.0)), dim=1)
