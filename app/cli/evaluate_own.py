@@ -25,7 +25,7 @@ from experiments.fewshot.own_features import refusal
 from experiments.fewshot.own_protocol import OwnPlan
 from models.artifact import Artifact
 from models.data.dataset import DatasetError
-from models.data.examples import Examples, data_sets, open_examples
+from models.data.examples import RawExamples, data_sets, open_examples
 
 DEFAULT_LEARNERS = ("glyphs", "characters", "photos", "vectors")
 
@@ -139,7 +139,7 @@ def _measured(
     return result
 
 
-def _fitting(learners: Sequence[Artifact], examples: Examples) -> list[Artifact]:
+def _fitting(learners: Sequence[Artifact], examples: RawExamples) -> list[Artifact]:
     """Return the learners that take the data set's inputs. Raises `MisuseError` if none does."""
     reasons = {one.name: refusal(one, examples) for one in learners}
     taken = [one for one in learners if reasons[one.name] is None]

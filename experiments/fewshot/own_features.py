@@ -15,7 +15,7 @@ from torch import Tensor
 from experiments.errors import ExperimentError
 from experiments.fewshot.baselines import Scaling, scaling_of
 from models.artifact import Artifact
-from models.data.examples import Examples
+from models.data.examples import RawExamples
 from models.evaluation.episodic import Features
 from models.inputs import InputSpec, PhotoInput, VectorInput
 
@@ -45,7 +45,7 @@ class OwnFeatures:
         return [space for space in self.spaces if learner in space.learners or not space.learners]
 
 
-def refusal(learner: Artifact, examples: Examples) -> str | None:
+def refusal(learner: Artifact, examples: RawExamples) -> str | None:
     """Return why a learner cannot be measured on a data set, or None if it can."""
     taken = learner.config.input
     if learner.learner.traits.kind != "classification":
@@ -60,7 +60,7 @@ def refusal(learner: Artifact, examples: Examples) -> str | None:
 
 
 @torch.no_grad()
-def own_features(learners: Sequence[Artifact], examples: Examples) -> OwnFeatures:
+def own_features(learners: Sequence[Artifact], examples: RawExamples) -> OwnFeatures:
     """Embed all examples, some at a time, by learners that take them.
 
     Raises `DatasetError` for an example that cannot be decoded, `ExperimentError` for features that are not finite.
@@ -86,7 +86,7 @@ def own_features(learners: Sequence[Artifact], examples: Examples) -> OwnFeature
     return OwnFeatures(by_learner, tuple(_spaces(by_learner, _raw_space(torch.cat(raw)))))
 
 
-def _chunks(examples: Examples) -> Iterator[list[npt.NDArray[Any]]]:
+def _chunks(examples: RawExamples) -> Iterator[list[npt.NDArray[Any]]]:
     decoded = examples.decoded()
     while chunk := list(islice(decoded, _AT_ONCE)):
         yield chunk

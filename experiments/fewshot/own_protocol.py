@@ -23,7 +23,7 @@ from experiments.fewshot.own_features import FeatureSpace, OwnFeatures, own_feat
 from experiments.fewshot.table_rows import sets_row
 from models.artifact import Artifact
 from models.data.dataset import DatasetError
-from models.data.examples import Examples
+from models.data.examples import RawExamples
 from models.evaluation import scores
 from models.evaluation.episodic import Batch, Cell, Draw, accuracy, answer_draws, draws, nll, summary
 from models.evaluation.resampled_disagreement import disagreement
@@ -56,7 +56,7 @@ class _Answered:
 
 def evaluate(
     learners: Sequence[Artifact],
-    examples: Examples,
+    examples: RawExamples,
     plan: OwnPlan,
     runner: Runner,
     progress: Callable[[int, int, str], None],

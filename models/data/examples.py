@@ -33,7 +33,7 @@ _LEAST_DRAWN = 25
 
 
 @dataclass(frozen=True)
-class Examples:
+class RawExamples:
     """Labelled examples. `decode` makes a stored one a vector, float32 [d], or pixels, uint8 [height, width, 1 or 3].
 
     It raises `DatasetError` naming the file at fault.
@@ -69,7 +69,7 @@ class Examples:
             sha.update(self.content(one))
         return sha.hexdigest()
 
-    def drawn(self, most: int, seed: int) -> Examples:
+    def drawn(self, most: int, seed: int) -> RawExamples:
         """Return at most `most` examples, drawn without replacement.
 
         Large classes are cut to one size first; if that would be below 25, whole classes are left out.
@@ -98,7 +98,7 @@ class Examples:
 
 
 @contextmanager
-def open_examples(path: Path, split: str | None = None) -> Iterator[Examples]:
+def open_examples(path: Path, split: str | None = None) -> Iterator[RawExamples]:
     """Open a folder of class folders, a zip of one, an npz or a CSV. Raises `DatasetError` naming the file at fault.
 
     `split` chooses the arrays of an npz, as in `models.data.files.load`.
@@ -106,7 +106,7 @@ def open_examples(path: Path, split: str | None = None) -> Iterator[Examples]:
     if path.is_dir():
         pictures = class_pictures(path)
         files = [file for members in pictures.values() for file in members]
-        yield Examples(
+        yield RawExamples(
             path.name, "image", files, _labels(pictures), tuple(pictures), _picture_file, Path.read_bytes
         )
     elif FORMATS.get(path.suffix.lower()) == "zip" and path.is_file():
@@ -120,7 +120,7 @@ def open_examples(path: Path, split: str | None = None) -> Iterator[Examples]:
             ordered = dict(sorted(classes.items()))
             stored = [member for members in ordered.values() for member in members]
             decode = partial(_picture_member, path, archive)
-            yield Examples(
+            yield RawExamples(
                 path.name, "image", stored, _labels(ordered), tuple(ordered), decode, _member_content
             )
     else:
@@ -157,11 +157,11 @@ def _holds_classes(folder: Path) -> bool:
     )
 
 
-def _of_arrays(dataset: ClassDataset) -> Examples:
+def _of_arrays(dataset: ClassDataset) -> RawExamples:
     inputs = dataset.inputs.numpy()
     if dataset.kind == "image" and inputs.ndim == 3:
         inputs = inputs[..., None]
-    return Examples(
+    return RawExamples(
         dataset.source,
         dataset.kind,
         list(inputs),

@@ -17,7 +17,7 @@ from experiments.fewshot.baseline_runs import Runner, runner
 from experiments.fewshot.own_features import own_features, refusal
 from experiments.fewshot.own_protocol import OwnPlan
 from models.data.dataset import DatasetError
-from models.data.examples import Examples, open_examples
+from models.data.examples import RawExamples, open_examples
 from models.evaluation.episodic import Cell, accuracy, answers
 from models.protocol import Span, Support, TaskWeights
 from tests.models.glyph_data import glyphs
@@ -29,7 +29,7 @@ def silent(done: int, total: int, note: str) -> None:
     assert 0 <= done <= total, note
 
 
-def vectors(classes: int = 7, examples: int = 26, dim: int = 12, unit: bool = True) -> Examples:
+def vectors(classes: int = 7, examples: int = 26, dim: int = 12, unit: bool = True) -> RawExamples:
     rng = np.random.default_rng(1)
     labels = np.arange(classes).repeat(examples)
     rows = rng.standard_normal((classes, dim))[labels] + 0.7 * rng.standard_normal((len(labels), dim))
@@ -37,7 +37,7 @@ def vectors(classes: int = 7, examples: int = 26, dim: int = 12, unit: bool = Tr
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     names = tuple(f"c{one}" for one in range(classes))
     stored = list(rows.astype(np.float32))
-    return Examples("made", "vector", stored, labels, names, lambda x: x, lambda x: x.tobytes())
+    return RawExamples("made", "vector", stored, labels, names, lambda x: x, lambda x: x.tobytes())
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from models.data.dataset import DatasetError
-from models.data.examples import Examples, data_sets, open_examples
+from models.data.examples import RawExamples, data_sets, open_examples
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def zipped(folder: Path) -> Path:
     return path
 
 
-def of_counts(*counts: int) -> Examples:
+def of_counts(*counts: int) -> RawExamples:
     labels = np.arange(len(counts)).repeat(counts)
     stored = list(np.arange(len(labels), dtype=np.float32)[:, None])
     names = tuple(f"c{one}" for one in range(len(counts)))
-    return Examples("made", "vector", stored, labels, names, lambda x: x, lambda x: x.tobytes())
+    return RawExamples("made", "vector", stored, labels, names, lambda x: x, lambda x: x.tobytes())
 
 
 def test_a_folder_and_its_zip_have_the_same_pixels(folder: Path) -> None:
