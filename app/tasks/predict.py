@@ -14,6 +14,7 @@ from app.serving.engine_types import Answers
 from app.tasks import prepare, schemas
 from app.tasks.cache import TaskVersionRef
 from app.tasks.feedback import FeedbackService
+from app.tasks.function_family import misfit_warnings
 from app.tasks.learner_migration import LearnerMigration
 from app.tasks.prepare import PreparedQueries, QueryTargets
 from app.tasks.resources import TaskResources, add_timing
@@ -79,6 +80,7 @@ class PredictService:
         )
         engine, name = self.resources.runtime.engine, prepared.artifact.name
         adapted = await engine.adapt(name, prepared.support)
+        misfit = await misfit_warnings(engine, prepared.artifact, adapted.weights, prepared.support)
         answers = await engine.predict_once(name, adapted.weights, queries.inputs.x, samples=options.samples)
         found = await self._predictions(answers, queries, prepared.support.classes, options)
         return Predictions(
@@ -88,7 +90,7 @@ class PredictService:
             learner=name,
             predictions=found,
             timing=add_timing(decoding, adapted.timing, answers.timing),
-            warnings=[*prepared.warnings, *queries.warnings],
+            warnings=[*prepared.warnings, *misfit, *queries.warnings],
         )
 
     async def _migrated(

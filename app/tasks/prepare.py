@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,7 @@ from app.payloads.warnings import query_warnings, support_warnings
 from app.serving.engine_types import SupportSet
 from app.tasks import schemas
 from app.tasks.cache import TaskVersionRef
+from app.tasks.function_family import range_warnings
 from app.tasks.learner_selection import choose_learner
 from hyperserve.types import Notice, TaskKind
 from models.artifact import Artifact
@@ -84,8 +86,8 @@ class PreparedQueries:
         decoded = decode(self.submitted, artifact.config.input, shape)
         # To a regression task zero is a number like any other.
         numbers = artifact.learner.traits.kind == REGRESSION
-        warnings = () if numbers else query_warnings(self.submitted, decoded.x)
-        return replace(self, decoded=decoded, warnings=tuple(warnings))
+        warn = partial(range_warnings, artifact) if numbers else query_warnings
+        return replace(self, decoded=decoded, warnings=tuple(warn(self.submitted, decoded.x)))
 
     @property
     def inputs(self) -> DecodedInputs:
@@ -220,7 +222,10 @@ def _prepared(submitted: SubmittedSupport, options: TaskOptions, learners: Serve
     digests = [name for name, _ in inputs]
     seed = seed_of([truth_key(truth) for truth in truths], digests)
     support = SupportSet(decoded.x, learner_targets(truths, submitted.classes), submitted.classes, seed)
-    warnings = tuple(support_warnings(submitted, decoded, digests))
+    warnings = (
+        *support_warnings(submitted, decoded, digests),
+        *range_warnings(artifact, submitted.inputs, decoded.x),
+    )
     return PreparedSupport(artifact, support, submitted, inputs, warnings)
 
 
