@@ -24,9 +24,9 @@ from models.protocol import LearnerError, MetaLearner, Support
 
 _Z90 = 1.6448536269514722
 """Half-width of the middle 90 % of a normal distribution, in standard deviations."""
-_BATCH = 16
+_BATCH = 64
 """Tasks adapted to at a time."""
-_BATCH_POINTS = 3_200
+_BATCH_POINTS = 6_400
 """Most examples of a batch, padding included."""
 _MOST_ALONE = 8
 """Tasks whose adaptation alone is timed."""
@@ -37,7 +37,7 @@ DESCRIPTION = (
     "the same queries of the same tasks for all; targets in units of their deviation over the function or the table, "
     "so an mse of 1 explains nothing; nll in nats; differences are of the first learner to scikit-learn's Gaussian "
     "process, negative is better; ± is the half-width of the 95 % interval over functions or splits; ms to adapt are "
-    "of one thread of a processor, for learners of a task in a batch of 16 and of one alone"
+    "of one thread of a processor, for learners of a task in a batch of up to 64 and of one alone"
 )
 
 

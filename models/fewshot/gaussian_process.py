@@ -69,6 +69,7 @@ _LARGEST_DEVIATION = 1e17
 _LARGEST, _SMALLEST = 1e38, 1e-38
 """Bounds of what is answered: beyond, there are no variances in 32-bit floats."""
 _CEILING = 5.0
+_MANY = 64
 _PLAIN = 0.3
 """Share of the training in which the loss is that of the hypernetwork's own hyper-parameters."""
 
@@ -78,8 +79,10 @@ class GaussianProcessConfig(BaseModel):
 
     width: int = Field(default=64, ge=4, le=1024)
     """Width of the hypernetwork."""
-    steps: int = Field(default=12, ge=0, le=200)
+    steps: int = Field(default=8, ge=0, le=200)
     """Steps of refinement in `adapt`."""
+    many_steps: int = Field(default=20, ge=0, le=200)
+    """Steps of refinement from `_MANY` examples on."""
     trained_steps: int = Field(default=3, ge=0, le=200)
     """Steps of refinement in the loss, once `_PLAIN` of the training is done."""
     rate: float = Field(default=0.4, gt=0, le=2)
@@ -87,8 +90,9 @@ class GaussianProcessConfig(BaseModel):
     prior_deviation: float = Field(default=1.0, gt=0)
     """τ: how far the steps may lead from what the hypernetwork says."""
     refined_on: int = Field(default=256, ge=1, le=MOST_EXAMPLES)
-    """Examples that all steps see; the last `full_steps` see all."""
-    full_steps: int = Field(default=3, ge=0, le=200)
+    """Examples that these steps see."""
+    full_steps: int = Field(default=5, ge=0, le=200)
+    """Further steps that see all examples, if there are more."""
 
 
 @dataclass(frozen=True)
@@ -235,19 +239,20 @@ class GaussianProcess(Regressor):
     def _shift(self, start: Kernel, data: Examples) -> Float[Tensor, "batch size"]:
         """Return the way that refinement leads from the start."""
         config = self.config
-        steps = Steps(config.trained_steps, config.rate, config.prior_deviation)
+        counts = torch.full((len(data.x),), config.trained_steps, device=data.x.device)
+        steps = Steps(counts, config.rate, config.prior_deviation)
         return refine(start, data, steps).vector - start.vector
 
     def _refined(self, kernel: Kernel, data: Examples) -> Kernel:
-        config, count = self.config, data.x.shape[1]
-        if not config.steps:
-            return kernel
-        steps = Steps(config.steps, config.rate, config.prior_deviation)
+        config, count = self.config, data.mask.sum(1)
+        # By the examples of each task: what a task gets must not depend on its batch.
+        counts = torch.where(count < _MANY, config.steps, config.many_steps)
+        steps = Steps(counts, config.rate, config.prior_deviation)
         refined = refine(kernel, data.first(config.refined_on), steps)
-        if count > config.refined_on and config.full_steps:
-            last = replace(steps, count=config.full_steps, rate=config.rate / 2)
-            refined = refine(refined, data, last, centre=kernel)
-        return refined
+        further = torch.where(count > config.refined_on, config.full_steps, 0)
+        if not bool(further.any()):
+            return refined
+        return refine(refined, data, Steps(further, config.rate / 2, config.prior_deviation), centre=kernel)
 
 
 def _weights(support: Support, **tensors: Tensor) -> GaussianProcessWeights:

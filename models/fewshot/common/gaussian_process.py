@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from models.fewshot.common.cholesky import safe_cholesky
@@ -172,7 +172,8 @@ def gradient(kernel: Kernel, data: Examples) -> tuple[Float[Tensor, "batch"], Fl
 class Steps:
     """Settings of the refinement."""
 
-    count: int
+    counts: Int[Tensor, "batch"]
+    """Steps of each task."""
     rate: float
     """Length of the first steps in a logarithm; it falls to a tenth (cosine)."""
     prior_deviation: float
@@ -182,29 +183,36 @@ class Steps:
 _EPSILON = 0.3
 """Gradients below this many nats make proportional steps."""
 _MOMENTUM, _SECOND = 0.8, 0.9
+_LOWEST, _HIGHEST = -30.0, 12.0
 
 
 def refine(start: Kernel, data: Examples, steps: Steps, centre: Kernel | None = None) -> Kernel:
-    """Return hyper-parameters of a higher posterior density: the best that the steps have visited."""
+    """Return hyper-parameters of a higher posterior density: the best that the steps have visited.
+
+    `centre` is the mean of the prior, if it is not the start.
+    """
     theta = best = start.vector
     mean = theta if centre is None else centre.vector
     precision = 1 / steps.prior_deviation**2
     first, second = torch.zeros_like(theta), torch.zeros_like(theta)
     lowest = theta.new_full((len(theta),), torch.inf)
-    low = theta.new_full((theta.shape[1],), -30.0)
+    low = theta.new_full((theta.shape[1],), _LOWEST)
     low[-1] = math.log(LEAST_NOISE)
-    for step in range(steps.count + 1):
+    counts, most = steps.counts.to(theta), int(steps.counts.max())
+    for step in range(most + 1):
         value, slope = gradient(Kernel.of(theta), data)
         away = theta - mean
         value, slope = value + 0.5 * precision * away.square().sum(1), slope + precision * away
         better = value < lowest
         lowest, best = torch.where(better, value, lowest), torch.where(better[:, None], theta, best)
-        if step == steps.count:
+        if step == most:
             break
         first = _MOMENTUM * first + (1 - _MOMENTUM) * slope
         second = _SECOND * second + (1 - _SECOND) * slope.square()
         unbiased = first / (1 - _MOMENTUM ** (step + 1))
         size = (second / (1 - _SECOND ** (step + 1))).sqrt()
-        rate = steps.rate * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps.count)))
-        theta = torch.maximum((theta - rate * unbiased / (size + _EPSILON)).clamp(max=12.0), low)
+        share = (step / counts.clamp_min(1)).clamp(max=1)
+        rate = steps.rate * (0.1 + 0.45 * (1 + torch.cos(math.pi * share))) * (step < counts)
+        theta = theta - rate[:, None] * unbiased / (size + _EPSILON)
+        theta = torch.maximum(theta.clamp(max=_HIGHEST), low)
     return Kernel.of(best)
