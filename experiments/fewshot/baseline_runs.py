@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -31,32 +33,25 @@ class BaselineRun:
     right: npt.NDArray[np.bool_]
 
 
-class _Parallel(Protocol):
-    def __call__(self, calls: Any) -> Any: ...
-
-
 class Runner:
     """Runs baselines on tasks. Made by `runner`, which ends its processes."""
 
-    def __init__(self, parallel: _Parallel, jobs: int) -> None:
-        self._parallel = parallel
+    def __init__(self, pool: ProcessPoolExecutor | None, jobs: int) -> None:
+        self._pool = pool
         self._jobs = jobs
 
     def run(
         self, scaling: Scaling, rows: Rows, drawn: Sequence[Positions], way: int, shot: int
     ) -> dict[str, BaselineRun | None]:
         """Return the scores of each baseline; None for those that need more shots."""
-        from joblib import delayed
-
         size = max(_LEAST_TASKS_EACH, -(-len(drawn) // (_CHUNKS_PER_JOB * self._jobs)))
         if way > _LEAST_TASKS_EACH * _CHUNKS_PER_JOB:
             size = 1
         chunks = [drawn[start : start + size] for start in range(0, len(drawn), size)]
         # A task takes its own rows along: less than the memory of all in each process.
-        calls = [
-            delayed(_chunk)(scaling, [_gathered(rows, task) for task in chunk], way, shot) for chunk in chunks
-        ]
-        parts = self._parallel(calls)
+        gathered = ([_gathered(rows, task) for task in chunk] for chunk in chunks)
+        work = partial(_chunk, scaling, way, shot)
+        parts = list(map(work, gathered) if self._pool is None else self._pool.map(work, gathered))
         return {name: _joined([part[name] for part in parts]) for name in names_for(scaling)}
 
 
@@ -64,10 +59,12 @@ class Runner:
 def runner(jobs: int) -> Iterator[Runner]:
     """Open a runner with so many processes; 1 is this one. Raises `ExperimentError` without scikit-learn."""
     check_sklearn()
-    from joblib import Parallel
-
-    with Parallel(n_jobs=jobs) as parallel:
-        yield Runner(parallel, jobs)
+    if jobs == 1:
+        yield Runner(None, jobs)
+        return
+    # Spawned: a fork of a process with torch's threads may hang.
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        yield Runner(pool, jobs)
 
 
 def _gathered(rows: Rows, task: Positions) -> tuple[Rows, Rows]:
@@ -75,7 +72,7 @@ def _gathered(rows: Rows, task: Positions) -> tuple[Rows, Rows]:
 
 
 def _chunk(
-    scaling: Scaling, tasks: Sequence[tuple[Rows, Rows]], way: int, shot: int
+    scaling: Scaling, way: int, shot: int, tasks: Sequence[tuple[Rows, Rows]]
 ) -> dict[str, BaselineRun | None]:
     """Answer some tasks, on one thread: sums of several threads differ in their last digits."""
     from threadpoolctl import threadpool_limits

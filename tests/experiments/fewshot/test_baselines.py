@@ -58,6 +58,9 @@ def test_results_are_those_of_scikit_learn(way: int, shot: int, dim: int) -> Non
         assert found["centroid"] is not None
         if scaling == "table":
             assert (found["centroid"].label == NearestCentroid().fit(rows, labels).predict(queries)).all()
+            unscaled = found["centroid, columns unscaled"]
+            assert unscaled is not None
+            assert (unscaled.label == NearestCentroid().fit(support, labels).predict(query)).all()
 
 
 def test_at_one_shot_the_penalty_is_1_and_nothing_has_a_spread() -> None:
