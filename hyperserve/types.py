@@ -41,6 +41,11 @@ class Task(Answer):
     shots: dict[str, int] = Field(description="Number of examples per class.")
     examples: int | None = Field(default=None, description="Number of examples in all.")
     created_at: datetime
+    fit: float | None = Field(
+        default=None,
+        description="How well the support set fits what the learner's encoder was trained on, from 0, foreign, to 1: "
+        "in the answer to the creation; null if the learner does not compute it.",
+    )
     timing: Timing | None = None
     warnings: list[Notice] = Field(default_factory=list)
 
@@ -135,6 +140,11 @@ class Predictions(Answer):
     learner: str
     predictions: list[Annotated[Prediction | Estimate, LABEL_FIRST]] = Field(
         description="Estimates if `kind` is regression."
+    )
+    fit: float | None = Field(
+        default=None,
+        description="How well the support set fits what the learner's encoder was trained on, from 0, foreign, to 1; "
+        "null if the learner does not compute it.",
     )
     timing: Timing
     warnings: list[Notice] = Field(default_factory=list)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -50,6 +50,18 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def input_spec(self) -> InputSpec:
         """Return the input that the encoder takes; a learner's description holds it."""
+
+    def familiarity(
+        self,
+        features: Float[Tensor, "tasks support *feature"],
+        targets: Int[Tensor, "tasks support"] | Float[Tensor, "tasks support target"] | None,
+        mask: Bool[Tensor, "tasks support"],
+    ) -> Float[Tensor, "tasks"] | None:
+        """Return how well support sets fit what the encoder was trained on, in [0, 1]: near 0 they are foreign to it.
+
+        None, the default, if the encoder has no such check.
+        """
+        return None
 
     def augmentation(self) -> Augmentation | None:
         """Return the random changes that training makes to inputs, at common strength; None leaves them alone."""

@@ -28,8 +28,8 @@ class Categorical(Predictive):
     `expected_entropy` is the mean entropy of the sampled members; None for a deterministic learner,
     whose epistemic part is then None as well.
     `set_levels` holds, for coverages in even steps from 0 to 1, the probability mass at which prediction sets
-    stop (conformal); None means uncalibrated: the mass is the coverage itself. `novelty` is the raw score behind
-    `unknown`.
+    stop (conformal); None means that the mass is the coverage itself, which it never falls below.
+    `novelty` is the raw score behind `unknown`.
     """
 
     log_probs: Float[Tensor, "tasks query way"]
@@ -38,6 +38,8 @@ class Categorical(Predictive):
     set_levels: Float[Tensor, "tasks levels"] | None = None
     samples: int = 0
     novelty: Float[Tensor, "tasks query"] | None = None
+    fit: Float[Tensor, "tasks"] | None = None
+    """How well each support set fits what the encoder was trained on (`Encoder.familiarity`)."""
 
     @property
     def probabilities(self) -> Float[Tensor, "tasks query way"]:
@@ -56,13 +58,17 @@ class Categorical(Predictive):
         return ((self.entropy - self.expected_entropy).clamp_min(0) * correction).minimum(self.entropy)
 
     def prediction_sets(self, coverage: float) -> Bool[Tensor, "tasks query way"]:
-        """Return classes in falling order of probability until the mass above them passes the level; never none."""
+        """Return classes in falling order of probability until the mass above them passes the level; never none.
+
+        The level is at least the coverage: a table of other tasks, on which the label alone was right often enough,
+        must not make sets smaller than the answer's own doubt allows.
+        """
         mass = self.mass_above()
         if self.set_levels is None:
             level = torch.full_like(mass[:, :1, :1], coverage)
         else:
             step = math.ceil(coverage * (self.set_levels.shape[1] - 1) - _ROUNDING)
-            level = self.set_levels[:, step, None, None]
+            level = self.set_levels[:, step, None, None].clamp_min(coverage)
         return (mass <= level + _ROUNDING) & (self.log_probs > -torch.inf)
 
     def ranking(self) -> Int[Tensor, "tasks query way"]:
@@ -89,6 +95,7 @@ class Categorical(Predictive):
             None if levels is None else levels[task : task + 1],
             self.samples,
             cut(self.novelty),
+            None if self.fit is None else self.fit[task : task + 1],
         )
 
 

@@ -31,6 +31,8 @@ Optimiser = Literal["gradient", "evolution", "reinforcement"]
 Objective = Literal["few-shot", "many-shot", "single-task", "continual"]
 """The goal: tasks of few examples, of many; one task; tasks that come one after the other."""
 
+FIT = "fit"
+"""Name of the domain check (`Encoder.familiarity`) among the weights of a task, which serving adds to them."""
 FOREIGN = -1
 """Query target of an example whose class is not in the support set."""
 

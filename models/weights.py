@@ -1,6 +1,7 @@
 """Weights of one task as bytes: safetensors, bit for bit, with a header that names learner and classes.
 
-Tensors are named `task.*`, `rows.*`, `points.*`, `coefficients.*` and `class_key`; the header is JSON in the safetensors metadata.
+Tensors are named `task.*`, `rows.*`, `points.*`, `coefficients.*` and `class_key`; the header is JSON in the metadata
+of safetensors.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from app.cli.zoo import learner_at
 from app.core.allocator import keep_freed_memory
 from hyperserve.version import __version__
 from models.data import files
-from models.inputs import PhotoInput
 from models.training import assembly, spaces
 from models.training.spaces import SpacesRecipe
 
@@ -78,9 +77,6 @@ class AssembleOptions:
     dataset: Annotated[str, typer.Option(help="Data set of the encoder: omniglot, cifar-fs, … or a path.")]
     data: Annotated[Path | None, typer.Option(help="The data on disk.")] = None
     emnist: Annotated[Path | None, typer.Option(help="EMNIST as an npz, for omniglot-emnist.")] = None
-    also: Annotated[
-        list[Path] | None, typer.Option(help="Labelled pictures of another domain, to calibrate on as well.")
-    ] = None
     threads: Annotated[int, typer.Option(help="torch threads.")] = 1
     runs: Annotated[Path, typer.Option(help="Folder of trainings, one folder each.")] = Path("runs")
 
@@ -89,7 +85,7 @@ class AssembleOptions:
 def assemble(options: AssembleOptions) -> None:
     """Put a trained head on a trained encoder.
 
-    Fits the principal components of the encoder's depths and the calibration; nothing else is trained.
+    Fits the principal components of the encoder's depths and the check of the domain; nothing else is trained.
     """
     keep_freed_memory()
     torch.set_num_threads(options.threads)
@@ -99,13 +95,9 @@ def assemble(options: AssembleOptions) -> None:
         crop = getattr(base.config.input, "crop", False)
         data = published_data(chosen, options.data, options.emnist, crop=crop)
         assert data.train is not None
-        fitting, validation = data.train, list(data.validation)
+        fitting, validation = data.train, data.validation[0]
     else:
-        fitting = files.load(Path(options.dataset))
-        validation = [fitting]
-    validation += [files.load(path) for path in options.also or []]
-    if isinstance(base.config.input, PhotoInput):
-        validation = [one.photos(base.config.input.size) for one in validation]
+        fitting = validation = files.load(Path(options.dataset))
     digest = assembly.assemble(
         base,
         head,

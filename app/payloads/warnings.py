@@ -15,6 +15,8 @@ from hyperserve.types import Notice
 from models.inputs import is_blank
 
 WARNINGS_MAX = 20
+FOREIGN_FIT = 0.05
+"""Fit below which a support set is called foreign: one in twenty of home falls below it."""
 
 
 def support_warnings(
@@ -51,6 +53,17 @@ def query_warnings(submitted: Sequence[SubmittedInput], x: npt.NDArray[np.float3
         Notice(code="blank_query", detail="The query is blank.", pointer=pointer(query.location))
         for query in islice(blank, WARNINGS_MAX)
     ]
+
+
+def fit_warnings(fit: float | None) -> list[Notice]:
+    """Return a warning about a support set that is foreign to what the learner's encoder was trained on."""
+    if fit is None or fit >= FOREIGN_FIT:
+        return []
+    detail = (
+        f"The support set looks unlike what the learner was trained on (fit {fit:.2g}): its features tell less here, "
+        "and its probabilities may be too sure. Compare it with another learner, or give more examples."
+    )
+    return [Notice(code="unfamiliar_support", detail=detail, pointer="/support")]
 
 
 def _identity(digest: str, truth: GroundTruth) -> tuple[str, Target | None]:

@@ -20,7 +20,7 @@ from app.serving.calls import AdaptCall, Call, PredictCall
 from app.serving.errors import NotFiniteError
 from models.noise import Noise
 from models.predictive import Categorical, Predictive
-from models.protocol import Support, TaskWeights
+from models.protocol import FIT, Support, TaskWeights
 from models.weights import tensors
 
 _FREE_PADDING = 1 << 14
@@ -66,17 +66,18 @@ def adapt(calls: Sequence[AdaptCall], arena: Arena) -> list[TaskWeights | NotFin
     for index, call in enumerate(calls):
         class_key[index, : len(call.class_keys)] = call.class_keys
     priors = [call.prior for call in calls if call.prior is not None]
-    weights = served.learner.adapt(
-        Support(
-            features,
-            None if targets is None else targets.to(device),
-            torch.arange(support, device=device) < torch.tensor(sizes, device=device)[:, None],
-            torch.tensor([len(call.class_keys) for call in calls], device=device),
-            torch.from_numpy(class_key).to(device),
-            torch.tensor([call.seed for call in calls], device=device),
-        ),
-        arena.gather(priors) if priors else None,
+    support_set = Support(
+        features,
+        None if targets is None else targets.to(device),
+        torch.arange(support, device=device) < torch.tensor(sizes, device=device)[:, None],
+        torch.tensor([len(call.class_keys) for call in calls], device=device),
+        torch.from_numpy(class_key).to(device),
+        torch.tensor([call.seed for call in calls], device=device),
     )
+    weights = served.learner.adapt(support_set, arena.gather(priors) if priors else None)
+    fit = served.encoder.familiarity(features, support_set.targets, support_set.mask)
+    if fit is not None:
+        weights = replace(weights, task={**weights.task, FIT: fit})
     return [_own(weights.select(index)) for index in range(len(calls))]
 
 
@@ -86,6 +87,8 @@ def predict(calls: Sequence[PredictCall], arena: Arena) -> list[Predictive | Not
     features, _ = _pad([call.features for call in calls])
     weights = arena.gather([call.source for call in calls])
     batch = served.learner.predict(weights, features, Noise(samples) if samples else None)
+    if isinstance(batch, Categorical):
+        batch = replace(batch, fit=weights.task.get(FIT))
     if features.device.type != "cpu":
         batch = _on_cpu(batch)
     answers = [batch]

@@ -9,8 +9,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from hyperserve.types import Timing
-from models.predictive import Predictive
-from models.protocol import TaskWeights
+from models.predictive import Categorical, Predictive
+from models.protocol import FIT, TaskWeights
 
 Targets = Int64[np.ndarray, "n"] | Float32[np.ndarray, "n target"]
 
@@ -44,6 +44,12 @@ class Adapted:
     features: Float32[np.ndarray, "n *feature"]
     timing: Timing
 
+    @property
+    def fit(self) -> float | None:
+        """Return how well the support set fits what the encoder was trained on, None without a check."""
+        value = self.weights.task.get(FIT)
+        return None if value is None else float(value[0])
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -53,3 +59,9 @@ class Answers:
     timing: Timing
     features: Float[Tensor, "q *feature"]
     """Features of the queries, on the device: other weights of the same learner can be queried with them."""
+
+    @property
+    def fit(self) -> float | None:
+        """Return the fit of the support set behind the answers, None without a check."""
+        value = self.predictive.fit if isinstance(self.predictive, Categorical) else None
+        return None if value is None else float(value[0])

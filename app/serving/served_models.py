@@ -52,6 +52,8 @@ class ServedLearner(ServedModel):
     """A learner that also turns support sets into weights."""
 
     learner: MetaLearner
+    encoder: Encoder
+    """The encoder before it was folded, which knows what it was trained on."""
     input: InputSpec
     target: int = 1
     """Length of the target vectors that warm a learner of values."""
@@ -60,7 +62,7 @@ class ServedLearner(ServedModel):
     def of(cls, artifact: Artifact, device: torch.device) -> ServedLearner:
         """Prepare the learner of an artifact, changing nothing of the artifact's own but the device."""
         learner = artifact.learner.to(device).eval()
-        return cls(folded(learner), artifact.config.input, target_length(artifact) or 1)
+        return cls(folded(learner), learner.encoder, artifact.config.input, target_length(artifact) or 1)
 
     def warm(self, device: torch.device) -> None:
         """Answer made-up requests: the first call of each kind is many times slower than the next."""

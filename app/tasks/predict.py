@@ -10,6 +10,7 @@ from app.db.tenancy import Store
 from app.http.body import Body
 from app.payloads.options import AnswerOptions
 from app.payloads.responses import estimates, predictions
+from app.payloads.warnings import fit_warnings
 from app.serving.engine_types import Answers
 from app.tasks import prepare, schemas
 from app.tasks.cache import TaskVersionRef
@@ -69,8 +70,9 @@ class PredictService:
             version=ref.number,
             learner=ref.learner,
             predictions=found,
+            fit=answers.fit,
             timing=add_timing(decoding, answers.timing),
-            warnings=[*warnings, *queries.warnings],
+            warnings=[*warnings, *fit_warnings(answers.fit), *queries.warnings],
         )
 
     async def predict_once(self, body: Body, options: schemas.PredictOnceOptions) -> Predictions:
@@ -89,8 +91,9 @@ class PredictService:
             version=None,
             learner=name,
             predictions=found,
+            fit=answers.fit,
             timing=add_timing(decoding, adapted.timing, answers.timing),
-            warnings=[*prepared.warnings, *misfit, *queries.warnings],
+            warnings=[*prepared.warnings, *misfit, *fit_warnings(answers.fit), *queries.warnings],
         )
 
     async def _migrated(

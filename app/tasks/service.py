@@ -16,6 +16,7 @@ from app.http.fields import PageOptions
 from app.http.idempotency import UNCLAIMED, Claim, forget
 from app.http.pagination import Cursor
 from app.http.problems import ProblemError, fail
+from app.payloads.warnings import fit_warnings
 from app.tasks import prepare, repository, schemas
 from app.tasks.cache import TaskVersionRef, task_changed, task_deleted
 from app.tasks.function_family import misfit_warnings
@@ -51,8 +52,9 @@ class TaskService:
         version = _first_version(task, prepared)
         examples = _examples(prepared)
         details = {
+            "fit": adapted.fit,
             "timing": add_timing(decoding, adapted.timing),
-            "warnings": [*prepared.warnings, *misfit],
+            "warnings": [*prepared.warnings, *misfit, *fit_warnings(adapted.fit)],
         }
 
         async def rows(session: TenantSession) -> Task:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +21,8 @@ from models.encoders.conv4 import Conv4, Conv4Config, folded_blocks
 from models.encoders.conv4_rgb import Conv4Rgb, Conv4RgbConfig
 from models.inputs import ImageInput, PhotoInput
 
+_SHRINKAGE = 0.01
+"""Share of the mean variance that is added to every direction before whitening."""
 _POOLED = 256
 """Numbers beyond which the block before the last is averaged over 2×2 first."""
 
@@ -40,6 +42,9 @@ class Depths(Encoder):
     before_basis: Tensor
     pixel_mean: Tensor
     pixel_basis: Tensor
+    domain_mean: Tensor
+    domain_whitening: Tensor
+    domain_distance: Tensor
 
     def __init__(self, config: DepthsConfig) -> None:
         super().__init__()
@@ -61,6 +66,10 @@ class Depths(Encoder):
             self.register_buffer(f"{name}_basis", torch.zeros(length, config.components))
         self.sources = (last, config.components, config.components)
         self.dim = sum(self.sources)
+        self.register_buffer("domain_mean", torch.zeros(self.dim))
+        self.register_buffer("domain_whitening", torch.zeros(self.dim, self.dim))
+        # Mean log distance of an example at home, its variance between classes and within; 0 until it is fitted.
+        self.register_buffer("domain_distance", torch.zeros(3))
 
     @torch.no_grad()
     def fit_components(self, x: Float[Tensor, "n *input"]) -> None:
@@ -75,6 +84,52 @@ class Depths(Encoder):
             basis = getattr(self, f"{name}_basis")
             basis.zero_()
             basis[:, : leading.shape[1]] = leading.float()
+
+    @torch.no_grad()
+    def fit_domain(
+        self, fitting: Float[Tensor, "n dim"], held_out: Float[Tensor, "m dim"], labels: Int[Tensor, "m"]
+    ) -> None:
+        """Learn what home looks like: from features of training pictures, and of classes held out from training."""
+        mean = fitting.mean(0)
+        covariance = ((fitting - mean).T.double() @ (fitting - mean).double()) / len(fitting)
+        values, vectors = torch.linalg.eigh(covariance)
+        floor = _SHRINKAGE * values.mean()
+        self.domain_mean.copy_(mean)
+        self.domain_whitening.copy_((vectors * (values + floor).rsqrt()).float())
+        distance = self._log_distance(held_out)
+        hot = F.one_hot(labels).to(distance)
+        counts = hot.sum(0)
+        means = (hot.T @ distance) / counts
+        within = (distance - means[labels]).square().sum() / (len(labels) - len(counts))
+        between = (means.var() - within * (1 / counts).mean()).clamp_min(1e-6)
+        self.domain_distance.copy_(torch.stack((distance.mean(), between, within)))
+
+    def familiarity(
+        self,
+        features: Float[Tensor, "tasks support *feature"],
+        targets: Int[Tensor, "tasks support"] | Float[Tensor, "tasks support target"] | None,
+        mask: Bool[Tensor, "tasks support"],
+    ) -> Float[Tensor, "tasks"] | None:
+        """Return the probability that a support set from home lies as far from its middle; None until it is fitted.
+
+        Examples of a class are alike, so the mean over a support set varies with classes and with examples.
+        """
+        if not self.domain_distance[1] > 0:
+            return None
+        mean, between, within = self.domain_distance.unbind()
+        examples = mask.sum(1)
+        ways = examples
+        if targets is not None and not targets.is_floating_point():
+            ways = targets.masked_fill(~mask, 0).amax(1) + 1
+        distance = (self._log_distance(features) * mask).sum(1) / examples
+        deviation = (between / ways + within / examples).sqrt()
+        fit: Tensor = 2 * torch.special.ndtr(-((distance - mean) / deviation).clamp_min(0))
+        return fit
+
+    def _log_distance(self, features: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead"]:
+        """Return the log of the mean squared coordinate after whitening."""
+        white = (features - self.domain_mean) @ self.domain_whitening
+        return white.square().mean(-1).clamp_min(1e-12).log()
 
     def encode(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n dim"]:
         return self._project(*_depths(*self._halves(), x, self._mirrored and not self.training))

@@ -44,12 +44,15 @@ _RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """Tasks per cell (at 5 ways), per check against disagreement, per conformal bin. Each fit draws its own."""
+    """Tasks per cell (at 5 ways), per check against disagreement, per conformal bin (0: sets of plain mass).
+
+    Each fit draws its own."""
 
     tasks: int = 100
     gold_tasks: int = 60
     set_tasks: int = 1000
     seed: int = 20
+    most_way: int = 100
 
 
 def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: CalibrationPlan) -> None:
@@ -57,13 +60,14 @@ def calibrate(learner: MetaLearner, spaces: Sequence[Features], plan: Calibratio
     calibration = learner.calibration
     if calibration is None:
         raise TypeError(f"{type(learner).__name__} has nothing to calibrate")
-    if not any(_cells(learner.traits, features) for features in spaces):
+    if not any(_cells(learner.traits, features, plan.most_way) for features in spaces):
         raise DatasetError(f"the validation classes are too few or too small for {learner.traits.ways} ways")
     nll = _fit_temperature(learner, calibration, spaces, plan)
     if learner.traits.stochastic:
         _fit_spread(learner, calibration, spaces, plan, nll * (1 + _TOLERATED))
     _fit_unknown(learner, calibration, spaces, plan)
-    _fit_sets(learner, calibration, spaces, plan)
+    if plan.set_tasks:
+        _fit_sets(learner, calibration, spaces, plan)
 
 
 def _fit_spread(
@@ -87,26 +91,26 @@ def _fit_spread(
             return
 
 
-def _cells(traits: Traits, features: Features) -> list[Cell]:
+def _cells(traits: Traits, features: Features, most_way: int) -> list[Cell]:
     """Return the ways and shots that learner and data allow, half of the queries foreign."""
     # Small classes have fewer queries, so that some examples remain for the support set.
     queries = max(1, min(_QUERIES, features.smallest - 2))
     return [
         replace(cell, foreign=cell.way * queries)
         for cell in cells_of(traits, _WAYS, _SHOTS, queries)
-        if cell.way < len(features.members) and features.hold(cell)
+        if cell.way <= most_way and cell.way < len(features.members) and features.hold(cell)
     ]
 
 
 def _batches(
-    learner: MetaLearner, spaces: Sequence[Features], tasks: int, seed: int, foreign: bool
+    learner: MetaLearner, spaces: Sequence[Features], plan: CalibrationPlan, seed: int, foreign: bool
 ) -> list[Batch]:
     """Answer the tasks of each cell, shared out over the spaces; fewer of many ways, which have more queries."""
     found = []
     for features in spaces:
-        for cell in _cells(learner.traits, features):
+        for cell in _cells(learner.traits, features, plan.most_way):
             measured = cell if foreign else replace(cell, foreign=0)
-            share = max(2, tasks * _REFERENCE_WAY // (cell.way * len(spaces)))
+            share = max(2, plan.tasks * _REFERENCE_WAY // (cell.way * len(spaces)))
             found += list(answers(learner, features, measured, share, seed))
     return found
 
@@ -115,7 +119,7 @@ def _fit_temperature(
     learner: MetaLearner, calibration: Calibration, spaces: Sequence[Features], plan: CalibrationPlan
 ) -> float:
     """Fit the temperature to the least NLL over log way, by LBFGS through `predict`; return that NLL."""
-    batches = _batches(learner, spaces, plan.tasks, plan.seed, foreign=False)
+    batches = _batches(learner, spaces, plan, plan.seed, foreign=False)
     noise = Noise(SAMPLES) if learner.traits.stochastic else None
     start = calibration.temperature.clone()
     free = start.clone().requires_grad_()
@@ -150,7 +154,7 @@ def _fit_epistemic(
     cells = [
         (features, Cell(cell.way, cell.shot, max(1, min(_GOLD_QUERIES, features.smallest - cell.shot - 1))))
         for features in spaces
-        for cell in _cells(learner.traits, features)
+        for cell in _cells(learner.traits, features, plan.most_way)
         if cell.shot in _GOLD_SHOTS and cell.way <= _GOLD_MAX_WAY
     ]
     for features, cell in cells:
@@ -175,7 +179,7 @@ def _fit_unknown(
 ) -> None:
     """Fit a logistic regression of foreign against known on (novelty, task terms), all tasks of equal weight."""
     scores, terms, foreign = [], [], []
-    for batch in _batches(learner, spaces, plan.tasks, plan.seed + 2, foreign=True):
+    for batch in _batches(learner, spaces, plan, plan.seed + 2, foreign=True):
         assert batch.answer.novelty is not None
         queries = batch.target.shape[1]
         scores.append(batch.answer.novelty.flatten())
@@ -210,7 +214,9 @@ def _fit_sets(
     scores: dict[tuple[int, int], list[Tensor]] = {}
     share = max(1, plan.set_tasks // (2 * len(spaces)))
     cells = [
-        (features, Cell(c.way, c.shot, 1)) for features in spaces for c in _cells(learner.traits, features)
+        (features, Cell(c.way, c.shot, 1))
+        for features in spaces
+        for c in _cells(learner.traits, features, plan.most_way)
     ]
     for features, cell in cells:
         for batch in answers(learner, features, cell, share, plan.seed + 3):

@@ -10,7 +10,8 @@ shot, nearly all at ten. Features may come from several sources (`Encoder.source
 The strongest experts are kept. Uncertainty about the weights makes a logit Gaussian; its variance is the sum of the
 squared contributions of the points, the jackknife's estimate up to a factor that is calibrated. `unknown` reads the
 largest logit and the nearest point of a query, each against its leave-one-out values in the task's own support set: of
-own classes, and of the others, which are foreign to it.
+own classes, and of the others, which are foreign to it. Prediction sets hold the coverage asked for by the answer's own
+probabilities: they are calibrated by the task's own leave-one-out scores, so no table of other tasks is needed.
 
 Support sets beyond a few hundred examples show the mixer whole classes up to that number; the experts that it keeps
 are fitted to all.
@@ -105,6 +106,8 @@ class HyperKernel(Classifier):
     def __init__(self, encoder: Encoder, config: HyperKernelConfig) -> None:
         super().__init__(encoder, config)
         self.traits = Traits(stochastic=True, representation="feed-forward")
+        # Kept, since serving folds the encoder to a plain module.
+        self.sources = encoder.sources
         self.mixer = ExpertMixer(len(EXPERTS), PER_EXPERT, PER_TASK, config.places, config.width)
         self.strangeness = nn.Sequential(nn.Linear(_PER_QUERY + PER_TASK, 32), nn.GELU(), nn.Linear(32, 1))
 
@@ -161,13 +164,13 @@ class HyperKernel(Classifier):
         statistics = _logit_statistics(logits, labels)
         coefficients = scaled_factors[..., None, None] * fitted.coefficients
         terms = task_terms(support.n_way, labels.shots, _terms(logits, labels))
-        return TaskWeights(
+        made = TaskWeights(
             task={
                 "size": scales.size,
                 "typical": scales.typical,
                 "mean": scales.mean,
                 "deviation": scales.deviation,
-                "kernels": kernel_index.float(),
+                "kernels": kernel_index.to(factors),
                 "shares": factors / factors.sum(1, keepdim=True),
                 "near": near,
                 "logits": statistics,
@@ -178,10 +181,11 @@ class HyperKernel(Classifier):
             n_way=support.n_way,
             class_key=support.class_key,
             seed=support.seed,
-            points={"coordinates": placed.points.transpose(1, 2).half()},
+            points={"coordinates": placed.points.transpose(1, 2).contiguous()},
             coefficients={"alpha": coefficients.permute(0, 3, 2, 1).contiguous()},
             n_points=support.mask.sum(1),
         )
+        return made.map(lambda value: value.float() if value.is_floating_point() else value)
 
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
@@ -208,10 +212,10 @@ class HyperKernel(Classifier):
             weights.task["numbers"],
         )
         sharp = logits * self.calibration.inverse_temperature(terms)[:, None, None]
-        unknown, levels = self.calibration.unknown(novelty, terms), self.calibration.set_levels(terms)
+        unknown = self.calibration.unknown(novelty, terms)
         sharp = sharp.masked_fill(padding, -torch.inf)
         if noise is None:
-            return Categorical(sharp.log_softmax(-1), None, unknown, levels, novelty=novelty)
+            return Categorical(sharp.log_softmax(-1), None, unknown, novelty=novelty)
         deviation = (kernels.square() @ alpha.square()).sqrt().sum(1)
         factor = self.calibration.inverse_temperature(terms) * self.calibration.spread(terms)
         wide = deviation * factor[:, None, None]
@@ -224,7 +228,7 @@ class HyperKernel(Classifier):
             for start in range(0, max(1, queries), part)
         ]
         log_probs, expected = (torch.cat(both, dim=1) for both in zip(*parts, strict=True))
-        return Categorical(log_probs, expected, unknown, levels, noise.samples, novelty)
+        return Categorical(log_probs, expected, unknown, samples=noise.samples, novelty=novelty)
 
     def loss(self, episodes: Episodes, progress: float) -> Losses:
         embedded = embed_episodes(self.embed, episodes)
@@ -247,7 +251,7 @@ class HyperKernel(Classifier):
         index = [kernel for kernel, _ in places]
         side = geometry(
             placed.scales,
-            coordinates(placed.scales, query, sources),
+            coordinates(placed.scales, query.double(), sources),
             placed.points,
             support.mask,
             sources,
@@ -256,7 +260,8 @@ class HyperKernel(Classifier):
         scores = (kernels @ fitted.coefficients + fitted.bias[:, :, None]) / found.scale[..., None, None]
         nearest = kernels.masked_fill(~support.mask[:, None, None], -torch.inf).amax(-1)
         near = _near(placed.kernels[:, index], placed.labels)
-        return Reading(found.experts, found.task, found.outside, near, scores, nearest, placed.labels)
+        values = (found.experts, found.task, found.outside, near, scores, nearest)
+        return Reading(*(value.float() for value in values), placed.labels)
 
     def losses_of(
         self,
@@ -314,12 +319,13 @@ class HyperKernel(Classifier):
         return found
 
     def _sources(self, features: Tensor) -> tuple[int, ...]:
-        return self.encoder.sources or (features.shape[-1],)
+        return self.sources or (features.shape[-1],)
 
     def _placed(self, support: Support, sources: tuple[int, ...]) -> _Placed:
+        """Compare the examples in double precision: ill-conditioned fits would magnify the rounding of a batch."""
+        support = replace(support, features=support.features.double())
         scales = scales_of(support.features, support.mask, sources)
-        # Rounded as they are stored: the experts are fitted to the points that answers will use.
-        points = coordinates(scales, support.features, sources).half().float()
+        points = coordinates(scales, support.features, sources)
         points = points.masked_fill(~support.mask[:, None, :, None], 0)
         hot = class_members(support)
         labels = Labels(hot, hot.sum(1), support.mask, support.class_mask)
@@ -329,7 +335,7 @@ class HyperKernel(Classifier):
 
     def _kept(self, found: Evidence) -> tuple[Float[Tensor, "tasks kept"], Int[Tensor, "tasks kept"]]:
         """Return the factors of the strongest experts, raised to the sum of all, and their indices in rising order."""
-        factors = self.mixer(found.experts, found.task)
+        factors = self.mixer(found.experts.float(), found.task.float()).double()
         kept = factors.topk(min(self.config.kept, factors.shape[1]), dim=1).indices.sort(dim=1).values
         strongest = factors.gather(1, kept)
         return strongest * (factors.sum(1) / strongest.sum(1))[:, None], kept
@@ -339,7 +345,7 @@ class HyperKernel(Classifier):
     ) -> Float[Tensor, "tasks kept query point"]:
         sources, task = self._sources(features), weights.task
         scales = Scales(task["size"], task["typical"], task["mean"], task["deviation"])
-        points = weights.points["coordinates"].float().transpose(1, 2)
+        points = weights.points["coordinates"].transpose(1, 2)
         side = geometry(scales, coordinates(scales, features, sources), points, present, sources)
         index = task["kernels"].long()
         used = index.unique()
@@ -495,7 +501,7 @@ def _logit_statistics(outside: Float[Tensor, "tasks point way"], labels: Labels)
 
 
 def _terms(outside: Float[Tensor, "tasks point way"], labels: Labels) -> Float[Tensor, "tasks 2"]:
-    """Return leave-one-out error and log loss of the mixture in units of chance; 0 where nothing can be left out."""
+    """Return leave-one-out error and log of the loss in units of chance, plus 1; 0 where nothing can be left out."""
     company = ((labels.company > 0) & labels.mask).to(outside)
     count = company.sum(1).clamp_min(1)
     log_probs = outside.masked_fill(~labels.classes[:, None], -torch.inf).log_softmax(-1)
@@ -503,4 +509,4 @@ def _terms(outside: Float[Tensor, "tasks point way"], labels: Labels) -> Float[T
     loss = -(own * company).sum(1) / count / labels.n_way.log()
     best = log_probs.amax(-1)
     wrong = ((own < best).to(outside) * company).sum(1) / count
-    return torch.stack((wrong, loss.clamp(max=2.0)), dim=1)
+    return torch.stack((wrong, (loss.clamp(0.01, 2.0).log() + 1) * company.amax(1)), dim=1)

@@ -1,12 +1,13 @@
 """A learner put together of an encoder that is trained and the head of a `hyperkernel` that is trained over spaces.
 
 The head has seen no feature of this encoder: only how support sets relate to their experts. What is fitted here are the
-principal components of the encoder's depths, on training pictures, and the calibration, on validation classes.
+principal components of the encoder's depths, on training pictures, and what home looks like, on those and on validation
+classes. The calibration stays that of the head, over many spaces: fitted at home, where nearly every answer is right,
+it would make answers elsewhere too sure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,14 +18,12 @@ from models.encoders.conv4 import Conv4
 from models.encoders.conv4_rgb import Conv4Rgb
 from models.encoders.depths import Depths
 from models.errors import ModelError
-from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.fewshot.hyperkernel import HyperKernel
 from models.registry import LearnerConfig, build
 from models.training.card import write_card
 from models.training.recipe import embed, score
 
 _PICTURES = 6_000
-_PLAN = CalibrationPlan(tasks=30, gold_tasks=12, set_tasks=300)
 
 
 class AssemblyError(ModelError, ValueError):
@@ -35,7 +34,7 @@ def assemble(
     base: artifact.Artifact,
     head: artifact.Artifact,
     fitting: ClassDataset,
-    validation: Sequence[ClassDataset],
+    validation: ClassDataset,
     folder: Path,
     version: str,
     command: str,
@@ -62,19 +61,20 @@ def assemble(
     encoder.base.load_state_dict(base.learner.encoder.state_dict())
     learner.mixer.load_state_dict(head.learner.mixer.state_dict())
     learner.strangeness.load_state_dict(head.learner.strangeness.state_dict())
+    learner.calibration.load_state_dict(head.learner.calibration.state_dict())
     learner = learner.eval().requires_grad_(False)
     step = max(1, len(fitting) // _PICTURES)
     part = ClassDataset("", fitting.inputs[::step], *_one_class(len(fitting.inputs[::step])))
     encoder.fit_components(model_input(part, config.input))
-    spaces = [embed(learner, dataset, config.input) for dataset in validation]
-    calibrate(learner, spaces, _PLAN)
+    fitted = torch.cat([encoder(chunk) for chunk in model_input(part, config.input).split(512)])
+    home = embed(learner, validation, config.input)
+    encoder.fit_domain(fitted, home.values, validation.labels)
     made = {
         "command": command,
         "encoder": f"{base.name} {base.short_digest}: {base.config.training.get('command', '')}",
         "head": f"{head.name} {head.short_digest}",
-        "calibrated on": ", ".join(dataset.source for dataset in validation),
     }
-    config = config.model_copy(update={"training": made, "metrics": {"validation": score(learner, spaces)}})
+    config = config.model_copy(update={"training": made, "metrics": {"validation": score(learner, [home])}})
     return artifact.save(folder / "learner", learner, config, write_card(folder.name, config))
 
 

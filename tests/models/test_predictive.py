@@ -128,7 +128,7 @@ def test_a_task_is_cut_from_its_batch() -> None:
     assert other.unknown is not None
     assert other.unknown.shape == (1, 2)
     assert one.samples == 4
-    assert sets(one, 0.9) == [[0]]
+    assert sets(one, 0.9) == [[0, 1]]
     assert sets(other, 0.5) == [[1, 2], [1, 2]]
 
 
