@@ -44,22 +44,21 @@ from models.fewshot.kernels.experts import (
     KERNELS,
     Expert,
     Fit,
-    Kernel,
+    KernelForm,
     Labels,
     fit,
     kernel_values,
 )
 from models.fewshot.kernels.geometry import Scales, coordinates, geometry, scales_of
+from models.fewshot.kernels.support_sets import MOST_READ, in_order, joined, single_tasks, whole_classes
+from models.fewshot.kernels.support_statistics import calibration_terms, logit_statistics, nearest_points
 from models.hypernets.expert_mixer import ExpertMixer
 from models.noise import Noise
 from models.predictive import Categorical
 from models.protocol import Episodes, Losses, Support, TaskWeights, Traits, Trial, refuse_prior
 
-_MOST_READ = 320
-"""Examples that the mixer is shown."""
 _PER_QUERY = 7
 _FARTHEST = 8.0
-_LEAST_SPREAD = 0.02
 
 
 class HyperKernelConfig(BaseModel):
@@ -75,7 +74,7 @@ class HyperKernelConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Reading:
+class ExpertReading:
     """All that mixer and answers need of a batch of tasks, once their experts are fitted."""
 
     experts: Float[Tensor, "tasks experts numbers"]
@@ -114,23 +113,23 @@ class HyperKernel(Classifier):
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)
         with torch.no_grad():
-            if support.features.shape[1] <= _MOST_READ:
+            if support.features.shape[1] <= MOST_READ:
                 return self._adapt(support)
-            return _joined([self._adapt(one) for one in _single(support)])
+            return joined([self._adapt(one) for one in single_tasks(support)])
 
     def _adapt(self, support: Support) -> TaskWeights:
         sources = self._sources(support.features)
         places = _flat_experts(sources)
-        support = _in_order(support)
+        support = in_order(support)
         placed = self._placed(support, sources)
-        if support.features.shape[1] <= _MOST_READ:
+        if support.features.shape[1] <= MOST_READ:
             fitted = fit(placed.kernels, placed.labels, places)
             found = evidence(placed.kernels, fitted, placed.labels, list(sources))
             factors, kept = self._kept(found)
             scale, outside = found.scale.gather(1, kept), _experts(found.outside, kept)
             fitted = Fit(*(_experts(value, kept) for value in vars(fitted).values()))
         else:
-            part = self._placed(_part(support), sources)
+            part = self._placed(whole_classes(support), sources)
             found = evidence(part.kernels, fit(part.kernels, part.labels, places), part.labels, list(sources))
             factors, kept = self._kept(found)
             chosen = [places[index] for index in kept[0].tolist()]
@@ -139,7 +138,7 @@ class HyperKernel(Classifier):
             scale = expert_scales(fitted, placed.labels, accompanied)
             outside = fitted.outside / scale[..., None, None]
         kernel_index = torch.tensor([kernel for kernel, _ in places], device=kept.device)[kept]
-        near = _near(
+        near = nearest_points(
             placed.kernels.gather(1, kernel_index[..., None, None].expand(-1, -1, *placed.kernels.shape[2:])),
             placed.labels,
         )
@@ -161,9 +160,9 @@ class HyperKernel(Classifier):
     ) -> TaskWeights:
         labels, scales = placed.labels, placed.scales
         logits = (factors[..., None, None] * outside).sum(1)
-        statistics = _logit_statistics(logits, labels)
+        statistics = logit_statistics(logits, labels)
         coefficients = scaled_factors[..., None, None] * fitted.coefficients
-        terms = task_terms(support.n_way, labels.shots, _terms(logits, labels))
+        terms = task_terms(support.n_way, labels.shots, calibration_terms(logits, labels))
         made = TaskWeights(
             task={
                 "size": scales.size,
@@ -241,7 +240,7 @@ class HyperKernel(Classifier):
         support: Support,
         query: Float[Tensor, "tasks query d"],
         sources: tuple[int, ...] | None = None,
-    ) -> Reading:
+    ) -> ExpertReading:
         """Fit all experts to support sets of at most a few hundred examples and score queries with each."""
         sources = sources or self._sources(support.features)
         places = _flat_experts(sources)
@@ -259,13 +258,20 @@ class HyperKernel(Classifier):
         kernels = kernel_values(side)[:, index]
         scores = (kernels @ fitted.coefficients + fitted.bias[:, :, None]) / found.scale[..., None, None]
         nearest = kernels.masked_fill(~support.mask[:, None, None], -torch.inf).amax(-1)
-        near = _near(placed.kernels[:, index], placed.labels)
-        values = (found.experts, found.task, found.outside, near, scores, nearest)
-        return Reading(*(value.float() for value in values), placed.labels)
+        near = nearest_points(placed.kernels[:, index], placed.labels)
+        return ExpertReading(
+            found.experts.float(),
+            found.task.float(),
+            found.outside.float(),
+            near.float(),
+            scores.float(),
+            nearest.float(),
+            placed.labels,
+        )
 
     def losses_of(
         self,
-        reading: Reading,
+        reading: ExpertReading,
         target: Int[Tensor, "tasks query"],
         known: Bool[Tensor, "tasks query"],
         foreign: Bool[Tensor, "tasks query"],
@@ -278,7 +284,7 @@ class HyperKernel(Classifier):
         logits, factors = logits.detach(), factors.detach()
         inside = (factors[..., None, None] * reading.outside).sum(1)
         shares = factors / factors.sum(1, keepdim=True)
-        statistics = _logit_statistics(inside, reading.labels)
+        statistics = logit_statistics(inside, reading.labels)
         logit = self._novelty(logits, reading.nearest, statistics, reading.near, shares, reading.task)
         halves = [
             torch.where(mask, F.softplus(sign * logit), 0.0).sum(1) / mask.sum(1).clamp_min(1)
@@ -346,7 +352,7 @@ class HyperKernel(Classifier):
         sources, task = self._sources(features), weights.task
         scales = Scales(task["size"], task["typical"], task["mean"], task["deviation"])
         points = weights.points["coordinates"].transpose(1, 2)
-        side = geometry(scales, coordinates(scales, features, sources), points, present, sources)
+        side = geometry(scales, coordinates(scales, features, sources).to(features), points, present, sources)
         index = task["kernels"].long()
         used = index.unique()
         values = kernel_values(side, [_kernel_at(int(place)) for place in used])
@@ -354,7 +360,7 @@ class HyperKernel(Classifier):
         return values.gather(1, place)
 
 
-def _kernel_at(index: int) -> tuple[int, Kernel]:
+def _kernel_at(index: int) -> tuple[int, KernelForm]:
     """Return source and kernel of a place among the kernels of all sources."""
     source, kernel = divmod(index, len(KERNELS))
     return source, KERNELS[kernel]
@@ -373,140 +379,3 @@ def _experts(values: Tensor, kept: Int[Tensor, "tasks kept"]) -> Tensor:
     """Pick experts, the second axis."""
     index = kept.view(*kept.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
     return values.gather(1, index)
-
-
-def _in_order(support: Support) -> Support:
-    """Put the examples in an order that depends on class and content, not on how they were sent; padding last."""
-    assert support.targets is not None
-    features = support.features.masked_fill(~support.mask[..., None], 0)
-    direction = torch.arange(1, features.shape[-1] + 1, device=features.device).to(features).cos()
-    size = features.abs().amax((1, 2), keepdim=True).clamp_min(1e-37)
-    place = ((features / size) @ direction).masked_fill(~support.mask, torch.inf)
-    order = place.argsort(dim=1, stable=True)
-    key = support.class_key.gather(1, support.targets).masked_fill(
-        ~support.mask, torch.iinfo(torch.int64).max
-    )
-    order = order.gather(1, key.gather(1, order).argsort(dim=1, stable=True))
-    index = order[..., None].expand_as(features)
-    return replace(
-        support,
-        features=features.gather(1, index),
-        targets=support.targets.gather(1, order),
-        mask=support.mask.gather(1, order),
-    )
-
-
-def _single(support: Support) -> list[Support]:
-    """Cut a batch into its tasks, without padded examples."""
-    assert support.targets is not None
-    found = []
-    for index in range(len(support.n_way)):
-        one, mask = slice(index, index + 1), support.mask[index]
-        found.append(
-            Support(
-                support.features[one][:, mask],
-                support.targets[one][:, mask],
-                support.mask[one][:, mask],
-                support.n_way[one],
-                support.class_key[one],
-                support.seed[one],
-            )
-        )
-    return found
-
-
-def _part(support: Support) -> Support:
-    """Return whole classes of one task up to the number of examples that the mixer reads, chosen by their keys."""
-    assert support.targets is not None
-    way = int(support.n_way[0])
-    shots = torch.bincount(support.targets[0], minlength=way)
-    order = (support.class_key[0, :way] * 0x5851F42D4C957F2D).argsort()
-    total = shots[order].cumsum(0)
-    count = max(2, int((total <= _MOST_READ).sum()))
-    chosen = order[:count].sort().values
-    number = torch.full((way,), -1, device=order.device)
-    number[chosen] = torch.arange(count, device=order.device)
-    renumbered = number[support.targets[0]]
-    members = (renumbered >= 0).nonzero()[:, 0]
-    # A class alone may be larger than that.
-    members = members[:: max(1, -(-len(members) // (2 * _MOST_READ)))]
-    return Support.of(
-        support.features[:, members],
-        renumbered[members][None],
-        support.n_way.new_tensor([count]),
-        class_key=support.class_key[:, chosen],
-        seed=support.seed,
-    )
-
-
-def _joined(parts: list[TaskWeights]) -> TaskWeights:
-    """Join the weights of single tasks to a batch, padding points."""
-    most = max(int(part.n_points[0]) for part in parts if part.n_points is not None)
-
-    def stack(name: str, group: str) -> Tensor:
-        values = [getattr(part, group)[name] for part in parts]
-        if group == "points":
-            values = [F.pad(v, (0, 0) * (v.ndim - 2) + (0, most - v.shape[1])) for v in values]
-        if group == "coefficients":
-            values = [F.pad(v, (0, 0) * (v.ndim - 3) + (0, most - v.shape[2])) for v in values]
-        return torch.cat(values)
-
-    first = parts[0]
-    groups = {
-        group: {name: stack(name, group) for name in getattr(first, group)}
-        for group in ("task", "rows", "points", "coefficients")
-    }
-    return TaskWeights(
-        n_way=torch.cat([part.n_way for part in parts]),
-        class_key=torch.cat([part.class_key for part in parts]),
-        seed=torch.cat([part.seed for part in parts]),
-        n_points=torch.cat([part.n_points for part in parts if part.n_points is not None]),
-        **groups,
-    )
-
-
-def _moments(values: Tensor, mask: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """Return mean and spread over the last axis; 0 and 1 without values."""
-    count = mask.sum(-1).clamp_min(1)
-    mean = (values * mask).sum(-1) / count
-    spread = ((values - mean[..., None]).square() * mask).sum(-1).div(count).sqrt().clamp_min(least)
-    return mean, torch.where(mask.sum(-1) > 0, spread, 1.0)
-
-
-def _near(
-    kernels: Float[Tensor, "tasks kernels point point"], labels: Labels
-) -> Float[Tensor, "tasks kernels 4"]:
-    """Nearest other point of the own class, and nearest of another: mean and spread over the support set."""
-    same = (labels.hot @ labels.hot.mT).bool()[:, None]
-    itself = torch.eye(same.shape[-1], dtype=torch.bool, device=same.device)
-    pairs = (labels.mask[:, :, None] & labels.mask[:, None])[:, None]
-    own = kernels.masked_fill(~(same & ~itself & pairs), -torch.inf).amax(-1)
-    other = kernels.masked_fill(~(~same & pairs), -torch.inf).amax(-1)
-    company = (labels.company > 0) & labels.mask
-    found: list[Tensor] = []
-    for nearest, mask in ((own, company), (other, labels.mask)):
-        found += _moments(nearest.masked_fill(~mask[:, None], 0), mask[:, None].to(kernels), _LEAST_SPREAD)
-    return torch.stack(found, dim=-1)
-
-
-def _logit_statistics(outside: Float[Tensor, "tasks point way"], labels: Labels) -> Float[Tensor, "tasks 5"]:
-    """Largest leave-one-out logit of examples with company, and of wrong classes: mean, spread; whether any has."""
-    company = (labels.company > 0) & labels.mask
-    padding = ~labels.classes[:, None]
-    largest = outside.masked_fill(padding, -torch.inf).amax(-1)
-    wrong = outside.masked_fill(padding | labels.hot.bool(), -torch.inf).amax(-1)
-    known = _moments(largest.masked_fill(~company, 0), company.to(outside), 0.1)
-    other = _moments(wrong.masked_fill(~labels.mask, 0), labels.mask.to(outside), 0.1)
-    return torch.stack((*known, *other, (company.sum(1) > 0).to(outside)), dim=1)
-
-
-def _terms(outside: Float[Tensor, "tasks point way"], labels: Labels) -> Float[Tensor, "tasks 2"]:
-    """Return leave-one-out error and log of the loss in units of chance, plus 1; 0 where nothing can be left out."""
-    company = ((labels.company > 0) & labels.mask).to(outside)
-    count = company.sum(1).clamp_min(1)
-    log_probs = outside.masked_fill(~labels.classes[:, None], -torch.inf).log_softmax(-1)
-    own = torch.where(labels.hot.bool(), log_probs, 0.0).sum(-1)
-    loss = -(own * company).sum(1) / count / labels.n_way.log()
-    best = log_probs.amax(-1)
-    wrong = ((own < best).to(outside) * company).sum(1) / count
-    return torch.stack((wrong, (loss.clamp(0.01, 2.0).log() + 1) * company.amax(1)), dim=1)

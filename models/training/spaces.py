@@ -24,7 +24,7 @@ from models.data import spaces
 from models.data.spaces import Space
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import Features
-from models.fewshot.hyperkernel import HyperKernel, Reading
+from models.fewshot.hyperkernel import ExpertReading, HyperKernel
 from models.protocol import FOREIGN, Losses, Support
 from models.registry import LearnerConfig, build, input_of
 from models.training.card import write_card
@@ -105,7 +105,7 @@ def _config(recipe: SpacesRecipe, fitting: list[Space], version: str) -> Learner
     )
 
 
-Read = tuple[Reading, Tensor]
+Read = tuple[ExpertReading, Tensor]
 
 
 def _read(

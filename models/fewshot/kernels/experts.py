@@ -28,7 +28,7 @@ _JITTER = 1e-5
 
 
 @dataclass(frozen=True)
-class Kernel:
+class KernelForm:
     """A function of inner product or distance in one view."""
 
     view: str
@@ -37,22 +37,22 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Expert:
-    kernel: Kernel
+    kernel: KernelForm
     kind: Literal["prototype", "ridge", "logistic"]
     strength: float = 0.0
     """λ."""
 
 
 KERNELS = (
-    Kernel("unit", "linear"),
-    Kernel("unit", "sphere"),
-    Kernel("centred", "sphere"),
-    Kernel("scaled", "linear"),
-    Kernel("scaled", "gauss"),
-    Kernel("scaled", "laplace"),
-    Kernel("log", "linear"),
-    Kernel("log", "gauss"),
-    Kernel("raw", "gauss"),
+    KernelForm("unit", "linear"),
+    KernelForm("unit", "sphere"),
+    KernelForm("centred", "sphere"),
+    KernelForm("scaled", "linear"),
+    KernelForm("scaled", "gauss"),
+    KernelForm("scaled", "laplace"),
+    KernelForm("log", "linear"),
+    KernelForm("log", "gauss"),
+    KernelForm("raw", "gauss"),
 )
 EXPERTS = (
     Expert(KERNELS[0], "prototype"),
@@ -129,7 +129,7 @@ class Fit:
 
 
 def kernel_values(
-    found: Geometry, kernels: list[tuple[int, Kernel]] | None = None
+    found: Geometry, kernels: list[tuple[int, KernelForm]] | None = None
 ) -> Float[Tensor, "tasks kernels query point"]:
     """Return the kernels of all sources, source by source, or of (source, kernel) pairs."""
     views = len(VIEWS)
@@ -147,7 +147,7 @@ def kernel_values(
     )
 
 
-def _value(kernel: Kernel, inner: Tensor, distance: Tensor) -> Tensor:
+def _value(kernel: KernelForm, inner: Tensor, distance: Tensor) -> Tensor:
     """Points of a scaled view have mean square 1, so that the mean squared distance of two is about 2."""
     if kernel.form == "linear":
         return inner

@@ -23,7 +23,7 @@ _TINY = 1e-20
 _STEEPNESS = 3.0
 """Of the logarithm: log(1 + 3 |x| / mean |x|)."""
 _FARTHEST = 1e4
-"""Bound on coordinates of a query, in deviations."""
+"""Bound on coordinates of a query, in deviations: a farther one is moved to it."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,12 @@ def scales_of(
 def coordinates(
     scales: Scales, x: Float[Tensor, "tasks n columns"], sources: Sequence[int]
 ) -> Float[Tensor, "tasks bases n columns"]:
-    """Return x in deviations from the mean, in both bases; 0 in constant columns."""
-    x = x / _spread(scales.size, sources)[:, None]
+    """Return x in deviations from the mean, in both bases; 0 in constant columns. Far ones keep their direction."""
+    x = x.double() / _spread(scales.size, sources)[:, None]
     both = torch.stack((x, _logarithm(x, scales.typical)), dim=1)
     inverse = torch.where(scales.deviation > 0, 1 / scales.deviation.clamp_min(_TINY), 0.0)
-    return ((both - scales.mean[:, :, None]) * inverse[:, :, None]).clamp(-_FARTHEST, _FARTHEST)
+    found = (both - scales.mean[:, :, None]) * inverse[:, :, None]
+    return found * (_FARTHEST / found.abs().amax(-1, keepdim=True).clamp_min(_FARTHEST))
 
 
 def geometry(

@@ -114,7 +114,8 @@ def test_no_large_vector_gets_an_even_guess(name: str, whole_task: bool) -> None
         assert np.isfinite(found).all()
         if magnitude >= 1e17:
             assert not is_even(found).any()
-        if name in SCALE_FREE and (whole_task or name != "logistic"):
+        # Of tables the place of a query counts, not its direction alone.
+        if name in SCALE_FREE and (whole_task or name not in ("logistic", "vectors")):
             assert is_right(found)
             np.testing.assert_allclose(found, usual, atol=1e-3)
         if name in FITTED and magnitude >= 1:
