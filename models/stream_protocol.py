@@ -75,6 +75,12 @@ class StreamLearner(Servable, nn.Module):
         """The device of training and generation, as set by `.to(device)`; by default the CPU."""
         return self.get_buffer("_place").device
 
+    def take_images(self, shape: tuple[int, ...]) -> None:
+        """Tell a learner with an encoder that its inputs are images of this shape, before its first use.
+
+        Some learners look at them besides the encoder; by default nothing changes.
+        """
+
     @abstractmethod
     def register(
         self,

@@ -25,6 +25,7 @@ from experiments.continual.records import Record
 from experiments.continual.records_file import RecordFile
 from experiments.continual.task_streams import LOADERS, Source
 from experiments.figures import check_matplotlib
+from models import artifact
 from models.continual.stream_config import Scenario, TargetName
 from models.continual.two_step_training import Schedule
 
@@ -37,7 +38,11 @@ class ContinualOptions:
     """Options of `hyperserve evaluate continual`."""
 
     data: Annotated[
-        Path, typer.Option(help="MNIST as an npz; for split-cifar-80 the folder of CIFAR-FS's npz files.")
+        Path,
+        typer.Option(
+            help="MNIST as an npz; for split-cifar-80 the folder of CIFAR-FS's npz files; for split-pairs an npz of "
+            "image [n, side, side] and label."
+        ),
     ]
     benchmark: Annotated[str, typer.Option(help=f"{', '.join(BUDGETS)}.")] = "split-mnist"
     scenario: Annotated[str, typer.Option(help=f"{', '.join(_SCENARIOS)}; several with commas.")] = ",".join(
@@ -51,7 +56,10 @@ class ContinualOptions:
     first_seed: Annotated[int, typer.Option(help="Seed of the first training.")] = 0
     tasks: Annotated[
         int | None,
-        typer.Option(help="Stream tasks; split-mnist has 5, permuted-mnist 10, split-cifar-80 8."),
+        typer.Option(
+            help="Stream tasks; split-mnist has 5, permuted-mnist 10, split-cifar-80 8, split-pairs 5 unless there are "
+            "fewer or more are asked for."
+        ),
     ] = None
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Steps for each stream task; as published if left out.")
@@ -64,7 +72,14 @@ class ContinualOptions:
     ] = None
     batch: Annotated[int | None, typer.Option(min=1, help="Examples in a step.")] = None
     hidden: Annotated[str | None, typer.Option(help="Layers of the main network, such as 400-400.")] = None
-    precision: Annotated[str, typer.Option(help="Matrix products in training: bf16 or fp32.")] = "bf16"
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a learner whose frozen encoder gives the features, instead of pixels."),
+    ] = None
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Matrix products in training: bf16 or fp32; bf16, but for split-pairs."),
+    ] = None
     device: Annotated[str, typer.Option(help=devices.HELP)] = "cpu"
     hparam: Annotated[list[str] | None, typer.Option(help="Hyperparameter: method.key=value.")] = None
     held_out: Annotated[
@@ -89,7 +104,12 @@ def continual(options: ContinualOptions) -> None:
     torch.set_num_threads(options.threads)
     scenarios = _names(options.scenario, _SCENARIOS)
     _checked(options.benchmark, BUDGETS)
-    methods = _methods(options.benchmark) if options.method is None else _names(options.method, METHODS)
+    encoder = None if options.encoder is None else artifact.load(options.encoder)
+    methods = (
+        _methods(options.benchmark, encoder is not None)
+        if options.method is None
+        else _names(options.method, METHODS)
+    )
     budget = _budget(options)
     hparams = _hparams(options.hparam or [])
     source = LOADERS[options.benchmark](options.data)
@@ -97,7 +117,7 @@ def continual(options: ContinualOptions) -> None:
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for seed, scenario, name in product(seeds, scenarios, methods):
         plan = ComparisonPlan(
-            options.benchmark, scenario, options.tasks, options.held_out, budget, options.every
+            options.benchmark, scenario, options.tasks, options.held_out, budget, encoder, options.every
         )
         _measure(plan, source, name, seed, hparams.get(name, {}), options.out)
     # Written after every run, and once more in case all had been measured before.
@@ -107,7 +127,8 @@ def continual(options: ContinualOptions) -> None:
 
 def _budget(options: ContinualOptions) -> dict[str, Any]:
     """Return the settings of training that were given; the rest is as published. Raises `MisuseError`."""
-    _checked(options.precision, ("bf16", "fp32"))
+    if options.precision is not None:
+        _checked(options.precision, ("bf16", "fp32"))
     for name, known in ((options.schedule, get_args(Schedule)), (options.target, get_args(TargetName))):
         if name is not None:
             _checked(name, known)
@@ -119,10 +140,14 @@ def _budget(options: ContinualOptions) -> dict[str, Any]:
     return budget
 
 
-def _methods(benchmark: str) -> list[str]:
-    """Return the methods that can take a benchmark: those that draw pictures draw grey ones."""
+def _methods(benchmark: str, encoded: bool) -> list[str]:
+    """Return the methods that can take a benchmark: those that draw pictures draw grey ones, from pixels."""
     grey = "target" not in BUDGETS[benchmark]
-    return [name for name, method in METHODS.items() if grey or not method.generates_inputs]
+    return [
+        name
+        for name, method in METHODS.items()
+        if (grey or not method.generates_inputs) and (method.takes_encoder or not encoded)
+    ]
 
 
 def _measure(

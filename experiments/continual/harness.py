@@ -22,17 +22,23 @@ from experiments.continual.baselines.continual_method import (
 from experiments.continual.records import Record, Run
 from experiments.continual.task_streams import STREAMS_OF_TASKS, Source, TaskStream
 from experiments.errors import ExperimentError
+from models.artifact import Artifact
 from models.continual.stream_config import Scenario
+from models.evaluation.scores import auroc
 from models.protocol import LearnerError
 
-HELD_OUT = {"split-mnist": 10_000, "permuted-mnist": 10_000, "split-cifar-80": 4000}
+HELD_OUT = {"split-mnist": 10_000, "permuted-mnist": 10_000, "split-cifar-80": 4000, "split-pairs": 0}
+"""Training examples held out; 0 of split-pairs, which holds out a fifth."""
 BUDGETS: dict[str, dict[str, Any]] = {
     "split-mnist": {"hidden": (400, 400), "iterations": 2000, "lr": 1e-3, "batch": 128},
     "permuted-mnist": {"hidden": (1000, 1000), "iterations": 5000, "lr": 1e-4, "batch": 128},
     "split-cifar-80": {"target": "lenet", "hidden": (200, 200), "iterations": 2000, "lr": 1e-3, "batch": 128},
+    "split-pairs": {"hidden": (200, 200), "iterations": 600, "lr": 1e-3, "batch": 128, "precision": "fp32"},
 }
 """Budgets as published (1906.00695); for split-CIFAR a budget that a CPU affords, unless the published target is
-chosen."""
+chosen; for split-pairs that of a stream in the service."""
+UNKNOWN = 0.5
+"""Probability from which on the service counts a query as unknown."""
 _TARGET_BUDGETS: dict[str, dict[str, Any]] = {"resnet32": {"hidden": (), "iterations": 31_250, "batch": 32}}
 """Budgets of targets as published: 200 epochs of 5,000 images."""
 
@@ -46,6 +52,8 @@ class ComparisonPlan:
     tasks: int | None = None
     held_out: bool = False
     budget: Mapping[str, Any] = field(default_factory=dict)
+    encoder: Artifact | None = None
+    """A learner whose frozen encoder gives the features."""
     every: int = 1
     """All stream tasks so far are evaluated after every so many, and after the last."""
 
@@ -74,6 +82,7 @@ class ComparisonPlan:
             shape=stream.shape,
             pictures=stream.pictures,
             seed=seed,
+            encoder=None if self.encoder is None else self.encoder.learner.encoder,
             **{**usual, **target_budget, **self.budget},
         )
 
@@ -86,7 +95,7 @@ class ComparisonPlan:
             method=method,
             seed=seed,
             tasks=stream.tasks,
-            held_out=HELD_OUT[self.benchmark] if self.held_out else 0,
+            held_out=self._held_out(stream),
             iterations=setting.iterations,
             batch=setting.batch,
             lr=setting.lr,
@@ -94,8 +103,15 @@ class ComparisonPlan:
             target=setting.target,
             hidden=setting.hidden,
             precision=setting.precision,
+            encoder=None if self.encoder is None else self.encoder.name,
             hparams=dict(hparams),
         )
+
+    def _held_out(self, stream: TaskStream) -> int:
+        if not self.held_out:
+            return 0
+        count = HELD_OUT[self.benchmark]
+        return count or sum(len(stream.test(task)[1]) for task in range(stream.tasks))
 
 
 def measure(
@@ -117,6 +133,8 @@ def measure(
     learner = methods.build(method, setting, config)
     accuracy: list[tuple[float, ...]] = []
     inferred: list[tuple[float, ...]] = []
+    unknown: list[float] = []
+    foreign: list[float | None] = []
     seconds, cpu_seconds, stored = [], [], []
     for task in range(stream.tasks):
         x, y = _on(setting, *stream.train(task))
@@ -133,6 +151,9 @@ def measure(
             scores = [_scores(learner, plan.scenario, index, *test) for index, test in enumerate(tests)]
             accuracy.append(tuple(right for right, _ in scores))
             inferred.append(tuple(found for _, found in scores if found is not None))
+            if (found := _unknown(learner, plan.scenario, stream, task, setting)) is not None:
+                unknown.append(found[0])
+                foreign.append(found[1])
             progress = f"{100 * sum(accuracy[-1]) / len(accuracy[-1]):.2f} % so far, "
         log(
             f"{plan.benchmark} {plan.scenario} {method} seed {seed}: stream task {task + 1} of {stream.tasks}, "
@@ -142,6 +163,8 @@ def measure(
         run=plan.run(stream, method, seed, config.model_dump(mode="json")),
         accuracy=tuple(accuracy),
         task_inference=tuple(inferred) if inferred[-1] else None,
+        unknown=tuple(unknown) or None,
+        foreign_auroc=tuple(foreign) if any(one is not None for one in foreign) else None,
         test_examples=tuple(len(stream.test(task)[1]) for task in range(stream.tasks)),
         seconds=tuple(seconds),
         cpu_seconds=tuple(cpu_seconds),
@@ -151,6 +174,26 @@ def measure(
         command=command,
         versions={"torch": str(torch.__version__), "numpy": np.__version__},
     )
+
+
+@torch.no_grad()
+def _unknown(
+    learner: ContinualMethod, scenario: Scenario, stream: TaskStream, now: int, setting: ComparisonSetting
+) -> tuple[float, float | None] | None:
+    """Return the share of test examples of tasks 0 to `now` that are called unknown, and the AUROC of that against
+    examples of later tasks, None if there are none. Return None if the method has no such number."""
+    if scenario == "cl1" or not stream.most:
+        return None
+    own = [learner.predict(_on(setting, *stream.test(task))[0], None).unknown for task in range(now + 1)]
+    others = range(now + 1, stream.most)
+    foreign = [learner.predict(_on(setting, *stream.test(task))[0], None).unknown for task in others]
+    known = [found for found in own if found is not None]
+    if not known:
+        return None
+    scores = torch.cat([*known, *(found for found in foreign if found is not None)]).cpu()
+    is_foreign = torch.arange(len(scores)) >= sum(map(len, known))
+    share = float((scores[~is_foreign] > UNKNOWN).double().mean())
+    return share, auroc(scores, is_foreign) if others else None
 
 
 def _on(setting: ComparisonSetting, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

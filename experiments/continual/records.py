@@ -32,6 +32,8 @@ class Run(BaseModel):
     target: TargetName = "mlp"
     hidden: tuple[int, ...]
     precision: Literal["fp32", "bf16"]
+    encoder: str | None = None
+    """Name of the learner whose encoder gives the features; None for pixels."""
     hparams: dict[str, Any]
     """Hyperparameters of the method, with defaults written out."""
 
@@ -50,6 +52,11 @@ class Record(BaseModel):
     accuracy: tuple[tuple[float, ...], ...]
     task_inference: tuple[tuple[float, ...], ...] | None
     """Share of queries whose stream task was inferred correctly; None if it is given or not inferred."""
+    unknown: tuple[float, ...] | None = None
+    """Share of the test examples of all stream tasks so far whose `unknown` exceeds 0.5, at each evaluation; None if
+    the method has no such number."""
+    foreign_auroc: tuple[float | None, ...] | None = None
+    """AUROC of `unknown` between them and the test examples of classes that no stream task has yet, if any."""
     test_examples: tuple[int, ...]
     seconds: tuple[float, ...]
     """Wall-clock seconds of each registration."""

@@ -19,6 +19,10 @@ _SCENARIOS = {
     "cl2": "CL2: one head and one set of labels, and the stream task is not given",
     "cl3": "CL3: all labels differ, and the stream task must be inferred",
 }
+_UNKNOWN = (
+    "Share of own test examples called unknown (`unknown` above 0.5), and AUROC of `unknown` between them and examples "
+    "of classes that no stream task has yet:"
+)
 SummaryRow = dict[str, Any]
 
 
@@ -67,9 +71,12 @@ def page(records: Sequence[Record], pictures: Mapping[str, Sequence[str]]) -> st
         lines += [
             "Settings:",
             "",
-            *(f"- {row['method']}: {_hparams(row)}" for row in table_rows if row["hparams"]),
+            *(f"- {_method(row)}: {_hparams(row)}" for row in table_rows if row["hparams"]),
             "",
         ]
+        unknown = [cells for row in table_rows if row["unknown"] for cells in _unknown_cells(row)]
+        if unknown:
+            lines += [_UNKNOWN, "", *table(unknown), ""]
         lines += [f"![{name}]({picture})\n" for picture in pictures.get(name, ())]
     commands = sorted({record.command for record in records if record.command})
     return "\n".join([*lines, "## Commands", "", *(f"    {command}" for command in commands), ""])
@@ -111,9 +118,23 @@ def _summary(seeds: list[Record]) -> SummaryRow:
         "clock_seconds": _mean(record.seconds for record in seeds),
         "kept_bytes": _mean(record.kept_bytes for record in seeds),
         "test_examples": list(seeds[0].test_examples),
+        "unknown": _unknown(seeds),
         "reported": figure,
         "difference": None if figure is None else 100 * final["mean"] - figure,
     }
+
+
+def _unknown(seeds: list[Record]) -> list[SummaryRow] | None:
+    """Return for each evaluation the share of own test examples called unknown, and the AUROC against foreign ones."""
+    if any(record.unknown is None for record in seeds):
+        return None
+    rows = []
+    for index, tasks in enumerate(map(len, seeds[0].accuracy)):
+        share = interval([record.unknown[index] for record in seeds if record.unknown is not None])
+        found = [record.foreign_auroc[index] for record in seeds if record.foreign_auroc is not None]
+        scores = [score for score in found if score is not None]
+        rows.append({"tasks": tasks, "own": share, "auroc": interval(scores) if scores else None})
+    return rows
 
 
 def _mean(rows: Iterable[Sequence[float]]) -> list[float]:
@@ -142,7 +163,7 @@ def _cells(row: SummaryRow) -> SummaryRow:
     seconds = row["cpu_seconds" if row["device"] == "cpu" else "clock_seconds"]
     reported_, difference = row["reported"], row["difference"]
     return {
-        "method": row["method"] + ("" if row["device"] == "cpu" else f" ({row['device']})"),
+        "method": _method(row),
         "final": _estimate(row["final"]),
         "forgetting": f"{100 * row['forgotten']['mean']:.2f}",
         "just learned": f"{100 * row['just_learned']['mean']:.2f}",
@@ -155,6 +176,23 @@ def _cells(row: SummaryRow) -> SummaryRow:
         "rate": f"{row['lr']:g}, {row['schedule']}",
         "seeds": len(row["seeds"]),
     }
+
+
+def _unknown_cells(row: SummaryRow) -> list[SummaryRow]:
+    return [
+        {
+            "method": _method(row),
+            "stream tasks": found["tasks"],
+            "own called unknown": _estimate(found["own"]),
+            "AUROC": _NONE if found["auroc"] is None else _estimate(found["auroc"]),
+        }
+        for found in row["unknown"]
+    ]
+
+
+def _method(row: SummaryRow) -> str:
+    encoder = f", features of {row['encoder']}" if row.get("encoder") else ""
+    return f"{row['method']}{encoder}" + ("" if row["device"] == "cpu" else f" ({row['device']})")
 
 
 def _hparams(row: SummaryRow) -> str:

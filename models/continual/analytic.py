@@ -15,7 +15,9 @@ from collections.abc import Mapping
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from models.continual.fixed_features import FixedFeatures, fixed_features
 from models.continual.incremental_ridge import moments, solve
 from models.continual.stream_config import Scenario, check_known, check_task
 from models.continual.task_gate import PREFIX, FeatureSample, Gate, GateConfig, temperature
@@ -30,6 +32,10 @@ _TEMPERATURE_EXAMPLES = 2000
 
 class AnalyticConfig(GateConfig):
     """Hyperparameters of classifiers and gate alike: both use the same features and sums."""
+
+    pixels: bool = True
+    """If true, half of the features of images are computed from the images themselves beside a frozen encoder, which
+    may never have seen their like."""
 
 
 class AnalyticStream(StreamLearner):
@@ -48,13 +54,25 @@ class AnalyticStream(StreamLearner):
         self.scenario = scenario
         self.encoder = encoder
         self.task_gate = Gate(shape, seed, config)
+        self.image_features: FixedFeatures | None = None
+        self._made_of = shape, config, seed
+
+    def take_images(self, shape: tuple[int, ...]) -> None:
+        shape_of_feature, config, seed = self._made_of
+        if self.encoder is None or not config.pixels:
+            return
+        half = config.features.model_copy(update={"count": max(1, config.features.count // 2)})
+        self.task_gate = Gate(shape_of_feature, seed, config.model_copy(update={"features": half}))
+        self.image_features = fixed_features(shape, half, seed)
 
     def embed(self, x: Float[Tensor, "n *input"]) -> Float[Tensor, "n f"]:
-        """Return fixed features of the input or, if there is a frozen encoder, of its output."""
+        """Return fixed features of the input or, if there is a frozen encoder, of its output and of images."""
         x = x.to(self.device)
         with torch.no_grad():
             features: Tensor = self.task_gate.features(x if self.encoder is None else self.encoder(x))
-            return features
+            if self.image_features is None:
+                return features
+            return torch.cat((F.normalize(features), F.normalize(self.image_features(x))), 1)
 
     def register(
         self,

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.inputs import InputSpec
+from models.inputs import InputSpec, VectorInput
 from models.protocol import LearnerError
 from models.registry import STREAMS
 from models.stream_protocol import StreamLearner, StreamVersion
@@ -25,7 +25,8 @@ class StreamConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
+    """Streams of format 1 were made before `analytic` looked at images besides an encoder."""
     method: str = "hypernetwork"
     scenario: Scenario = "cl3"
     hparams: dict[str, Any] = Field(default_factory=dict)
@@ -48,8 +49,13 @@ def build(config: StreamConfig, encoder: nn.Module | None = None) -> StreamLearn
     """
     if (encoder is None) != (config.encoder is None):
         raise LearnerError("pass an encoder if, and only if, the configuration of the stream names one")
-    learner_class, hparams = STREAMS.configured(config.method, config.hparams)
-    return learner_class(config.shape, config.scenario, hparams, encoder, config.seed)
+    before = {"pixels": False} if config.format == 1 and config.method == "analytic" else {}
+    learner_class, hparams = STREAMS.configured(config.method, {**before, **config.hparams})
+    learner: StreamLearner = learner_class(config.shape, config.scenario, hparams, encoder, config.seed)
+    if encoder is not None and not isinstance(config.input, VectorInput):
+        assert config.input.shape is not None
+        learner.take_images(config.input.shape)
+    return learner
 
 
 def check_task(

@@ -4,13 +4,16 @@ P(task) is the softmax of ridge scores on fixed features, over the classes of al
 summed over the classes of each task. Nothing is learned by gradients and no example is replayed: registering adds the
 sums of a task (`models.continual.incremental_ridge`) and forgetting leaves them out. Tensors derived from one task are
 stored in that task's part of the version, tensors derived from all of them in the shared part, both under `gate.`.
-Gate weights: a block of class rows for each stream task, padded to the largest way; a temperature; and, given two tasks
-or more, a leverage sketch and a logistic regression for `unknown`.
+Gate weights: a block of class rows for each stream task, padded to the largest way; a temperature; a leverage sketch
+and a logistic regression for `unknown`.
 
-`unknown` is the probability, at even odds, that a query belongs to no registered stream task. It rises with the
-distance of the ridge scores from any one-hot vector and with leverage. The regression is fitted without further data:
-each task is left out in turn by subtraction and its examples are foreign to the others, so it takes two tasks. Examples
-of the remaining tasks are the known ones, each scored as if it had been left out itself.
+`unknown` is the probability that a query belongs to no registered stream task. It rises with the distance of the ridge
+scores from any one-hot vector and with leverage. The regression is fitted without further data: each task is left out
+in turn by subtraction and its examples are foreign to the others. Examples of the remaining tasks are the known ones,
+each scored as if it had been left out itself. It takes two tasks; the slopes of a single one are typical of others.
+
+Where tasks are alike, even odds would call a quarter of their own examples unknown. So the intercept is lowered until
+at most `_FALSE_ALARMS` of the examples of all tasks, each scored as if left out, exceed 0.5.
 """
 
 from __future__ import annotations
@@ -39,6 +42,14 @@ _MOST_FOLDS = 6
 """Most tasks to leave out in turn: each costs one solution, and a hundred say no more."""
 _FOLD_EXAMPLES = 512
 """Number of known examples in each fold, over all tasks, for the same reason."""
+_CALIBRATION_EXAMPLES = 1024
+"""Number of examples, over all tasks, by which the intercept of `unknown` is lowered."""
+_FALSE_ALARMS = 0.02
+"""Share of them that may exceed 0.5, for one query in twenty at most to do so: a few tasks have few examples, and
+queries are often drawn by others than the examples."""
+_TYPICAL_SLOPES = (1.0, 1.0, 1.0)
+"""Slopes of `unknown` per deviation of each evidence over known examples, for a single task: about what the regression
+gives streams of five pairs of characters."""
 _SKETCH_DIRECTIONS = 64
 """Random directions along which leverage is measured: error √(2/64), an 18th of its deviation between queries."""
 _WEIGHT_DECAY = 1e-2
@@ -72,7 +83,7 @@ class GateConfig(BaseModel):
     features: FeatureConfig = Field(default_factory=FeatureConfig)
     precision: Precision = "int16"
     """Precision of the stored sums: int16 takes half the bytes of float32 and costs 0.02 points on split-MNIST."""
-    sample: int = Field(default=64, ge=4, le=1024)
+    sample: int = Field(default=128, ge=4, le=1024)
     """Examples of each task stored as features, for temperature and `unknown` alone: no class is fitted to them."""
 
 
@@ -114,8 +125,7 @@ class Gate(nn.Module):
         solution = solve(total)
         shared = _class_rows(solution, names, labels)
         shared["scale"] = _scale(solution, samples, parts)
-        if len(names) > 1:
-            shared.update(fit_unknown(solution, total, parts, samples))
+        shared.update(fit_unknown(solution, total, parts, samples))
         return {PREFIX + name: value for name, value in shared.items()}
 
     def weights(self, version: StreamVersion) -> TaskWeights:
@@ -139,7 +149,7 @@ class Gate(nn.Module):
         )
 
     def posterior(self, weights: TaskWeights, x: Float[Tensor, "batch query *feature"]) -> Categorical:
-        """Return P(task) over stream tasks; `unknown` is None if there is only one task."""
+        """Return P(task) over stream tasks, with `unknown`."""
         return self.posterior_from_features(weights, self.features(x))
 
     def posterior_from_features(
@@ -240,17 +250,11 @@ def fit_unknown(
 
     `total` are the moments of all parts and `solution` their ridge solution.
     """
-    few = [sample.thinned(max(4, _FOLD_EXAMPLES // len(samples))) for sample in samples]
-    known, foreign = [], []
-    for out in _evenly(len(parts), _MOST_FOLDS).tolist():
-        first = sum(len(part["counts"]) for part in parts[:out])
-        fold = solve(without(total, parts[out], first), solution.penalty)
-        features = samples[out].features
-        foreign.append(unknown_evidence(fold.scores(features), fold.leverage(features)))
-        others = [index for index in range(len(parts)) if index != out]
-        joined = concatenated([few[index] for index in others], [parts[index] for index in others])
-        known.append(unknown_evidence(*fold.left_out(joined.features, joined.y)))
-    judge = _logistic(torch.cat(known), torch.cat(foreign))
+    few = [sample.thinned(max(4, _CALIBRATION_EXAMPLES // len(samples))) for sample in samples]
+    joined = concatenated(few, parts)
+    scores, leverage = solution.left_out(joined.features, joined.y)
+    known = unknown_evidence(scores, leverage * _sketch_errors(len(leverage)))
+    judge = _typical(known) if len(parts) == 1 else _leave_tasks_out(solution, total, parts, samples)
     size = len(solution.mean)
     drawn = torch.randn(
         _SKETCH_DIRECTIONS, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64
@@ -261,8 +265,52 @@ def fit_unknown(
     return {
         "sketch": sketch.float(),
         "sketch_bias": -(sketch @ solution.mean).float(),
-        "judge": judge.float(),
+        "judge": _with_few_false_alarms(judge, known).float(),
     }
+
+
+def _leave_tasks_out(
+    solution: Solution,
+    total: Moments,
+    parts: Sequence[Mapping[str, Tensor]],
+    samples: Sequence[FeatureSample],
+) -> Float[Tensor, "4"]:
+    """Fit the regression, at even odds, with each of some tasks left out in turn."""
+    few = [sample.thinned(max(4, _FOLD_EXAMPLES // len(samples))) for sample in samples]
+    known, foreign = [], []
+    for out in _evenly(len(parts), _MOST_FOLDS).tolist():
+        first = sum(len(part["counts"]) for part in parts[:out])
+        fold = solve(without(total, parts[out], first), solution.penalty)
+        features = samples[out].features
+        foreign.append(unknown_evidence(fold.scores(features), fold.leverage(features)))
+        others = [index for index in range(len(parts)) if index != out]
+        joined = concatenated([few[index] for index in others], [parts[index] for index in others])
+        known.append(unknown_evidence(*fold.left_out(joined.features, joined.y)))
+    return _logistic(torch.cat(known), torch.cat(foreign))
+
+
+def _typical(known: Float[Tensor, "n 3"]) -> Float[Tensor, "4"]:
+    """Return a regression with typical slopes that has the mean of known examples at 0.5."""
+    slopes = torch.tensor(_TYPICAL_SLOPES, dtype=torch.float64) / known.std(0).clamp_min(_FLOOR)
+    return torch.cat((slopes, -(slopes @ known.mean(0)).reshape(1)))
+
+
+def _with_few_false_alarms(judge: Float[Tensor, "4"], known: Float[Tensor, "n 3"]) -> Float[Tensor, "4"]:
+    """Lower the intercept until no more than `_FALSE_ALARMS` of the known examples exceed 0.5."""
+    logits = known @ judge[:3] + judge[3]
+    # With n examples, a query exceeds the k-th largest with probability k / (n + 1); half a deviation to be safe.
+    expected = _FALSE_ALARMS * (len(logits) + 1)
+    count = max(1, int(expected - expected**0.5 / 2))
+    above = logits.topk(count).values[-1]
+    return torch.cat((judge[:3], (judge[3] - above.clamp_min(0)).reshape(1)))
+
+
+def _sketch_errors(count: int) -> Float[Tensor, "count"]:
+    """Draw the factors by which sketched leverages differ from exact ones: queries have the former, examples these."""
+    drawn = torch.randn(
+        count, _SKETCH_DIRECTIONS, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    return drawn.square().mean(-1)
 
 
 def unknown_evidence(

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.continual.stream_config import Scenario, TargetName
 from models.continual.two_step_training import Schedule
@@ -41,6 +41,8 @@ class ComparisonSetting:
     """Schedule of the learning rate."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """Precision of matrix products in training; parameters and predictions are fp32."""
+    encoder: nn.Module | None = None
+    """A frozen encoder whose features are learned from instead of pixels, by methods that can."""
     device: str = "cpu"
     """Device of networks and examples; random numbers are drawn on the CPU."""
     seed: int = 0
@@ -85,6 +87,8 @@ class ContinualPrediction:
     label: Int[Tensor, "n"]
     task: Int[Tensor, "n"] | None = None
     """The inferred stream task; None if none was inferred."""
+    unknown: Float[Tensor, "n"] | None = None
+    """Probability that the input belongs to no stream task; None if the method does not estimate it."""
 
 
 class NoConfig(BaseModel):
@@ -99,6 +103,8 @@ class ContinualMethod(ABC):
     Config: ClassVar[type[BaseModel]] = NoConfig
     generates_inputs: ClassVar[bool] = False
     """True if the method learns to generate inputs, which must then be grey, from 0 to 1, and used by an MLP."""
+    takes_encoder: ClassVar[bool] = False
+    """True if the method can learn from the features of a frozen encoder."""
 
     def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         self.setting = setting

@@ -59,10 +59,10 @@ class HnetTir(HnetEntropy):
             self._train_classifier(task, flat)
         self.vae.learn(flat)
 
-    def task_probabilities(
+    def task_posterior(
         self, x: Float[Tensor, "n *input"], features: Float[Tensor, "n *feature"]
-    ) -> Float[Tensor, "n tasks"]:
-        return self.classifier.outputs_of(x.flatten(1))[:, : self.seen].softmax(-1)
+    ) -> tuple[Float[Tensor, "n tasks"], None]:
+        return self.classifier.outputs_of(x.flatten(1))[:, : self.seen].softmax(-1), None
 
     def _train_classifier(self, task: int, x: Float[Tensor, "n pixels"]) -> None:
         setting = self.setting

@@ -25,10 +25,24 @@ _BATCH, _CONVOLUTIONAL_BATCH = 2000, 200
 """Inputs per batch of all networks; convolutions need more memory per input."""
 
 
+def with_channels(x: Float[Tensor, "n *pixels"]) -> Float[Tensor, "n channels side side"]:
+    """Return images as encoders take them."""
+    return x[:, None] if x.dim() == 3 else x
+
+
+@torch.no_grad()
+def feature_shape(setting: ComparisonSetting) -> tuple[int, ...]:
+    """Return the shape of what a learner learns from: one input, or one output of the encoder."""
+    if setting.encoder is not None:
+        return tuple(setting.encoder(with_channels(torch.zeros(1, *setting.shape))).shape[1:])
+    return setting.shape if setting.pictures else (setting.inputs,)
+
+
 class StreamLearnerMethod(ContinualMethod):
     """A stream learner that predicts by P(task) P(class | task) over the `top` likeliest stream tasks."""
 
     top: ClassVar[int] = 2
+    takes_encoder = True
 
     def __init__(self, setting: ComparisonSetting, config: BaseModel) -> None:
         super().__init__(setting, config)
@@ -40,7 +54,9 @@ class StreamLearnerMethod(ContinualMethod):
         raise NotImplementedError
 
     def inputs(self, x: Float[Tensor, "n *pixels"]) -> Float[Tensor, "n *input"]:
-        """Return inputs as the learner takes them: images, or else vectors."""
+        """Return inputs as the learner takes them: images, with channels for an encoder, or else vectors."""
+        if self.setting.encoder is not None:
+            return with_channels(x)
         return x if self.setting.pictures else x.flatten(1)
 
     def learn(self, task: int, x: Float[Tensor, "n *pixels"], y: Int[Tensor, "n"]) -> None:
@@ -56,9 +72,9 @@ class StreamLearnerMethod(ContinualMethod):
         label = torch.cat([answer.label for answer in answers])
         if task is not None:
             return ContinualPrediction(label)
-        return ContinualPrediction(
-            label, torch.cat([answer.task for answer in answers if answer.task is not None])
-        )
+        tasks = [answer.task for answer in answers if answer.task is not None]
+        unknown = [answer.unknown for answer in answers if answer.unknown is not None]
+        return ContinualPrediction(label, torch.cat(tasks), torch.cat(unknown) if unknown else None)
 
     def stored(self) -> Mapping[str, Tensor]:
         version = self.version
@@ -76,18 +92,19 @@ class StreamLearnerMethod(ContinualMethod):
         assert isinstance(answer, Categorical)
         return answer.probabilities[0]
 
-    def task_probabilities(
+    def task_posterior(
         self, x: Float[Tensor, "n *input"], features: Float[Tensor, "n *feature"]
-    ) -> Float[Tensor, "n tasks"]:
-        """Return P(task) over the tasks so far."""
+    ) -> tuple[Float[Tensor, "n tasks"], Float[Tensor, "n"] | None]:
+        """Return P(task) over the tasks so far, and `unknown`."""
         assert self.version is not None
-        return self.learner.infer(self.version, features).probabilities
+        found = self.learner.infer(self.version, features)
+        return found.probabilities, found.unknown
 
     def _answer(self, x: Float[Tensor, "n *input"], task: int | None) -> ContinualPrediction:
         features = self.learner.embed(x)
         if task is not None:
             return ContinualPrediction(self.class_probabilities(task, features).argmax(-1))
-        p_task = self.task_probabilities(x, features)
+        p_task, unknown = self.task_posterior(x, features)
         chosen = p_task.topk(min(self.top, self.seen)).indices
         joint = torch.zeros(len(x), self.seen, self.setting.way, device=p_task.device)
         for each in chosen.unique().tolist():
@@ -95,9 +112,9 @@ class StreamLearnerMethod(ContinualMethod):
             p_class = self.class_probabilities(each, features[mine])
             joint[mine, each] = p_task[mine, each, None] * p_class
         if self.setting.scenario == "cl2":
-            return ContinualPrediction(joint.sum(1).argmax(-1), p_task.argmax(-1))
+            return ContinualPrediction(joint.sum(1).argmax(-1), p_task.argmax(-1), unknown)
         best = joint.flatten(1).argmax(-1)
-        return ContinualPrediction(best % self.setting.way, best // self.setting.way)
+        return ContinualPrediction(best % self.setting.way, best // self.setting.way, unknown)
 
 
 class AnalyticMethod(StreamLearnerMethod):
@@ -107,8 +124,11 @@ class AnalyticMethod(StreamLearnerMethod):
 
     def make(self, setting: ComparisonSetting, config: BaseModel) -> StreamLearner:
         assert isinstance(config, AnalyticConfig)
-        shape = setting.shape if setting.pictures else (setting.inputs,)
-        return AnalyticStream(shape, setting.scenario, config, None, setting.seed)
+        shape = feature_shape(setting)
+        learner = AnalyticStream(shape, setting.scenario, config, setting.encoder, setting.seed)
+        if setting.encoder is not None:
+            learner.take_images(with_channels(torch.zeros(1, *setting.shape)).shape[1:])
+        return learner
 
 
 class HnetGate(StreamLearnerMethod):
@@ -136,8 +156,7 @@ class HnetGate(StreamLearnerMethod):
 
     def make(self, setting: ComparisonSetting, config: BaseModel) -> StreamLearner:
         assert isinstance(config, HyperStreamConfig)
-        shape = setting.shape if setting.pictures else (setting.inputs,)
-        return HyperStream(shape, setting.scenario, config, None, setting.seed)
+        return HyperStream(feature_shape(setting), setting.scenario, config, setting.encoder, setting.seed)
 
 
 class HnetEntropy(HnetGate):

@@ -19,7 +19,7 @@ def test_make_read_list_delete(client: httpx.Client) -> None:
     assert (made.headers["location"], made.headers["etag"]) == ("/v1/streams/points", '"1"')
     stream = made.json()
     assert stream["hparams"]["features"]["count"] == 32
-    assert stream.pop("hparams").keys() == {"features", "precision", "sample"}, "every default is written out"
+    assert stream.pop("hparams").keys() == {"features", "precision", "sample", "pixels"}, "every default is written out"
     assert stream == {
         "name": "points",
         "method": "analytic",
@@ -122,7 +122,7 @@ def test_the_frozen_encoder_of_a_learner(client: httpx.Client) -> None:
         ({"learner": "glyphs"}, 422, "given_twice", "/input"),
         ({"input": None, "learner": "nope"}, 422, "unknown_learner", "/learner"),
         ({"input": None, "learner": "vectors"}, 422, "unusable_encoder", "/learner"),
-        ({"input": None, "learner": "sinusoid"}, 422, "unusable_encoder", "/learner"),
+        ({"input": None, "learner": "regression"}, 422, "unusable_encoder", "/learner"),
         ({"alarm": {"drift": 0}}, 422, "out_of_range", "/alarm/drift"),
         ({"seed": -1}, 422, "out_of_range", "/seed"),
         ({"name": "No Slug"}, 422, "bad_format", "/name"),

@@ -4,13 +4,13 @@ from itertools import permutations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from models.continual.analytic import AnalyticConfig, AnalyticStream
 from models.continual.fixed_features import FeatureConfig
 from models.continual.stream_config import Scenario, StreamConfig, build
-from models.inputs import VectorInput
+from models.inputs import ImageInput, VectorInput
 from models.protocol import LearnerError
 from models.stream_protocol import StreamVersion
 from tests.models.continual.blobs import DIM, examples, labels
@@ -147,3 +147,24 @@ def test_a_refused_registration_names_the_label() -> None:
     learner = learner_of()
     with pytest.raises(LearnerError, match="'0/1'"):
         learner.register(registered(learner, 0), "again", ("0/1", "new"), *examples(0))
+
+
+def test_images_are_looked_at_beside_an_encoder() -> None:
+    """Half of the features; streams of the first format have those of the encoder alone."""
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 4, bias=False)).requires_grad_(False)
+    nn.init.zeros_(encoder[1].weight)
+    hparams = {"features": {"count": 64}}
+    named = {"encoder": "blind", "encoder_digest": "d", "input": ImageInput(size=28), "shape": (4,)}
+    x, y = torch.zeros(40, 1, 28, 28), torch.arange(40) % 2
+    x[y == 0, 0, 10:20, 4] = 1
+    x[y == 1, 0, 10, 4:14] = 1
+    x += 0.1 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+    right = []
+    for format in (1, 2):
+        config = StreamConfig(format=format, method="analytic", hparams=hparams, **named)
+        learner = build(config, encoder)
+        version = learner.register(None, "bars", ("upright", "flat"), x, y)
+        answer = learner.predict(learner.weights(version, "bars"), learner.embed(x)[None])
+        right.append(float((answer.probabilities[0].argmax(1) == y).float().mean()))
+    assert right[0] < 0.7
+    assert right[1] == 1

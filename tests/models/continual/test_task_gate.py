@@ -75,10 +75,34 @@ def _padded(streams: list[TaskWeights]) -> TaskWeights:
     )
 
 
-def test_one_task_cannot_tell_what_is_unknown(gate: Gate) -> None:
-    answer = gate.posterior(gate.weights(version_of(gate, 0)), drawn(0)[None])
-    assert answer.unknown is None
-    assert_close(answer.probabilities, torch.ones_like(answer.log_probs))
+def test_one_task_alone_tells_what_is_unknown(gate: Gate) -> None:
+    foreign = torch.cat([drawn(task) for task in range(10, 16)])
+    weights = gate.weights(version_of(gate, 0))
+    known, others = gate.posterior(weights, drawn(0)[None]), gate.posterior(weights, foreign[None])
+    assert_close(known.probabilities, torch.ones_like(known.log_probs))
+    assert known.unknown is not None
+    assert others.unknown is not None
+    assert (known.unknown > 0.5).float().mean() < 0.1
+    assert (others.unknown > 0.5).float().mean() > 0.4
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+def test_few_queries_of_registered_tasks_are_unknown(tasks: int) -> None:
+    """Though the clouds overlap: at even odds a fifth of them would be."""
+    drawn = torch.Generator().manual_seed(3)
+    gate = Gate((DIM,), seed=0, config=GateConfig(features=FeatureConfig(count=48)))
+    centers = torch.randn(2 * tasks, DIM, generator=drawn)
+
+    def cloud(task: int, count: int) -> tuple[Tensor, Tensor]:
+        y = torch.arange(count) % 2
+        return centers[2 * task + y] + 1.5 * torch.randn(count, DIM, generator=drawn), y
+
+    own = {f"task {task}": gate.task_part(*cloud(task, 400), 2) for task in range(tasks)}
+    named = {name: (f"{name} a", f"{name} b") for name in own}
+    weights = gate.weights(StreamVersion(1, named, gate.fit(named, own), own))
+    answer = gate.posterior(weights, torch.cat([cloud(task, 2000)[0] for task in range(tasks)])[None])
+    assert answer.unknown is not None
+    assert 0 < (answer.unknown > 0.5).float().mean() < 0.05
 
 
 def test_queries_of_no_task_are_unknown(gate: Gate) -> None:
@@ -105,7 +129,7 @@ def test_a_query_far_from_every_example_is_unknown(gate: Gate) -> None:
 def test_a_query_costs_little_more_with_a_hundred_tasks_than_with_five() -> None:
     """Counted, not timed: features are most of it, and rows of a hundred tasks of two classes the rest."""
     gate = Gate((1, 28, 28), seed=0)
-    lift = gate.features.filters.numel() * 20 * 20
+    lift = gate.features.patches.filters.numel() * 20 * 20 + gate.features.edges.filters.numel() * 14 * 14
 
     def operations(tasks: int) -> int:
         return lift + gate.features.dim * (2 * tasks + 64)
