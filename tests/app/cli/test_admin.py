@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.app.cli.commands import forked, hyperserve
+from tests.app.cli.commands import forked
+from tests.app.forked import Forked
 from tests.app.problems import OK
 from tests.app.server import Server
 
 
 def run(data_dir: Path, *arguments: str) -> tuple[int, str]:
-    found = hyperserve(*arguments, HYPERSERVE_DATA_DIR=str(data_dir), COLUMNS="200")
-    return found.returncode, found.stdout + found.stderr
+    """Return the status and all output of a command run in a forked process."""
+    out = data_dir.with_name("out")
+    out.unlink(missing_ok=True)
+    environment = {**os.environ, "HYPERSERVE_DATA_DIR": str(data_dir), "COLUMNS": "200"}
+    return Forked([*arguments], environment, out).wait(50), out.read_text()
 
 
-@pytest.mark.timeout(150)
 def test_a_service_moves(own_server: Server, zoo: Path, tmp_path: Path) -> None:
     """Backed up while it runs, restored elsewhere: the task answers as before."""
     own_server.start()

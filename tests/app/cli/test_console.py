@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from app.cli import streams
 from app.cli.console import print_table, simple_table
 from hyperserve.stream_types import StreamTask
+from tests.app.cli.commands import run
 from tests.app.server import Server
 
 ENCODINGS = ["ascii", "cp1252", "latin-1", "cp437", "shift_jis", "utf-8"]
@@ -113,32 +115,56 @@ def in_console(encoding: str, *arguments: str, **environment: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_output_in_any_encoding(server: Server, encoding: str) -> None:
-    code = """
-from app.cli import streams
+# Each console is a fork of one process, whose imports are waited for once.
+CONSOLES = """
+import os
+import sys
+from pathlib import Path
+from app.cli import evaluate, info, streams, train
 from app.cli.encoding import replace_unknown_characters
 from app.cli.root import app
 from tests.app.cli.test_console import COMMANDS, TASKS
-replace_unknown_characters()
-streams._show_tasks(TASKS)
-print("“quoted” – dash … × → ─ é 日本 a\\u0308 \\udcff")
-for command in COMMANDS:
-    try:
-        app(command.split())
-    except SystemExit as end:
-        assert not end.code, command
+
+info.described()
+folder, *encodings = sys.argv[1:]
+for encoding in encodings:
+    if os.fork():
+        assert os.wait()[1] == 0, encoding
+        continue
+    os.dup2(os.open(Path(folder) / encoding, os.O_WRONLY | os.O_CREAT), 1)
+    sys.stdout.reconfigure(encoding=encoding)
+    replace_unknown_characters()
+    streams._show_tasks(TASKS)
+    print("“quoted” – dash … × → ─ é 日本 a\\u0308 \\udcff")
+    for command in COMMANDS:
+        try:
+            app(command.split())
+        except SystemExit as end:
+            assert not end.code, command
+    break
 """
+
+
+@pytest.fixture(scope="module")
+def consoles(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of what consoles show, in files named after their encodings."""
+    folder = tmp_path_factory.mktemp("consoles")
     found = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80", "HYPERSERVE_URL": server.url},
+        [sys.executable, "-c", CONSOLES, str(folder), *ENCODINGS],
+        env={**os.environ, "COLUMNS": "80", "HYPERSERVE_URL": server.url},
         capture_output=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert found.returncode == 0, found.stderr.decode()
+    return folder
+
+
+@pytest.mark.timeout(130)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_output_in_any_encoding(consoles: Path, encoding: str) -> None:
     # typer takes an ASCII console for one in UTF-8; tables are not printed by it.
-    text = found.stdout.decode("utf-8" if encoding == "ascii" else encoding)
+    text = (consoles / encoding).read_bytes().decode("utf-8" if encoding == "ascii" else encoding)
     tables = text.partition("quoted")[0]
     assert all(len(line) <= 80 for line in tables.splitlines())
     assert "digits" in text
@@ -154,6 +180,6 @@ def test_the_console_script_replaces_characters() -> None:
 
 
 def test_json_is_exact_in_any_encoding() -> None:
-    ascii_text, unicode_text = (in_console(encoding, "openapi").stdout for encoding in ("ascii", "utf-8"))
+    ascii_text = in_console("ascii", "openapi").stdout
     assert ascii_text.isascii()
-    assert json.loads(ascii_text) == json.loads(unicode_text)
+    assert json.loads(ascii_text) == json.loads(run("openapi")[1])
