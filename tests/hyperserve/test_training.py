@@ -21,7 +21,7 @@ from tests.app.server import Server
 
 GLYPHS = {"balance", "fish", "ladder", "snail", "trident"}
 CLASSES, EXAMPLES, DIM = 12, 8, 3
-OPTIONS = {"encoder": "identity", "ways": (2, 3), "shots": (1, 2), "queries": 2}
+OPTIONS = {"method": "protonet", "encoder": "identity", "ways": (2, 3), "shots": (1, 2), "queries": 2}
 
 
 @pytest.fixture(scope="module")

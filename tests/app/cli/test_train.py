@@ -11,9 +11,9 @@ from tests.app.cli.commands import run
 from tests.models.glyph_data import glyphs
 
 FLAGS = [
-    *("--method", "hyperset", "--steps", "4", "--validate-every", "2", "--precision", "fp32"),
+    *("--method", "protonet", "--steps", "4", "--validate-every", "2", "--precision", "fp32"),
     *("--max-way", "5", "--max-shot", "2", "--queries", "2", "--examples-per-step", "30"),
-    *("--calibration-tasks", "4"),
+    *("--calibration-tasks", "4", "--encoder-hparam", "width=8"),
 ]
 
 
@@ -52,7 +52,7 @@ def test_train_makes_a_calibrated_learner_with_its_card_and_resumes(pictures: Pa
 
 def test_a_fixed_way_needs_no_flags(pictures: Path, tmp_path: Path) -> None:
     flags = [word for word in FLAGS if word not in ("--max-way", "5")]
-    flags[flags.index("hyperset")] = "hypershot"
+    flags[flags.index("protonet")] = "hypershot"
     code, said = run("train", "--name", "mine", "--dataset", str(pictures), "--runs", str(tmp_path), *flags)
     assert code == 0, said
     described = json.loads((tmp_path / "mine" / "recipe.json").read_text())["episodes"]
