@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,7 @@ def python_is_supported() -> None:
     assert PROJECT["requires-python"] == ">=3.11"
 
 
+@cache
 def serve_is_a_command() -> None:
     subprocess.run(
         [sys.executable, "-m", "hyperserve", "serve", "--help"],
@@ -54,6 +55,7 @@ def serve_is_a_command() -> None:
     )
 
 
+@cache
 def install_torch_is_a_script() -> None:
     # torch is installed here already: nothing is downloaded.
     subprocess.run([sys.executable, "tools/install_torch.py"], cwd=REPOSITORY, check=True)

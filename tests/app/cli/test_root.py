@@ -33,6 +33,8 @@ HEAVY = (
     "alembic",
     "scipy",
     "pandas",
+    "matplotlib",
+    "experiments",
 )
 
 
