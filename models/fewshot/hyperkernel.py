@@ -58,6 +58,8 @@ from models.predictive import Categorical
 from models.protocol import Episodes, Losses, Support, TaskWeights, Traits, Trial, refuse_prior
 
 _PER_QUERY = 7
+CALIBRATED_WAYS = 20
+"""Ways up to which calibrations are fitted (`SpacesRecipe.calibration`): beyond, they are those of so many."""
 _FARTHEST = 8.0
 
 
@@ -162,7 +164,8 @@ class HyperKernel(Classifier):
         logits = (factors[..., None, None] * outside).sum(1)
         statistics = logit_statistics(logits, labels)
         coefficients = scaled_factors[..., None, None] * fitted.coefficients
-        terms = task_terms(support.n_way, labels.shots, calibration_terms(logits, labels))
+        calibrated = support.n_way.clamp(max=CALIBRATED_WAYS)
+        terms = task_terms(calibrated, labels.shots, calibration_terms(logits, labels))
         made = TaskWeights(
             task={
                 "size": scales.size,

@@ -24,7 +24,7 @@ from models.data import spaces
 from models.data.spaces import Space
 from models.evaluation.calibrate import CalibrationPlan, calibrate
 from models.evaluation.episodic import Features
-from models.fewshot.hyperkernel import ExpertReading, HyperKernel
+from models.fewshot.hyperkernel import CALIBRATED_WAYS, ExpertReading, HyperKernel
 from models.protocol import FOREIGN, Losses, Support
 from models.registry import LearnerConfig, build, input_of
 from models.training.card import write_card
@@ -53,7 +53,9 @@ class SpacesRecipe(BaseModel):
     seed: int = 0
     calibration_spaces: int = Field(default=3, ge=1)
     """Validation spaces of each kind to calibrate on."""
-    calibration: CalibrationPlan = CalibrationPlan(tasks=30, gold_tasks=3, set_tasks=0, most_way=20)
+    calibration: CalibrationPlan = CalibrationPlan(
+        tasks=30, gold_tasks=3, set_tasks=0, most_way=CALIBRATED_WAYS
+    )
 
 
 def train(recipe: SpacesRecipe, data: Path, folder: Path, version: str, command: str, report: Report) -> str:
