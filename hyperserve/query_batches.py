@@ -143,9 +143,9 @@ def joined(answers: Mapping[int, Answer]) -> Answer:
         "timing": timing,
     }
     if "warnings" in type(first).model_fields:
-        update["warnings"] = [
-            _shifted(notice, start) for start in sorted(answers) for notice in _warnings(answers[start])
-        ]
+        found = [_shifted(notice, start) for start in sorted(answers) for notice in _warnings(answers[start])]
+        # What concerns the task and no query of its own is in every part.
+        update["warnings"] = list({(one.code, one.pointer, one.detail): one for one in found}.values())
     return cast(Answer, first.model_copy(update=update))
 
 

@@ -44,7 +44,7 @@ class Task(Answer):
     fit: float | None = Field(
         default=None,
         description="How well the support set fits what the learner's encoder was trained on, from 0, foreign, to 1: "
-        "in the answer to the creation; null if the learner does not compute it.",
+        "in answers that make a version; null in others, or if the learner does not compute it.",
     )
     timing: Timing | None = None
     warnings: list[Notice] = Field(default_factory=list)

@@ -59,7 +59,8 @@ class Encoder(nn.Module, ABC):
     ) -> Float[Tensor, "tasks"] | None:
         """Return how well support sets fit what the encoder was trained on, in [0, 1]: near 0 they are foreign to it.
 
-        None, the default, if the encoder has no such check.
+        The examples are features of this encoder, padded where `mask` is false. None, the default, if it has no such
+        check. Serving asks once for each version of a classification task; a value that is not finite refuses it.
         """
         return None
 

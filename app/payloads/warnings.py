@@ -55,15 +55,18 @@ def query_warnings(submitted: Sequence[SubmittedInput], x: npt.NDArray[np.float3
     ]
 
 
-def fit_warnings(fit: float | None) -> list[Notice]:
-    """Return a warning about a support set that is foreign to what the learner's encoder was trained on."""
+def fit_warnings(fit: float | None, where: str | None = None) -> list[Notice]:
+    """Return a warning about a support set that is foreign to what the learner's encoder was trained on.
+
+    `where` points to the support set if the request has it.
+    """
     if fit is None or fit >= FOREIGN_FIT:
         return []
     detail = (
         f"The support set looks unlike what the learner was trained on (fit {fit:.2g}): its features tell less here, "
         "and its probabilities may be too sure. Compare it with another learner, or give more examples."
     )
-    return [Notice(code="unfamiliar_support", detail=detail, pointer="/support")]
+    return [Notice(code="unfamiliar_support", detail=detail, pointer=where)]
 
 
 def _identity(digest: str, truth: GroundTruth) -> tuple[str, Target | None]:

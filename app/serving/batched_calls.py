@@ -75,9 +75,11 @@ def adapt(calls: Sequence[AdaptCall], arena: Arena) -> list[TaskWeights | NotFin
         torch.tensor([call.seed for call in calls], device=device),
     )
     weights = served.learner.adapt(support_set, arena.gather(priors) if priors else None)
-    fit = served.encoder.familiarity(features, support_set.targets, support_set.mask)
-    if fit is not None:
-        weights = replace(weights, task={**weights.task, FIT: fit})
+    # Answers of other kinds have no place for it, and with a prior only some of the examples are here.
+    if served.learner.traits.kind == "classification" and not priors:
+        fit = served.encoder.familiarity(features, support_set.targets, support_set.mask)
+        if fit is not None:
+            weights = replace(weights, task={**weights.task, FIT: fit})
     return [_own(weights.select(index)) for index in range(len(calls))]
 
 

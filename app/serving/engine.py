@@ -27,7 +27,7 @@ from app.telemetry.spans import span
 from models.artifact import Artifact
 from models.errors import LEARNER_ERRORS
 from models.noise import label_key
-from models.protocol import TaskWeights
+from models.protocol import FIT, TaskWeights
 
 Regenerate = Callable[[], Awaitable[TaskWeights]]
 
@@ -109,12 +109,16 @@ class Engine:
         return cast(Adapted, await self._done(call))
 
     async def extend(self, key: str, learner: str, added: SupportSet) -> Adapted | None:
-        """Adapt an incremental learner to what `key` has seen and `added`; return None if `key` is not in memory.
+        """Adapt an incremental learner to what `key` has seen and `added`; return None if that takes all examples:
+        `key` is not in memory, or its weights hold a domain check, which reads them all.
 
         Classes are those of `key`; the seed is that of all examples together. The features are those of `added`.
         """
         served = self._find(learner)
         if not served.learner.traits.incremental or (prior := self._arena.pin(key)) is None:
+            return None
+        if any(column.name == FIT for column in prior.layout.task):
+            self._arena.unpin(prior)
             return None
         call = self._adapt_call(learner, added, _tensor(added.x))
         call.prior, call.arena = prior, self._arena

@@ -93,7 +93,7 @@ class PredictService:
             predictions=found,
             fit=answers.fit,
             timing=add_timing(decoding, adapted.timing, answers.timing),
-            warnings=[*prepared.warnings, *misfit, *fit_warnings(answers.fit), *queries.warnings],
+            warnings=[*prepared.warnings, *misfit, *fit_warnings(answers.fit, "/support"), *queries.warnings],
         )
 
     async def _migrated(

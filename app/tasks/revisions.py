@@ -25,6 +25,7 @@ from app.http.idempotency import Claim
 from app.http.problems import fail
 from app.payloads.support import GroundTruth, check_examples, check_size
 from app.payloads.targets import learner_targets, truth_key
+from app.payloads.warnings import fit_warnings
 from app.serving.engine_types import Adapted, SupportSet
 from app.tasks import prepare, repository, schemas
 from app.tasks.cache import TaskVersionRef, task_changed
@@ -201,7 +202,11 @@ class RevisionService:
             unchanged = schemas.task_answer(base.task, base.version)
             return RevisedTask(unchanged, base.task.revision, terms.promote)
         adapted, shape = await self._adapted(base, draft, support, artifact)
-        timing = add_timing(terms.timing, decoding, adapted.timing)
+        details = {
+            "fit": adapted.fit,
+            "timing": add_timing(terms.timing, decoding, adapted.timing),
+            "warnings": [*draft.warnings, *fit_warnings(adapted.fit)],
+        }
         version = VersionRow(
             id=new_id("ver"),
             task_id=base.task.id,
@@ -217,7 +222,7 @@ class RevisionService:
         )
 
         async def rows(session: TenantSession) -> RevisedTask:
-            return await _write(session, base, version, draft, terms, timing)
+            return await _write(session, base, version, draft, terms, details)
 
         weights, versions = VersionWeights(self.resources, self.store), self.resources.versions
         with versions.reading(base.task.id) as read:
@@ -338,7 +343,7 @@ async def _write(
     version: VersionRow,
     draft: SupportDraft,
     terms: RevisionTerms,
-    timing: Timing,
+    details: Mapping[str, object],
 ) -> RevisedTask:
     task = await repository.lock_task(session, base.task.id)
     if task is None:
@@ -353,9 +358,7 @@ async def _write(
     if terms.effect is not None:
         await terms.effect(session, task, version)
     await session.flush()
-    answer = schemas.task_answer(task, version).model_copy(
-        update={"timing": timing, "warnings": list(draft.warnings)}
-    )
+    answer = schemas.task_answer(task, version).model_copy(update=details)
     revised = RevisedTask(answer, task.revision, terms.promote)
     await terms.claim.keep(session, 201, answer, revised.headers, task.id)
     if terms.promote:

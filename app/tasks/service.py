@@ -54,7 +54,7 @@ class TaskService:
         details = {
             "fit": adapted.fit,
             "timing": add_timing(decoding, adapted.timing),
-            "warnings": [*prepared.warnings, *misfit, *fit_warnings(adapted.fit)],
+            "warnings": [*prepared.warnings, *misfit, *fit_warnings(adapted.fit, "/support")],
         }
 
         async def rows(session: TenantSession) -> Task:

@@ -37,6 +37,8 @@ from tests.hyperserve.scripted import (
 )
 
 USUAL = dict.fromkeys(Limits.model_fields, 1000) | {"queries": MOST_QUERIES, "json_bytes": 32 << 20}
+UNFAMILIAR = {"code": "unfamiliar_support", "detail": "Unlike.", "pointer": None}
+"""A warning about the task, which comes with every part of an answer."""
 
 
 class QueryServer:
@@ -91,7 +93,7 @@ class QueryServer:
             "version": version,
             "predictions": [{**template, "confidence": number} for number in numbers],
             "timing": {"predict": 1.0, "total": 2.0},
-            "warnings": [notice],
+            "warnings": [UNFAMILIAR, notice],
         }
         return Reply(body=answer)
 
@@ -140,7 +142,8 @@ def test_more_are_answered_in_order_by_one_version(task: Task, service: QuerySer
     assert seen[-1] == (count, count)
     assert answer.version == 7
     assert answer.timing == {"predict": len(seen), "total": 2.0 * len(seen)}
-    starts = [notice.pointer for notice in answer.warnings]
+    assert [notice.code for notice in answer.warnings].count("unfamiliar_support") == 1
+    starts = [notice.pointer for notice in answer.warnings if notice.code == "blank_query"]
     assert starts == [f"/queries/{start}" for start in range(0, count, MOST_QUERIES)]
 
 

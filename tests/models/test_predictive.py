@@ -96,6 +96,14 @@ def test_prediction_sets_stop_at_the_calibrated_level() -> None:
     assert sets(answer, 0.3) == [[0], [0]]
 
 
+def test_prediction_sets_never_hold_less_than_the_coverage_by_their_own_probabilities() -> None:
+    accurate = categorical(HALF, set_levels=torch.zeros(1, 11))
+    assert sets(accurate, 0.8) == sets(categorical(HALF), 0.8)
+    assert ((accurate.probabilities * accurate.prediction_sets(0.8)).sum(-1) >= 0.8 - 1e-6).all()
+    cautious = categorical(HALF, set_levels=torch.ones(1, 11))
+    assert sets(cautious, 0.1) == [[0, 1, 2]] * 2
+
+
 def test_mass_above_is_that_of_the_better_classes() -> None:
     answer = categorical(torch.tensor([[[0.2, 0.7, 0.1]]]))
     assert_close(answer.mass_above(), torch.tensor([[[0.7, 0.0, 0.9]]]))
@@ -120,6 +128,7 @@ def test_a_task_is_cut_from_its_batch() -> None:
         unknown=torch.tensor([[0.3, 0.3], [0.4, 0.4]]),
         set_levels=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.5, 1.0]]),
         samples=4,
+        fit=torch.tensor([0.25, 0.75]),
     )
     one, other = batch.at(0, 1, 2), batch.at(1, 2, 3)
     assert_close(one.probabilities, torch.tensor([[[0.5, 0.5]]]))
@@ -128,6 +137,9 @@ def test_a_task_is_cut_from_its_batch() -> None:
     assert other.unknown is not None
     assert other.unknown.shape == (1, 2)
     assert one.samples == 4
+    assert one.fit is not None
+    assert other.fit is not None
+    assert (one.fit.tolist(), other.fit.tolist()) == ([0.25], [0.75])
     assert sets(one, 0.9) == [[0, 1]]
     assert sets(other, 0.5) == [[1, 2], [1, 2]]
 

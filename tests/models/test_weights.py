@@ -1,6 +1,7 @@
 """Weights survive the trip through bytes bit for bit, and foreign bytes are refused."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,6 +42,43 @@ def test_comes_back_bit_for_bit() -> None:
     }
     assert again.n_way.equal(weights.n_way)
     assert again.seed.equal(weights.seed)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_points_come_back_bit_for_bit(count: int) -> None:
+    way = len(CLASSES)
+    weights = replace(
+        weights_of(),
+        points={"place": torch.randn(1, count, 3, 2), "owner": torch.arange(count)[None]},
+        coefficients={"alpha": torch.randn(1, way, count, 2).double()},
+        n_points=torch.tensor([count]),
+    )
+    again, _ = unpack(pack(weights, HEADER))
+    assert again.n_points is not None
+    assert again.n_points.tolist() == [count]
+    assert {name: (v.dtype, v.shape, raw(v)) for name, v in tensors(again)} == {
+        name: (v.dtype, v.shape, raw(v)) for name, v in tensors(weights)
+    }
+
+
+def test_one_task_of_a_batch_has_its_own_points() -> None:
+    batch = TaskWeights(
+        task={},
+        rows={},
+        n_way=torch.tensor([2, 1]),
+        class_key=torch.tensor([[1, 2], [3, 0]]),
+        seed=torch.tensor([0, 1]),
+        points={"place": torch.arange(24.0).view(2, 4, 3)},
+        coefficients={"alpha": torch.arange(16.0).view(2, 2, 4)},
+        n_points=torch.tensor([4, 2]),
+    )
+    first, second = batch.select(0), batch.select(1)
+    assert first.points["place"].equal(batch.points["place"][:1])
+    assert first.coefficients["alpha"].equal(batch.coefficients["alpha"][:1])
+    assert second.points["place"].tolist() == [[[12, 13, 14], [15, 16, 17]]]
+    assert second.coefficients["alpha"].tolist() == [[[8, 9]]]
+    assert second.n_points is not None
+    assert second.n_points.tolist() == [2]
 
 
 @given(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from app.serving.arena import Arena
@@ -20,6 +22,16 @@ def weights(way: int, value: float = 1.0, dim: int = 6, task_dim: int = 0) -> Ta
         n_way=torch.tensor([way]),
         class_key=torch.arange(1, way + 1)[None],
         seed=torch.tensor([int(value)]),
+    )
+
+
+def kernel_machine(way: int, count: int, value: float = 1.0) -> TaskWeights:
+    """Weights with `count` points, and a coefficient for each class and point."""
+    return replace(
+        weights(way, value),
+        points={"place": torch.full((1, count, 3), float(value))},
+        coefficients={"alpha": torch.full((1, way, count, 2), float(value))},
+        n_points=torch.tensor([count]),
     )
 
 

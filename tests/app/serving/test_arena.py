@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.serving.arena import Arena
 from app.serving.packing import WORD, PackedWeights
 from models.protocol import TaskWeights
 from models.weights import nbytes, tensors
-from tests.app.serving.arenas import CPU, ROW, arena_of_rows, packed, read, weights
+from tests.app.serving.arenas import (
+    CPU,
+    ROW,
+    arena_of_rows,
+    kernel_machine,
+    packed,
+    read,
+    weights,
+)
 
 STATM = Path("/proc/self/statm")
 """Sizes of this process in pages; the second is what is resident."""
@@ -66,6 +76,38 @@ def test_a_batch_is_padded_with_zeros_and_mixes_kept_with_loose() -> None:
     assert batch.class_key.tolist() == [[1, 0, 0, 0, 0], [1, 2, 0, 0, 0], [1, 2, 3, 4, 5]]
     assert batch.task["bias"][:, 0].tolist() == [3, 4, 2]
     assert batch.seed.tolist() == [3, 4, 2]
+
+
+def test_tasks_of_nearly_as_many_points_are_gathered_together() -> None:
+    arena = Arena(1 << 20)
+    sizes = ((2, 9, 1.0), (3, 10, 2.0), (1, 10, 3.0))
+    originals = [kernel_machine(*size) for size in sizes]
+    for index, one in enumerate(originals):
+        assert arena.put(str(index), PackedWeights.of(one, CPU))
+    entries = [entry for index in range(3) if (entry := arena.pin(str(index))) is not None]
+    assert len({id(entry.layout) for entry in entries}) == 1
+    batch = arena.gather(entries)
+    assert batch.n_points is not None
+    assert batch.n_points.tolist() == [9, 10, 10]
+    assert batch.points["place"].shape == (3, 10, 3)
+    assert batch.coefficients["alpha"].shape == (3, 3, 10, 2)
+    assert batch.points["place"][0, 9].tolist() == [0, 0, 0], "padding is zero"
+    assert not batch.coefficients["alpha"][0, :, 9].any()
+    assert not batch.coefficients["alpha"][0, 2].any()
+    for index, original in enumerate(originals):
+        found = dict(tensors(batch.select(index)))
+        assert found.keys() == dict(tensors(original)).keys()
+        for name, value in tensors(original):
+            assert found[name].equal(value), name
+
+
+@given(st.integers(0, 600), st.integers(1, 4))
+def test_points_are_padded_by_at_most_a_quarter(count: int, way: int) -> None:
+    kept = PackedWeights.of(kernel_machine(way, count), CPU)
+    found = Arena(1 << 16).gather([kept])
+    room = found.points["place"].shape[1]
+    assert count <= room <= max(count, 5 * count / 4)
+    assert dict(tensors(found.select(0)))["points.place"].shape[1] == count
 
 
 def test_five_ways_beside_a_hundred_and_fifty_cost_five_rows() -> None:
