@@ -8,6 +8,7 @@ from models.registry import METHODS
 from models.testing.case import Case
 from models.testing.method_contract import MethodContract
 from tests.models.cases import CASES, TOYS
+from tests.shapes import unchecked
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -23,3 +24,7 @@ class TestEveryMethod(MethodContract):
     def case(self, request: pytest.FixtureRequest) -> Case:
         found: Case = request.param
         return found
+
+    def test_learns_above_chance(self, case: Case) -> None:
+        with unchecked():
+            super().test_learns_above_chance(case)
