@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         default="vectors", description="Learner of vector tasks that name none."
     )
     default_regression_learner: str = Field(
-        default="sinusoid", description="Learner of regression tasks that name none."
+        default="regression", description="Learner of regression tasks that name none."
     )
     device: str = Field(default="cpu", description="torch device of the serving engine.")
     arena_bytes: int = Field(default=256 << 20, gt=0, description="Memory for the weights of resident tasks.")

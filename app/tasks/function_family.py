@@ -46,7 +46,7 @@ def range_warnings(
     )
     return [
         Notice(code="outside_training_range", detail=detail, pointer=pointer(one.location))
-        for one in islice((submitted[index] for index in np.flatnonzero(outside)), WARNINGS_MAX)
+        for one in islice((submitted[index] for index in np.flatnonzero(outside).tolist()), WARNINGS_MAX)
     ]
 
 

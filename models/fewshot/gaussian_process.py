@@ -79,19 +79,21 @@ class GaussianProcessConfig(BaseModel):
 
     width: int = Field(default=64, ge=4, le=1024)
     """Width of the hypernetwork."""
-    steps: int = Field(default=8, ge=0, le=200)
+    steps: int = Field(default=10, ge=0, le=200)
     """Steps of refinement in `adapt`."""
-    many_steps: int = Field(default=20, ge=0, le=200)
+    many_steps: int = Field(default=40, ge=0, le=200)
     """Steps of refinement from `_MANY` examples on."""
     trained_steps: int = Field(default=3, ge=0, le=200)
     """Steps of refinement in the loss, once `_PLAIN` of the training is done."""
-    rate: float = Field(default=0.4, gt=0, le=2)
-    """Length of the first steps, in logarithms of hyper-parameters."""
+    rate: float = Field(default=0.6, gt=0, le=2)
+    """Length of the first steps in `adapt`, in logarithms of hyper-parameters."""
+    trained_rate: float = Field(default=0.4, gt=0, le=2)
+    """Length of the first steps in the loss, of which there are fewer."""
     prior_deviation: float = Field(default=1.0, gt=0)
     """τ: how far the steps may lead from what the hypernetwork says."""
     refined_on: int = Field(default=256, ge=1, le=MOST_EXAMPLES)
     """Examples that these steps see."""
-    full_steps: int = Field(default=5, ge=0, le=200)
+    full_steps: int = Field(default=8, ge=0, le=200)
     """Further steps that see all examples, if there are more."""
 
 
@@ -240,7 +242,7 @@ class GaussianProcess(Regressor):
         """Return the way that refinement leads from the start."""
         config = self.config
         counts = torch.full((len(data.x),), config.trained_steps, device=data.x.device)
-        steps = Steps(counts, config.rate, config.prior_deviation)
+        steps = Steps(counts, config.trained_rate, config.prior_deviation)
         return refine(start, data, steps).vector - start.vector
 
     def _refined(self, kernel: Kernel, data: Examples) -> Kernel:

@@ -23,12 +23,12 @@ Png = Callable[..., bytes]
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained learners: `glyphs` takes images, `vectors` vectors of any length, `triples` of length 3; of values
-    `sinusoid` takes numbers to numbers, and `pairs` vectors of 2 to vectors of 3."""
+    `regression` takes numbers to numbers, and `pairs` vectors of 2 to vectors of 3."""
     folder = tmp_path_factory.mktemp("zoo")
     save_learner(folder / "glyphs", "conv4", {"width": 8}, {"kind": "image"})
     save_learner(folder / "vectors", "identity", {}, {"kind": "vector"})
     save_learner(folder / "triples", "identity", {}, {"kind": "vector", "dim": 3})
-    save_values(folder / "sinusoid")
+    save_values(folder / "regression")
     save_values(folder / "pairs", method="bayes-linear", dim=2, target=3)
     return folder
 

@@ -23,7 +23,6 @@ from models.fewshot.common.gaussian_process import (
     Examples,
     Kernel,
     factorised,
-    negative_evidence,
 )
 
 _READ = 128
@@ -135,8 +134,11 @@ def _judged(data: Examples) -> Float[Tensor, "batch facts"]:
     diagonal = x.new_tensor(_NOISES)[:, None].exp() * mask[:, None] + (1 - mask[:, None])
     kernels = smooth[:, :, None] + diagonal[:, None].diag_embed()
     size = kernels.shape[1] * kernels.shape[2]
-    value, _ = negative_evidence(safe_cholesky(kernels.flatten(0, 2)), judged.repeated(size))
-    value = value.view(batch, size) / judged.y.shape[2]
+    factor = safe_cholesky(kernels.flatten(0, 2))
+    # As `negative_evidence`, without α.
+    whitened = torch.linalg.solve_triangular(factor, judged.repeated(size).y, upper=False)
+    value = 0.5 * whitened.square().sum((1, 2)).view(batch, size) / judged.y.shape[2]
+    value = value + factor.diagonal(dim1=1, dim2=2).log().sum(1).view(batch, size)
     per_example = value / mask.sum(1, keepdim=True)
     return torch.cat((torch.asinh(per_example), torch.softmax(-value, dim=1)), dim=1)
 

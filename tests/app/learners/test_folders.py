@@ -99,7 +99,7 @@ def client(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[http
     own = root / "data" / "learners" / "mine"
     shutil.copytree(zoo / "vectors", own)
     (own / "model.safetensors").write_bytes(b"damaged")
-    replaced("config.json", b"{}")(folder / "sinusoid")
+    replaced("config.json", b"{}")(folder / "regression")
     running = Server(root / "data", folder)
     running.start()
     yield running.client
@@ -109,7 +109,7 @@ def client(zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[http
 class TestLoading:
     def test_the_rest_loads_and_every_failure_has_a_reason(self, zoo: Path, folder: Path) -> None:
         loaded = load_folders([folder, folder / "none"], "cpu")
-        assert sorted(loaded.artifacts) == ["glyphs", "pairs", "sinusoid", "triples", "vectors"]
+        assert sorted(loaded.artifacts) == ["glyphs", "pairs", "regression", "triples", "vectors"]
         assert sorted(loaded.failures) == sorted([*BROKEN, *ODD_NAMES])
         for failure in loaded.failures.values():
             assert failure.reason
@@ -166,7 +166,7 @@ class TestService:
             cursor = page["next_cursor"]
         assert list(found) == sorted(found)
         failed = {name for name, learner in found.items() if learner["status"] == "failed"}
-        assert failed == {*BROKEN, *ODD_NAMES, "mine", "sinusoid"}
+        assert failed == {*BROKEN, *ODD_NAMES, "mine", "regression"}
         assert {name for name in found if name not in failed} == {"glyphs", "pairs", "triples", "vectors"}
         assert found["mine"]["error"] == {
             "code": "learner_unavailable",
@@ -188,7 +188,7 @@ class TestService:
         assert "GET /v1/learners/mine" in refused["detail"]
         values = {"kind": "regression", "support": [{"input": 0, "target": 1}]}
         refused = problem(client.post("/v1/tasks", json=values), 503, "learner_unavailable")
-        assert "GET /v1/learners/sinusoid" in refused["detail"]
+        assert "GET /v1/learners/regression" in refused["detail"]
         error(
             client.post("/v1/tasks", json={"learner": "nobody", "support": support}),
             422,

@@ -24,7 +24,7 @@ def test_list(client: httpx.Client) -> None:
     assert {name: learner["default"] for name, learner in learners.items()} == {
         "glyphs": True,
         "pairs": False,
-        "sinusoid": True,
+        "regression": True,
         "triples": False,
         "vectors": True,
     }
@@ -41,7 +41,7 @@ def test_pages(client: httpx.Client) -> None:
     first = client.get("/v1/learners?limit=2").json()
     assert [learner["name"] for learner in first["items"]] == ["glyphs", "pairs"]
     second = client.get("/v1/learners", params={"limit": 3, "cursor": first["next_cursor"]}).json()
-    assert [learner["name"] for learner in second["items"]] == ["sinusoid", "triples", "vectors"]
+    assert [learner["name"] for learner in second["items"]] == ["regression", "triples", "vectors"]
     assert second["next_cursor"] is None
     error(client.get("/v1/learners?cursor=Z"), 422, "bad_cursor", "/cursor")
     error(client.get("/v1/learners?limit=0"), 422, "out_of_range", "/limit", 1)
@@ -70,7 +70,7 @@ def test_those_of_a_folder_are_not_the_apis_to_delete(client: httpx.Client) -> N
 def test_learners_in_the_data_folder_stand_beside_the_others(zoo: Path, tmp_path: Path) -> None:
     save_learner(tmp_path / "mine", "identity", {}, {"kind": "vector"})
     learners = ServedLearners.load((zoo, tmp_path), {}, "cpu")
-    assert list(learners.artifacts) == ["glyphs", "mine", "pairs", "sinusoid", "triples", "vectors"]
+    assert list(learners.artifacts) == ["glyphs", "mine", "pairs", "regression", "triples", "vectors"]
 
 
 async def start(settings: Settings) -> None:

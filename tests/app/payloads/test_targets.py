@@ -125,17 +125,19 @@ def test_a_learner_of_classes(client: httpx.Client) -> None:
     document = problem(refused(client, WAVE, learner="vectors"), 422, "wrong_task_kind")
     (only,) = document["errors"]
     assert only["pointer"] == "/learner"
-    expected = "vectors is a learner for classification, not for regression. Learners for regression: pairs, sinusoid."
+    expected = (
+        "vectors is a learner for classification, not for regression. Learners for regression: pairs, regression."
+    )
     assert only["detail"] == expected
 
 
 def test_a_learner_of_values(client: httpx.Client) -> None:
     document = problem(
-        create(client, learner="sinusoid", support={"a": [[1]], "b": [[2]]}), 422, "wrong_task_kind"
+        create(client, learner="regression", support={"a": [[1]], "b": [[2]]}), 422, "wrong_task_kind"
     )
     (only,) = document["errors"]
     assert only["pointer"] == "/learner"
-    expected = "sinusoid is a learner for regression, not for classification."
+    expected = "regression is a learner for regression, not for classification."
     expected += " Learners for classification: triples, vectors."
     assert only["detail"] == expected
 
@@ -144,7 +146,7 @@ def test_a_length_that_the_learner_does_not_take(client: httpx.Client) -> None:
     document = problem(refused(client, PAIRS), 422, "target_length")
     (only,) = document["errors"]
     assert (only["pointer"], only["limit"]) == ("/support", 1)
-    expected = "sinusoid takes targets of length 1, not 3. Learners that take targets of this length: pairs."
+    expected = "regression takes targets of length 1, not 3. Learners that take targets of this length: pairs."
     assert only["detail"] == expected
 
 

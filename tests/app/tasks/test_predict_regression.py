@@ -38,7 +38,7 @@ def by_hand(folder: Path, pairs: list[dict[str, Any]], queries: list[list[float]
 def test_a_task_of_values(client: httpx.Client, task: TaskClient) -> None:
     found = task.get()
     assert (found["kind"], found["classes"], found["shots"], found["examples"]) == ("regression", [], {}, 10)
-    assert found["learner"] == "sinusoid"
+    assert found["learner"] == "regression"
     listed = client.get("/v1/tasks").json()["items"][0]
     assert (listed["id"], listed["kind"], listed["examples"]) == (task.id, "regression", 10)
     assert [example["target"] for example in task.examples()] == [pair["target"] for pair in WAVE]
@@ -48,7 +48,7 @@ def test_a_task_of_values(client: httpx.Client, task: TaskClient) -> None:
 def test_the_answer_is_the_learners_own(task: TaskClient, zoo: Path) -> None:
     answer = task.predict(*QUERIES)
     assert (answer["kind"], answer["version"]) == ("regression", 1)
-    expected = by_hand(zoo / "sinusoid", WAVE, QUERIES)
+    expected = by_hand(zoo / "regression", WAVE, QUERIES)
     for index, found in enumerate(answer["predictions"]):
         assert found["mean"] == pytest.approx(expected.mean[0, index].tolist(), abs=1e-5)
         assert found["aleatoric"] == pytest.approx(expected.aleatoric[0, index].tolist(), abs=1e-5)
@@ -89,7 +89,7 @@ def test_bare_numbers_are_vectors_of_one(client: httpx.Client, task: TaskClient)
 def test_once(client: httpx.Client, task: TaskClient) -> None:
     body = {"kind": "regression", "support": WAVE, "queries": QUERIES, "targets": [[0], [1], [2]]}
     once = client.post("/v1/predict", json=body).json()
-    assert (once["task"], once["kind"], once["learner"]) == (None, "regression", "sinusoid")
+    assert (once["task"], once["kind"], once["learner"]) == (None, "regression", "regression")
     kept = task.predict(*QUERIES, targets=[[0], [1], [2]])
     for one, other in zip(once["predictions"], kept["predictions"], strict=True):
         assert one["nll"] == pytest.approx(other["nll"], rel=1e-5)
@@ -128,7 +128,7 @@ def test_versions(task: TaskClient, zoo: Path) -> None:
     assert targets[3] == [9.0]
     assert task.remove(task.examples()[0]["id"])["examples"] == 10
     pairs = [*WAVE[1:3], {**WAVE[3], "target": [9.0]}, *WAVE[4:], {"input": [4.0], "target": [-1.5]}]
-    expected = by_hand(zoo / "sinusoid", pairs, QUERIES).mean[0]
+    expected = by_hand(zoo / "regression", pairs, QUERIES).mean[0]
     for found, mean in zip(means(task.predict(*QUERIES)), expected.tolist(), strict=True):
         assert found == pytest.approx(mean, abs=1e-5)
     assert means(task.predict(*QUERIES, version=1)) != means(task.predict(*QUERIES))
@@ -177,21 +177,21 @@ def test_answers_survive_a_restart_and_lost_features(zoo: Path, tmp_path: Path) 
 
 def test_a_release_that_replaces_the_learner_renews_its_tasks(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "zoo"
-    regression.save(folder / "sinusoid")
+    regression.save(folder / "regression")
     with inside(data, folder) as client:
         task = wave(client)
         before = means(task.predict(*QUERIES))
-    regression.save(folder / "sinusoid", seed=7)
+    regression.save(folder / "regression", seed=7)
     with inside(data, folder) as client:
         task = TaskClient(client, task.id)
         answer = task.predict(*QUERIES)
         assert (answer["version"], answer["warnings"][0]["code"]) == (2, "learner_replaced")
         assert means(answer) != before
-        expected = by_hand(folder / "sinusoid", WAVE, QUERIES).mean[0].tolist()
+        expected = by_hand(folder / "regression", WAVE, QUERIES).mean[0].tolist()
         assert means(answer) == [pytest.approx(mean, abs=1e-5) for mean in expected]
         told = [(found["origin"], found["examples"], found["kind"]) for found in task.versions()]
         assert told == [("renewed", 10, "regression"), ("created", 10, "regression")]
-    regression.save(folder / "sinusoid", target=2)
+    regression.save(folder / "regression", target=2)
     with inside(data, folder) as client:
         gone = client.post(f"{task.path}/predict", json={"queries": QUERIES})
         assert (gone.status_code, gone.json()["code"]) == (503, "learner_unavailable")
@@ -200,7 +200,7 @@ def test_a_release_that_replaces_the_learner_renews_its_tasks(tmp_path: Path) ->
 def test_learners_say_what_they_do(client: httpx.Client) -> None:
     items = {found["name"]: found for found in client.get("/v1/learners").json()["items"]}
     told = {name: (found["kind"], found["default"]) for name, found in items.items()}
-    assert told["sinusoid"] == ("regression", True)
+    assert told["regression"] == ("regression", True)
     assert told["pairs"] == ("regression", False)
     assert told["vectors"] == ("classification", True)
     assert told["triples"] == ("classification", False)
