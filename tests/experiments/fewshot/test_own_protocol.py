@@ -20,6 +20,7 @@ from models.data.dataset import DatasetError
 from models.data.examples import RawExamples, open_examples
 from models.evaluation.episodic import Cell, accuracy, answers
 from models.protocol import Span, Support, TaskWeights
+from models.registry import build
 from tests.models.glyph_data import glyphs
 
 PLAN = OwnPlan(tasks=6, seed=5)
@@ -80,9 +81,12 @@ def test_differences_are_paired_and_end_with_the_best(found: dict[str, Any]) -> 
         assert best["nll"]["mean"] == pytest.approx(mine["nll"]["mean"] - likely)
 
 
-def test_the_centroid_of_protonet_is_the_baseline(found: dict[str, Any]) -> None:
+def test_the_centroid_of_protonet_is_the_baseline(baselines: Runner) -> None:
     """On unit rows both are the nearest class mean, up to the norm of the means."""
-    cell = found["cells"][0]
+    bundled = learner_at("vectors")
+    config = bundled.config.model_copy(update={"method": "protonet", "hparams": {"metric": "auto"}})
+    protonet = replace(bundled, config=config, learner=build(config).eval().requires_grad_(False))
+    cell = own_protocol.evaluate([protonet], vectors(), PLAN, baselines, silent)["cells"][0]
     assert (cell["way"], cell["shot"]) == (5, 1)
     centroid = next(row for row in cell["differences"] if row["against"] == "centroid")
     assert centroid["accuracy"]["mean"] == pytest.approx(0, abs=1e-6)
@@ -94,7 +98,7 @@ def test_uncertainty_has_every_figure(found: dict[str, Any]) -> None:
     assert row["unknown"]["way"] == 5
     assert 0 <= row["unknown"]["known_refused"]["mean"] <= 1
     assert row["unknown"]["auroc_pooled"] > 0.5
-    assert row["epistemic"] is None, "the learner has no epistemic part"
+    assert row["epistemic"]["ratio"] > 0
     assert row["fit"] is None
     page = own_page.page({**found, "learners": ["vectors"], "command": "hyperserve", "versions": "0"})
     assert "| **vectors** " in page
