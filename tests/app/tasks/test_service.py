@@ -245,7 +245,7 @@ def test_blank_queries(client: httpx.Client, b64: B64, png: Png) -> None:
 
 def test_zero_is_no_blank_query_to_a_function(client: httpx.Client) -> None:
     pairs = [{"input": [float(x)], "target": [float(x)]} for x in range(4)]
-    body = {"learner": "sinusoid", "kind": "regression", "support": pairs, "queries": [[0.0]]}
+    body = {"learner": "regression", "kind": "regression", "support": pairs, "queries": [[0.0]]}
     assert blank_queries(client.post("/v1/predict", json=body)) == []
 
 
