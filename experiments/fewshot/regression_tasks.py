@@ -56,7 +56,8 @@ def _unit_cube(rng: np.random.Generator, count: int) -> Array:
 
 def _circuit(rng: np.random.Generator, count: int) -> Array:
     low, high = np.array([0, 40 * math.pi, 0, 1]), np.array([100, 560 * math.pi, 1, 11])
-    return low + (high - low) * rng.uniform(0, 1, (count, 4))
+    x: Array = low + (high - low) * rng.uniform(0, 1, (count, 4))
+    return x
 
 
 def _line(rng: np.random.Generator) -> Callable[[Array], Array]:
@@ -76,7 +77,7 @@ def _sinusoid(rng: np.random.Generator) -> Callable[[Array], Array]:
 
 def _step(rng: np.random.Generator) -> Callable[[Array], Array]:
     place, height = rng.uniform(-3, 3), rng.normal()
-    return lambda x: height * (x[:, 0] > place)
+    return lambda x: np.where(x[:, 0] > place, height, 0.0)
 
 
 def _friedman_1(rng: np.random.Generator) -> Callable[[Array], Array]:
