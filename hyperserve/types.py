@@ -102,7 +102,8 @@ class Prediction(Answer):
         "deterministic learner."
     )
     prediction_set: list[str] = Field(
-        description="Classes that together contain the right one with the requested coverage, on average over tasks."
+        description="The most probable classes that together hold at least the requested coverage by their "
+        "probabilities; more where calibration tasks needed more."
     )
 
 
