@@ -83,7 +83,9 @@ def unpack(data: bytes) -> tuple[TaskWeights, Header]:
     keys = [[label_key(label) for label in header.classes]]
     if class_key is None or class_key.dtype != torch.int64 or class_key.tolist() != keys:
         raise WeightsError("the class keys are not those of the header's classes")
-    counts = {value.shape[1] for name, value in named.items() if name.startswith("points.") and value.ndim > 1}
+    counts = {
+        value.shape[1] for name, value in named.items() if name.startswith("points.") and value.ndim > 1
+    }
     if len(counts) > 1:
         raise WeightsError("the tensors of points differ in their number")
     count, way = next(iter(counts), None), len(header.classes)

@@ -125,9 +125,7 @@ def test_a_learner_of_classes(client: httpx.Client) -> None:
     document = problem(refused(client, WAVE, learner="vectors"), 422, "wrong_task_kind")
     (only,) = document["errors"]
     assert only["pointer"] == "/learner"
-    expected = (
-        "vectors is a learner for classification, not for regression. Learners for regression: pairs, regression."
-    )
+    expected = "vectors is a learner for classification, not for regression. Learners for regression: pairs, regression."
     assert only["detail"] == expected
 
 
@@ -146,7 +144,9 @@ def test_a_length_that_the_learner_does_not_take(client: httpx.Client) -> None:
     document = problem(refused(client, PAIRS), 422, "target_length")
     (only,) = document["errors"]
     assert (only["pointer"], only["limit"]) == ("/support", 1)
-    expected = "regression takes targets of length 1, not 3. Learners that take targets of this length: pairs."
+    expected = (
+        "regression takes targets of length 1, not 3. Learners that take targets of this length: pairs."
+    )
     assert only["detail"] == expected
 
 

@@ -19,7 +19,9 @@ def test_make_read_list_delete(client: httpx.Client) -> None:
     assert (made.headers["location"], made.headers["etag"]) == ("/v1/streams/points", '"1"')
     stream = made.json()
     assert stream["hparams"]["features"]["count"] == 32
-    assert stream.pop("hparams").keys() == {"features", "precision", "sample", "pixels"}, "every default is written out"
+    assert stream.pop("hparams").keys() == {"features", "precision", "sample", "pixels"}, (
+        "every default is written out"
+    )
     assert stream == {
         "name": "points",
         "method": "analytic",

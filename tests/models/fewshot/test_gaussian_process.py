@@ -126,7 +126,9 @@ def test_many_targets_share_a_kernel_where_the_weights_would_be_large(learner: G
 
 def test_a_thousand_examples_and_no_more(learner: GaussianProcess) -> None:
     x, y = wave(MOST_EXAMPLES, 2)
-    small = GaussianProcess(learner.encoder, GaussianProcessConfig(width=8, many_steps=1, full_steps=0)).eval()
+    small = GaussianProcess(
+        learner.encoder, GaussianProcessConfig(width=8, many_steps=1, full_steps=0)
+    ).eval()
     with torch.no_grad():
         assert nbytes(small.adapt(Support.of(x[None], y[None]))) < 4.2e6
         more, values = wave(MOST_EXAMPLES + 1)
