@@ -167,7 +167,7 @@ METHODS: Registry[MetaLearner] = Registry(
         "maml-regression": "models.fewshot.maml_regression:MamlRegression",
         "cnp-regression": "models.fewshot.cnp_regression:CnpRegression",
         "bayes-linear": "models.fewshot.bayes_linear:BayesLinear",
-        "gaussian-process": "models.fewshot.gaussian_process:GaussianProcess",
+        "gaussian-process": "models.fewshot.gaussian_process:GaussianProcessLearner",
         "metanet": "models.fewshot.metanet:MetaNet",
         "cnp": "models.fewshot.cnp:Cnp",
         "mann": "models.fewshot.mann:Mann",

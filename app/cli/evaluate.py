@@ -15,7 +15,10 @@ PROTOCOLS = {
     "own": ("app.cli.evaluate_own:own", "Measure on your own data, beside baselines."),
     "mann": ("app.cli.evaluate_classes:mann", "Measure on streams of examples in mixed order."),
     "sinusoid": ("app.cli.evaluate_functions:sinusoid", "Measure regression on MAML's sinusoids."),
-    "regression": ("app.cli.evaluate_functions:regression", "Measure regression beside scikit-learn."),
+    "regression": (
+        "app.cli.evaluate_functions:regression",
+        "Measure regression beside scikit-learn's Gaussian process and ridge.",
+    ),
     "completion": ("app.cli.evaluate_functions:completion", "Measure the completion of pictures."),
     "compare": ("app.cli.evaluate_classes:compare", "Compare pairs of learners on Omniglot."),
     "compare-emnist": ("app.cli.evaluate_classes:compare_emnist", "Compare pairs of learners on EMNIST."),

@@ -19,7 +19,10 @@ COMMANDS = {
     "demo": ("app.cli.demo:demo", "Make a task of the shipped drawings, query it and show the answers."),
     "streams": ("app.cli.streams:app", "Query, extend and manage streams."),
     "train": ("app.cli.train:train", "Meta-train a learner."),
-    "train-head": ("app.cli.heads:train_head", "Train a head for vectors of any origin."),
+    "train-head": (
+        "app.cli.heads:train_head",
+        "Train a head for vectors of any origin, over many feature spaces.",
+    ),
     "assemble": ("app.cli.heads:assemble", "Put a trained head on a trained encoder."),
     "evaluate": ("app.cli.evaluate:app", "Measure learners by a published protocol."),
     "methods": ("app.cli.info:methods", "List the methods that make learners."),

@@ -126,10 +126,10 @@ class _Scaled:
     y_units: Float[Tensor, "tasks 2 target"]
 
 
-class GaussianProcess(Regressor):
+class GaussianProcessLearner(Regressor):
     Config = GaussianProcessConfig
     trial = replace(
-        Regressor.trial, hparams={"width": 16, "steps": 2, "trained_steps": 1}, steps=60, lr=1e-2, floor=0.5
+        Regressor.trial, hparams={"width": 16, "steps": 2, "trained_steps": 1}, steps=60, lr=1e-2, floor=0.4
     )
     config: GaussianProcessConfig
     inflation: ShotNoise

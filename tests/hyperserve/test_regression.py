@@ -77,7 +77,7 @@ def test_bodies() -> None:
 
 def test_a_task_of_values(live: hs.Client) -> None:
     task = live.tasks.create(kind="regression", support=PAIRS, name="wave")
-    assert (task.kind, task.learner, task.examples, task.classes) == ("regression", "sinusoid", 6, [])
+    assert (task.kind, task.learner, task.examples, task.classes) == ("regression", "regression", 6, [])
     answer = task.predict([0.5, [1.0]], targets=[1.0, [1.7]], coverage=0.8, store=True)
     assert answer.kind == "regression"
     for found in answer.predictions:

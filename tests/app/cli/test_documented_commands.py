@@ -108,8 +108,10 @@ def test_a_mentioned_command_has_known_options(page: str, line: str) -> None:
 
 
 def last_training(card: Path) -> str:
-    *_, line = (line for line in command_lines(card.read_text()) if line.startswith("hyperserve train"))
-    return line
+    lines = [line for line in command_lines(card.read_text()) if line.startswith("hyperserve train ")]
+    if not lines:
+        pytest.skip("trained over spaces, or assembled of two learners")
+    return lines[-1]
 
 
 @pytest.mark.parametrize("card", sorted(ZOO.glob("*/README.md")), ids=lambda card: card.parent.name)

@@ -14,7 +14,7 @@ from experiments.fewshot.regression_protocol import RIVAL, Scores, measured, sco
 from experiments.fewshot.regression_tasks import SHOTS, RegressionTask, TaskSet, function_sets, table_sets
 from models.encoders.identity import Identity, IdentityConfig
 from models.fewshot.bayes_linear import BayesLinear, BayesLinearConfig
-from models.fewshot.gaussian_process import GaussianProcess, GaussianProcessConfig
+from models.fewshot.gaussian_process import GaussianProcessConfig, GaussianProcessLearner
 
 ENCODER = Identity(IdentityConfig())
 
@@ -52,7 +52,7 @@ def test_rows_of_tables(table: Path) -> None:
 def test_learners_and_baselines_are_paired(table: Path, tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        ours = GaussianProcess(ENCODER, GaussianProcessConfig(width=8, steps=2)).eval()
+        ours = GaussianProcessLearner(ENCODER, GaussianProcessConfig(width=8, steps=2)).eval()
         curves = BayesLinear(ENCODER, BayesLinearConfig(width=8, features=4)).eval()
     sets = [TaskSet(one.name, one.shot, one.tasks[:2]) for one in table_sets(table, [], 2, 0, (50,))]
     for _ in range(2):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from models.encoders.identity import Identity, IdentityConfig
-from models.fewshot.gaussian_process import MOST_EXAMPLES, GaussianProcess, GaussianProcessConfig
+from models.fewshot.gaussian_process import MOST_EXAMPLES, GaussianProcessConfig, GaussianProcessLearner
 from models.noise import Noise
 from models.predictive import Gaussian
 from models.protocol import LearnerError, Support, UnsupportedSupportError
@@ -16,15 +16,15 @@ from models.weights import nbytes
 
 
 @pytest.fixture(scope="module")
-def learner() -> GaussianProcess:
+def learner() -> GaussianProcessLearner:
     """An untrained network: a plain kernel that only the examples change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = GaussianProcess(Identity(IdentityConfig()), GaussianProcessConfig(width=8, steps=8))
+        found = GaussianProcessLearner(Identity(IdentityConfig()), GaussianProcessConfig(width=8, steps=8))
     return found.eval().requires_grad_(False)
 
 
-def ask(learner: GaussianProcess, x: Tensor, y: Tensor, query: Tensor) -> Gaussian:
+def ask(learner: GaussianProcessLearner, x: Tensor, y: Tensor, query: Tensor) -> Gaussian:
     answer = learner.predict(learner.adapt(Support.of(x[None], y[None])), query[None], Noise(2))
     assert answer.epistemic is not None
     for values in (answer.mean, answer.aleatoric, answer.epistemic):
@@ -41,7 +41,7 @@ def wave(count: int, dim: int = 1) -> tuple[Tensor, Tensor]:
 QUERY = torch.linspace(-2, 2, 7)[:, None]
 
 
-def test_units_do_not_matter(learner: GaussianProcess) -> None:
+def test_units_do_not_matter(learner: GaussianProcessLearner) -> None:
     x, y = wave(12)
     plain = ask(learner, x, y, QUERY)
     other = ask(learner, 500 * x + 2000, 1e6 * y - 4e6, 500 * QUERY + 2000)
@@ -49,7 +49,7 @@ def test_units_do_not_matter(learner: GaussianProcess) -> None:
     assert_close(other.aleatoric, 1e12 * plain.aleatoric, rtol=1e-2, atol=0)
 
 
-def test_a_line_is_continued_and_far_away_the_interval_opens(learner: GaussianProcess) -> None:
+def test_a_line_is_continued_and_far_away_the_interval_opens(learner: GaussianProcessLearner) -> None:
     x = torch.linspace(0, 5, 10)[:, None]
     answer = ask(learner, x, 2 * x, torch.tensor([[2.2], [-3.0], [-50.0]]))
     assert answer.epistemic is not None
@@ -58,7 +58,9 @@ def test_a_line_is_continued_and_far_away_the_interval_opens(learner: GaussianPr
     assert_close(answer.mean[0, :2, 0], torch.tensor([4.4, -6.0]), atol=0.3, rtol=0)
 
 
-def test_the_order_of_examples_changes_no_bit_and_that_of_columns_little(learner: GaussianProcess) -> None:
+def test_the_order_of_examples_changes_no_bit_and_that_of_columns_little(
+    learner: GaussianProcessLearner,
+) -> None:
     x, y = wave(20, 3)
     query = torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
     plain = ask(learner, x, y, query)
@@ -82,14 +84,14 @@ def test_the_order_of_examples_changes_no_bit_and_that_of_columns_little(learner
     ids=["one", "one at zero", "constant targets", "one place", "one pair twice", "large", "small"],
 )
 def test_small_and_odd_support_sets(
-    learner: GaussianProcess, x: list[list[float]], y: list[list[float]]
+    learner: GaussianProcessLearner, x: list[list[float]], y: list[list[float]]
 ) -> None:
     answer = ask(learner, torch.tensor(x), torch.tensor(y), torch.tensor([x[0], [1e6]]))
     spread = torch.tensor(y).std(unbiased=False) + torch.tensor(y).abs().max() + 1
     assert float((answer.mean[0, 0] - torch.tensor(y).mean()).abs()) <= 2 * float(spread)
 
 
-def test_what_has_no_variance_in_single_precision_is_refused(learner: GaussianProcess) -> None:
+def test_what_has_no_variance_in_single_precision_is_refused(learner: GaussianProcessLearner) -> None:
     x = torch.tensor([[[0.0], [1.0]]])
     with pytest.raises(LearnerError, match="no variance"):
         learner.adapt(Support.of(x, 1e30 * x))
@@ -99,14 +101,14 @@ def test_what_has_no_variance_in_single_precision_is_refused(learner: GaussianPr
     assert answer.epistemic[0, :, 0].isnan().tolist() == [False, True]
 
 
-def test_constant_columns_tell_nothing(learner: GaussianProcess) -> None:
+def test_constant_columns_tell_nothing(learner: GaussianProcessLearner) -> None:
     x, y = wave(12)
     wide = torch.cat((x, torch.full_like(x, 7.0)), dim=1)
     answer = ask(learner, wide, y, torch.cat((QUERY, torch.full_like(QUERY, 7.0)), dim=1))
     assert_close(answer.mean, ask(learner, x, y, QUERY).mean, atol=0.3, rtol=0)
 
 
-def test_each_number_of_the_target_is_a_function_of_its_own(learner: GaussianProcess) -> None:
+def test_each_number_of_the_target_is_a_function_of_its_own(learner: GaussianProcessLearner) -> None:
     x, y = wave(10)
     both = torch.cat((y, 100 * x), dim=1)
     answer = ask(learner, x, both, QUERY)
@@ -115,7 +117,9 @@ def test_each_number_of_the_target_is_a_function_of_its_own(learner: GaussianPro
         assert_close(answer.mean[..., index : index + 1], alone.mean)
 
 
-def test_many_targets_share_a_kernel_where_the_weights_would_be_large(learner: GaussianProcess) -> None:
+def test_many_targets_share_a_kernel_where_the_weights_would_be_large(
+    learner: GaussianProcessLearner,
+) -> None:
     x, _ = wave(300, 2)
     y = torch.cat([torch.sin(x[:, :1] + phase) for phase in torch.linspace(0, 3, 40)], dim=1)
     weights = learner.adapt(Support.of(x[None], y[None]))
@@ -124,9 +128,9 @@ def test_many_targets_share_a_kernel_where_the_weights_would_be_large(learner: G
     assert_close(answer.mean[0], y[:4], atol=0.1, rtol=0)
 
 
-def test_a_thousand_examples_and_no_more(learner: GaussianProcess) -> None:
+def test_a_thousand_examples_and_no_more(learner: GaussianProcessLearner) -> None:
     x, y = wave(MOST_EXAMPLES, 2)
-    small = GaussianProcess(
+    small = GaussianProcessLearner(
         learner.encoder, GaussianProcessConfig(width=8, many_steps=1, full_steps=0)
     ).eval()
     with torch.no_grad():
