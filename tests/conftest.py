@@ -1,7 +1,10 @@
 """Every test runs on one torch thread, as a serving process does, and checks tensor shapes at run time."""
 
+import gc
 import os
 
+# Imports make many objects and hardly any garbage: to look for it takes a quarter of their time.
+gc.disable()
 # Of threads that a test starts too: several that spin for one another on two cores take ten times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 # Tests talk to servers of their own alone.
@@ -69,6 +72,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first: at the end no process is left alone with one."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Look for garbage again, among what tests make."""
+    gc.enable()
+    gc.freeze()
 
 
 # Of xdist, without which one test can run too.

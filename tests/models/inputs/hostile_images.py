@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import cache
 
 from models.inputs.image import MAX_BYTES
 from tests.models.inputs.pictures import drawing, encoded, png_chunk
@@ -121,8 +122,13 @@ def _png_with(chunks: bytes) -> bytes:
     return _PNG[:place] + chunks + _PNG[place:]
 
 
+@cache
+def _much_in_little() -> bytes:
+    return zlib.compress(bytes(100_000_000), 9)
+
+
 def _text_bomb(kind: bytes, name: bytes) -> bytes:
-    return png_chunk(kind, name + zlib.compress(bytes(100_000_000), 9))
+    return png_chunk(kind, name + _much_in_little())
 
 
 def _gif_with(blocks: bytes) -> bytes:
