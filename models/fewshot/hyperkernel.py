@@ -14,7 +14,7 @@ own classes, and of the others, which are foreign to it. Prediction sets hold th
 probabilities: they are calibrated by the task's own leave-one-out scores, so no table of other tasks is needed.
 
 Support sets beyond a few hundred examples show the mixer whole classes up to that number; the experts that it keeps
-are fitted to all.
+are fitted to all, of more than 1,500 to as many points that stand for them (`thinned`).
 """
 
 from __future__ import annotations
@@ -49,8 +49,17 @@ from models.fewshot.kernels.experts import (
     fit,
     kernel_values,
 )
-from models.fewshot.kernels.geometry import Scales, coordinates, geometry, scales_of
-from models.fewshot.kernels.support_sets import MOST_READ, in_order, joined, single_tasks, whole_classes
+from models.fewshot.kernels.geometry import VIEWS, Scales, coordinates, geometry, scales_of
+from models.fewshot.kernels.support_sets import (
+    MOST_POINTS,
+    MOST_READ,
+    in_order,
+    joined,
+    single_tasks,
+    sliced,
+    thinned,
+    whole_classes,
+)
 from models.fewshot.kernels.support_statistics import calibration_terms, logit_statistics, nearest_points
 from models.hypernets.expert_mixer import ExpertMixer
 from models.noise import Noise
@@ -61,6 +70,10 @@ _PER_QUERY = 7
 CALIBRATED_WAYS = 20
 """Ways up to which calibrations are fitted (`SpacesRecipe.calibration`): beyond, they are those of so many."""
 _FARTHEST = 8.0
+_MOST_STEPS = 400_000_000
+"""Points² × ways up to which the steps of logistic regression are affordable."""
+_MOST_AT_ONCE = 1 << 24
+"""Numbers of the kernels of one call, by which memory is bounded; more tasks or queries are taken in parts."""
 
 
 class HyperKernelConfig(BaseModel):
@@ -115,38 +128,55 @@ class HyperKernel(Classifier):
     def adapt(self, support: Support, prior: TaskWeights | None = None) -> TaskWeights:
         refuse_prior(prior)
         with torch.no_grad():
-            if support.features.shape[1] <= MOST_READ:
+            examples = support.features.shape[1]
+            if examples > MOST_READ:
+                return joined([self._adapt(one) for one in single_tasks(support)])
+            kernels = len(KERNELS) * len(self._sources(support.features))
+            tasks, step = len(support.n_way), max(1, _MOST_AT_ONCE // (kernels * max(1, examples) ** 2))
+            if tasks <= step:
                 return self._adapt(support)
-            return joined([self._adapt(one) for one in single_tasks(support)])
+            return joined(
+                [self._adapt(sliced(support, start, start + step)) for start in range(0, tasks, step)]
+            )
 
     def _adapt(self, support: Support) -> TaskWeights:
         sources = self._sources(support.features)
         places = _flat_experts(sources)
         support = in_order(support)
+        if support.features.shape[1] > MOST_READ:
+            return self._adapt_large(support, sources)
         placed = self._placed(support, sources)
-        if support.features.shape[1] <= MOST_READ:
-            fitted = fit(placed.kernels, placed.labels, places)
-            found = evidence(placed.kernels, fitted, placed.labels, list(sources))
-            factors, kept = self._kept(found)
-            scale, outside = found.scale.gather(1, kept), _experts(found.outside, kept)
-            fitted = Fit(*(_experts(value, kept) for value in vars(fitted).values()))
-        else:
-            part = self._placed(whole_classes(support), sources)
-            found = evidence(part.kernels, fit(part.kernels, part.labels, places), part.labels, list(sources))
-            factors, kept = self._kept(found)
-            chosen = [places[index] for index in kept[0].tolist()]
-            fitted = fit(placed.kernels, placed.labels, chosen)
-            accompanied = ((placed.labels.company > 0) & placed.labels.mask)[:, None]
-            scale = expert_scales(fitted, placed.labels, accompanied)
-            outside = fitted.outside / scale[..., None, None]
-        kernel_index = torch.tensor([kernel for kernel, _ in places], device=kept.device)[kept]
-        near = nearest_points(
-            placed.kernels.gather(1, kernel_index[..., None, None].expand(-1, -1, *placed.kernels.shape[2:])),
-            placed.labels,
+        fitted = fit(placed.kernels, placed.labels, places)
+        found = evidence(placed.kernels, fitted, placed.labels, list(sources))
+        factors, kept = self._kept(found)
+        kernel = torch.tensor([kernel for kernel, _ in places], device=kept.device)[kept]
+        near = nearest_points(_experts(placed.kernels, kernel), placed.labels)
+        fitted = Fit(*(_experts(value, kept) for value in vars(fitted).values()))
+        scale, outside = found.scale.gather(1, kept), _experts(found.outside, kept)
+        return self._weights(support, placed, fitted, factors / scale, factors, kernel, outside, near, found)
+
+    def _adapt_large(self, support: Support, sources: tuple[int, ...]) -> TaskWeights:
+        """Adapt one task of many examples: only the kept experts see more than a part of them."""
+        places = _flat_experts(sources)
+        part = self._placed(whole_classes(support), sources)
+        found = evidence(part.kernels, fit(part.kernels, part.labels, places), part.labels, list(sources))
+        support = thinned(support, MOST_POINTS)
+        steps = support.features.shape[1] ** 2 * int(support.n_way[0])
+        fast = [expert.kind != "logistic" or steps <= _MOST_STEPS for _, expert in places]
+        factors, kept = self._kept(found, torch.tensor(fast, device=support.features.device))
+        chosen = [places[index] for index in kept[0].tolist()]
+        used = sorted({kernel for kernel, _ in chosen})
+        placed = self._placed(support, sources, used)
+        fitted = fit(
+            placed.kernels, placed.labels, [(used.index(kernel), expert) for kernel, expert in chosen]
         )
-        return self._weights(
-            support, placed, fitted, factors / scale, factors, kernel_index, outside, near, found
-        )
+        near = nearest_points(placed.kernels, placed.labels)
+        near = near[:, [used.index(kernel) for kernel, _ in chosen]]
+        accompanied = ((placed.labels.company > 0) & placed.labels.mask)[:, None]
+        scale = expert_scales(fitted, placed.labels, accompanied)
+        outside = fitted.outside / scale[..., None, None]
+        index = torch.tensor([[kernel for kernel, _ in chosen]], device=kept.device)
+        return self._weights(support, placed, fitted, factors / scale, factors, index, outside, near, found)
 
     def _weights(
         self,
@@ -191,6 +221,15 @@ class HyperKernel(Classifier):
 
     def predict(
         self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None = None
+    ) -> Categorical:
+        views = len(VIEWS) * len(self._sources(features))
+        cells = views * len(features) * weights.points["coordinates"].shape[1]
+        step = max(1, _MOST_AT_ONCE // max(1, cells))
+        parts = [self._answer(weights, part, noise) for part in features.split(step, dim=1)]
+        return parts[0] if len(parts) == 1 else _together(parts)
+
+    def _answer(
+        self, weights: TaskWeights, features: Float[Tensor, "tasks query d"], noise: Noise | None
     ) -> Categorical:
         assert weights.n_points is not None
         present = (
@@ -330,7 +369,7 @@ class HyperKernel(Classifier):
     def _sources(self, features: Tensor) -> tuple[int, ...]:
         return self.sources or (features.shape[-1],)
 
-    def _placed(self, support: Support, sources: tuple[int, ...]) -> _Placed:
+    def _placed(self, support: Support, sources: tuple[int, ...], used: list[int] | None = None) -> _Placed:
         """Compare the examples in double precision: ill-conditioned fits would magnify the rounding of a batch."""
         support = replace(support, features=support.features.double())
         scales = scales_of(support.features, support.mask, sources)
@@ -338,14 +377,18 @@ class HyperKernel(Classifier):
         points = points.masked_fill(~support.mask[:, None, :, None], 0)
         hot = class_members(support)
         labels = Labels(hot, hot.sum(1), support.mask, support.class_mask)
-        kernels = kernel_values(geometry(scales, points, points, support.mask, sources))
+        side = geometry(scales, points, points, support.mask, sources)
+        kernels = kernel_values(side, None if used is None else [_kernel_at(place) for place in used])
         pairs = support.mask[:, None, :, None] & support.mask[:, None, None]
         return _Placed(scales, points, labels, kernels.masked_fill(~pairs, 0))
 
-    def _kept(self, found: Evidence) -> tuple[Float[Tensor, "tasks kept"], Int[Tensor, "tasks kept"]]:
+    def _kept(
+        self, found: Evidence, allowed: Bool[Tensor, "experts"] | None = None
+    ) -> tuple[Float[Tensor, "tasks kept"], Int[Tensor, "tasks kept"]]:
         """Return the factors of the strongest experts, raised to the sum of all, and their indices in rising order."""
         factors = self.mixer(found.experts.float(), found.task.float()).double()
-        kept = factors.topk(min(self.config.kept, factors.shape[1]), dim=1).indices.sort(dim=1).values
+        candidates = factors if allowed is None else factors.masked_fill(~allowed, 0)
+        kept = candidates.topk(min(self.config.kept, factors.shape[1]), dim=1).indices.sort(dim=1).values
         strongest = factors.gather(1, kept)
         return strongest * (factors.sum(1) / strongest.sum(1))[:, None], kept
 
@@ -361,6 +404,22 @@ class HyperKernel(Classifier):
         values = kernel_values(side, [_kernel_at(int(place)) for place in used])
         place = torch.searchsorted(used, index)[..., None, None].expand(-1, -1, *values.shape[2:])
         return values.gather(1, place)
+
+
+def _together(parts: list[Categorical]) -> Categorical:
+    """Join the answers to parts of the queries of each task."""
+
+    def join(name: str) -> Tensor | None:
+        values = [value for part in parts if (value := getattr(part, name)) is not None]
+        return torch.cat(values, dim=1) if values else None
+
+    return Categorical(
+        torch.cat([part.log_probs for part in parts], dim=1),
+        join("expected_entropy"),
+        join("unknown"),
+        samples=parts[0].samples,
+        novelty=join("novelty"),
+    )
 
 
 def _kernel_at(index: int) -> tuple[int, KernelForm]:

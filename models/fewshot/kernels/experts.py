@@ -25,6 +25,8 @@ from models.fewshot.kernels.geometry import VIEWS, Geometry
 
 _STEPS = 20
 _JITTER = 1e-5
+_FEW = 400
+"""Examples up to which the steps of logistic regression are made in the precision of the kernels."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,11 @@ def _logistic(kernels: Tensor, labels: Labels, strength: Tensor) -> tuple[Tensor
     mask = labels.mask[:, None, :, None]
     padding = ~labels.classes[:, None, None]
     penalty = (strength[:, None] / labels.weight[:, None])[..., None]
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_regularised(kernels, labels, strength, 0.5))).to(
-        kernels
-    )
-    hot = labels.hot[:, None]
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(_regularised(kernels, labels, strength, 0.5)))
+    # The steps are most of the work of many examples, and mend their own rounding.
+    steps = kernels.dtype if kernels.shape[-1] <= _FEW else torch.float32
+    kernels, inverse, penalty = kernels.to(steps), inverse.to(steps), penalty.to(steps)
+    hot = labels.hot[:, None].to(steps)
     alpha = ahead = torch.zeros_like(hot).expand(-1, kernels.shape[1], -1, -1)
     momentum = 1.0
     for _ in range(_STEPS):
@@ -216,14 +219,15 @@ def _logistic(kernels: Tensor, labels: Labels, strength: Tensor) -> tuple[Tensor
     curvature = (shares * (1 - shares)).sum(-1) / (way - 1)
     curvature = (curvature * labels.mask[:, None]).sum(-1) / labels.mask.sum(1)[:, None]
     curvature = curvature.clamp_min(1e-4)[..., None]
-    weighed = (
-        curvature[..., None] * kernels.double()
-        + torch.diag_embed(torch.where(labels.mask[:, None], penalty[..., 0], 1.0)).double()
-    )
-    leverage = torch.linalg.solve(weighed, kernels.double()).diagonal(dim1=-2, dim2=-1).to(kernels)
+    # diag((wK + Λ)⁻¹K) needs the diagonal of the inverse alone: (1 − Λ_i [(wK + Λ)⁻¹]_ii) / w.
+    own = torch.where(labels.mask[:, None], penalty[..., 0], 1.0).double()
+    weighed = curvature[..., None] * kernels.double() + torch.diag_embed(own)
+    inverse_diagonal = torch.cholesky_inverse(torch.linalg.cholesky(weighed)).diagonal(dim1=-2, dim2=-1)
+    leverage = ((1 - own * inverse_diagonal) / curvature).to(kernels)
     change = leverage / (1 - (leverage * curvature).clamp(max=0.99))
     outside = scores + change[..., None] * (shares - hot) * mask
-    return alpha, _no_bias(alpha), scores, outside
+    found = alpha, _no_bias(alpha), scores, outside
+    return tuple(value.to(labels.hot) for value in found)  # type: ignore[return-value]
 
 
 def _prototype(kernels: Tensor, labels: Labels, strength: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

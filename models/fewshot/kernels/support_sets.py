@@ -12,6 +12,10 @@ from models.protocol import Support, TaskWeights
 
 MOST_READ = 320
 """Examples that the mixer is shown."""
+MOST_POINTS = 1_500
+"""Points that experts are fitted to: time grows with the cube of their number, memory with the square."""
+_MANY = 10
+"""Points of a class from which on some of its examples stand for the others; of fewer points each is a mean."""
 
 
 def in_order(support: Support) -> Support:
@@ -67,14 +71,66 @@ def whole_classes(support: Support) -> Support:
     number[chosen] = torch.arange(count, device=order.device)
     renumbered = number[support.targets[0]]
     members = (renumbered >= 0).nonzero()[:, 0]
-    # A class alone may be larger than that.
-    members = members[:: max(1, -(-len(members) // (2 * MOST_READ)))]
-    return Support.of(
+    part = Support.of(
         support.features[:, members],
         renumbered[members][None],
         support.n_way.new_tensor([count]),
         class_key=support.class_key[:, chosen],
         seed=support.seed,
+    )
+    # A class alone may be larger than that.
+    return thinned(part, 2 * MOST_READ)
+
+
+def thinned(support: Support, most: int) -> Support:
+    """Return one task, in order, with at most `most` points, or one for each class; it stays as it is if it has them.
+
+    Classes share the points evenly. A class with more examples is cut into as many groups along the order, of which the
+    first example stands for the group, or the mean if the class has few points.
+    """
+    assert support.targets is not None
+    targets, way = support.targets[0], int(support.n_way[0])
+    if len(targets) <= most:
+        return support
+    quota = max(1, most // way)
+    shots = torch.bincount(targets, minlength=way)
+    # Examples of a class lie together.
+    begins = torch.zeros_like(targets)
+    begins[1:] = (targets[1:] != targets[:-1]).cumsum(0)
+    first = torch.searchsorted(begins, begins)
+    rank, size = torch.arange(len(targets), device=targets.device) - first, shots[targets]
+    group = torch.where(size > quota, rank * quota // size, rank)
+    starts = torch.ones_like(targets, dtype=torch.bool)
+    starts[1:] = (group[1:] != group[:-1]) | (targets[1:] != targets[:-1])
+    kept = starts.nonzero()[:, 0]
+    features = support.features[0]
+    if quota < _MANY:
+        number = starts.cumsum(0) - 1
+        flat = features.flatten(1).double()
+        sums = flat.new_zeros(len(kept), flat.shape[1]).index_add_(0, number, flat)
+        means = sums / torch.bincount(number)[:, None]
+        features = means.to(features).view(len(kept), *features.shape[1:])
+    else:
+        features = features[kept]
+    return replace(
+        support,
+        features=features[None],
+        targets=targets[kept][None],
+        mask=support.mask[:, kept],
+    )
+
+
+def sliced(support: Support, start: int, stop: int) -> Support:
+    """Return some tasks of a batch."""
+    assert support.targets is not None
+    some = slice(start, stop)
+    return Support(
+        support.features[some],
+        support.targets[some],
+        support.mask[some],
+        support.n_way[some],
+        support.class_key[some],
+        support.seed[some],
     )
 
 
